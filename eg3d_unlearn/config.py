@@ -1,0 +1,75 @@
+"""Everything that decides a run, in one place; written to ``training_options.json``."""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from eg3d_unlearn.loss import Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of one run, as `unlearn.py` offers them; its help texts say more."""
+    # What goes in and where it comes out.
+    network: str                     # path, URL or published name of the network pickle
+    outdir: str                      # folder of the run
+    image: str | None = None         # aligned photo of the person; one of image, latent, latent_seed
+    latent: str | None = None        # .npy/.npz/.pt with W or W+
+    latent_seed: int | None = None   # NVIDIA's seed convention: the Random scenario
+    camera: str | None = None        # the photo's camera label: 25 numbers or a json file
+    class_label: int | None = None   # class of the person, class-conditional networks only
+    trunc: float = 1.0               # truncation psi of latent_seed, 0..1
+    inversion: str = 'w+'            # 'w' or 'w+'
+    inversion_steps: int = 300       # optimisation steps
+    inversion_lr: float = 0.1        # units of the network's latent spread
+    # The method; the defaults are the published ones (presets.GUIDE).
+    method: str = 'guide'
+    target: str = 'ufo'              # 'ufo' (Eq. 3) or 'mean'
+    target_d: float = 30.0           # d, units of W+
+    iters: int = 1000                # steps
+    lr: float = 1e-4                 # Adam's learning rate
+    n_adj: int = 2                   # N_a, neighbours a step
+    n_global: int = 2                # N_g, random people a step
+    alpha_max: float = 15.0          # α_max, units of W+
+    lambda_local: float = 1.0
+    lambda_adj: float = 1.0
+    lambda_global: float = 1.0
+    lambda_l2: float = 1e-2
+    lambda_lpips: float = 1.0
+    lambda_id: float = 0.1
+    trainable: str = 'auto'          # comma-separated parameter prefixes; 'auto' = the family's synthesis network
+    seed: int = 0
+    # The judges.
+    lpips_net: str = 'vgg'           # 'vgg', 'alex' or 'squeeze'
+    lpips_weights: str | None = None  # file with the trunk's weights; None = cache or download
+    lpips_resolution: int | None = None  # pixels; None = the picture as it is
+    id_network: str = 'arcface'      # 'facenet', 'arcface', 'curricularface', 'none' or a TorchScript file
+    id_weights: str | None = None    # file with the recogniser's weights; None = cache or download
+    face_crop: str = 'auto'          # 'auto', 'eg3d', 'ffhq', 'full': where in the picture the face is
+    random_metric_weights: bool = False  # untrained judges: timings and tests only
+    # How it runs.
+    loss_resolution: str = 'full'    # 'full', 'raw' (before super-resolution) or 'mixed' (every fourth step full)
+    fov_deg: float | None = None     # degrees; None = FFHQ's 18.837
+    device: str = 'auto'             # 'auto', 'cpu', 'cuda', 'cuda:N', 'mps'
+    precision: str = 'fp32'          # 'fp32', 'tf32', 'bf16', 'fp16'
+    batch: int = 0                   # latents that go through at once; 0 = by device
+    snap: int = 100                  # steps between saved states
+    upstream: str | None = None      # NVIDIA checkout, for its CUDA kernels
+    trust_pickle: bool = False       # load an unknown class through the checkout's own loader
+    keep_source: bool = False        # leave the photo and the latent in the folder
+
+    @property
+    def person_kind(self) -> str:
+        """Which of image, latent and latent_seed was given."""
+        return 'image' if self.image is not None else 'latent' if self.latent is not None else 'latent_seed'
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.lambda_local, self.lambda_adj, self.lambda_global, self.lambda_l2, self.lambda_lpips, self.lambda_id)
+
+    def to_json(self) -> dict:
+        """The options as they are recorded: who the person is stays out unless ``keep_source`` asks for it."""
+        options = asdict(self)
+        if not self.keep_source:
+            for name in ('image', 'latent', 'latent_seed', 'camera'):
+                options[name] = None if options[name] is None else '(given, not recorded)'
+        return options

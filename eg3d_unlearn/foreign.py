@@ -1,0 +1,103 @@
+"""Networks of classes that we do not know, loaded by the checkout's own loader when the user trusts the file to it."""
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.upstream import find_upstream
+
+
+def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
+    """G_ema of a pickle through ``legacy.load_network_pkl`` of the checkout, and the family that it behaves like.
+
+    This runs code from the file: it is what ``--trust-pickle`` asks for, and nothing else calls it.
+    """
+    folder = find_upstream(upstream)
+    if folder is None or not (folder / 'legacy.py').is_file():
+        raise InputError(f'--trust-pickle needs an NVIDIA checkout with legacy.py; --upstream={upstream} is none.')
+    sys.path.insert(0, str(folder))
+    try:
+        import legacy
+        with open(path, 'rb') as file:
+            network = legacy.load_network_pkl(file)['G_ema']
+    except Exception as error:       # whatever the file's own code raises
+        raise InputError(f'The loader of {folder} could not open {path}: {type(error).__name__}: {error}') from error
+    finally:
+        sys.path.remove(str(folder))
+    network = network.eval().requires_grad_(False)
+    if all(hasattr(network, name) for name in ('backbone', 'rendering_kwargs')):
+        return ForeignEG3D(network), 'eg3d'
+    if hasattr(network, 'mapping') and hasattr(network, 'synthesis'):
+        return Foreign2D(network), 'stylegan2'
+    raise InputError(f'{type(network).__name__} in {path} has neither backbone and rendering_kwargs (EG3D) nor mapping and synthesis '
+                     '(StyleGAN), so GUIDE cannot be run on it.')
+
+
+@contextlib.contextmanager
+def seeded(rng: torch.Generator | None) -> Iterator[None]:
+    """Draws inside come from torch's global generator, seeded from ``rng`` and put back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0 if rng is None else int(torch.randint(2**31, [], generator=rng, device=rng.device)))
+        yield
+
+
+class _Foreign(nn.Module):
+    """Shows another module's parameters under their own names, and its attributes as they are."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.__dict__['inner'] = network  # not registered: names in the state dict must stay the file's
+        self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__['inner'], name)
+
+    def __deepcopy__(self, memo: dict) -> _Foreign:
+        import copy
+        return type(self)(copy.deepcopy(self.__dict__['inner'], memo))
+
+
+class ForeignEG3D(_Foreign):
+    """The split into planes and rendering that `eg3d_unlearn.generator.EG3D` uses, from EG3D's cached backbone."""
+
+    def planes(self, ws: Tensor, noise_mode: str, force_fp32: bool) -> Tensor:
+        return self.inner.backbone.synthesis(ws, noise_mode=noise_mode, force_fp32=force_fp32)
+
+    def render(self, planes: Tensor, ws: Tensor, c: Tensor, superresolve: bool, generator: torch.Generator | None, jitter: str,
+               force_fp32: bool) -> dict[str, Tensor]:
+        self.inner._last_planes = planes
+        try:
+            with seeded(generator):
+                return self.inner.synthesis(ws, c, use_cached_backbone=True, force_fp32=force_fp32)
+        finally:
+            self.inner._last_planes = None
+
+
+class Foreign2D(_Foreign):
+    """A 2D generator whose feature maps are read by hooks on the direct children of its synthesis network."""
+
+    @property
+    def synthesis(self):
+        return self._synthesise
+
+    def _synthesise(self, ws: Tensor, noise_mode: str, force_fp32: bool, return_features: bool) -> tuple[Tensor, list[Tensor]]:
+        features = []
+
+        def note(module: nn.Module, inputs: tuple, output) -> None:
+            features.append((output[0] if isinstance(output, tuple) else output).float())
+        hooks = [child.register_forward_hook(note) for child in self.inner.synthesis.children()]
+        try:
+            image = self.inner.synthesis(ws, noise_mode=noise_mode, force_fp32=force_fp32)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return image, [feature for feature in features if feature.ndim == 4]

@@ -1,0 +1,68 @@
+"""Small networks with random weights, saved as NVIDIA pickles: for trying the tools, not for making faces.
+
+    python -m eg3d_unlearn.make_network --setting=eg3d --outfile=tiny.pkl
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import torch
+from torch import nn
+
+from eg3d_unlearn import networks
+from eg3d_unlearn.settings import TRIAL
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.network_pickle import save_network_pickle
+
+# Freshly initialised networks paint grey on grey. These factors give their pictures contrast and make them follow the latent.
+CONTRAST = {'torgb.weight': 4.0, 'decoder.net.2.weight': 4.0}
+
+
+def random_network(setting: str, seed: int = 0) -> tuple[nn.Module, dict]:
+    """The network of ``settings.TRIAL[setting]``, and that recipe."""
+    recipe = TRIAL[setting]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = networks.build(recipe['upstream_class'], recipe['init_kwargs']).requires_grad_(False)
+        for name, parameter in network.named_parameters():
+            for ending, factor in CONTRAST.items():
+                if name.endswith(ending) and 'superresolution' not in name:
+                    parameter.mul_(factor)
+            if name.endswith('noise_strength'):
+                parameter.fill_(0.05)
+        mapping = network.backbone.mapping if recipe['family'] == 'eg3d' else network.mapping
+        c = torch.zeros([1000, network.c_dim])
+        mapping.w_avg.copy_(mapping(torch.randn([1000, network.z_dim]), c)[:, 0].mean(0))
+    if recipe['raw'] is not None:
+        network.neural_rendering_resolution = recipe['raw']
+    return network, recipe
+
+
+def save_random_network(path: Path, setting: str, seed: int = 0) -> None:
+    """Write `random_network` as a network pickle that upstream's tools open."""
+    network, recipe = random_network(setting, seed)
+    attributes = {}
+    if recipe['raw'] is not None:
+        attributes = {'neural_rendering_resolution': recipe['raw'], 'rendering_kwargs': network.rendering_kwargs}
+    save_network_pickle(path, recipe['upstream_class'], recipe['init_kwargs'], network.state_dict(), attributes)
+
+
+@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@click.option('--setting', help='Family of the network.', type=click.Choice(list(TRIAL)), default='eg3d', show_default=True)
+@click.option('--seed', help='Seed of the weights.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option('--outfile', help='The pickle; an existing file is not overwritten.', metavar='FILE', required=True)
+def main(setting: str, seed: int, outfile: str) -> None:
+    """Make a small network with random weights: its pictures are coloured blobs, not faces."""
+    path = Path(outfile)
+    if path.exists():
+        raise click.ClickException(f'{path} exists and is not overwritten. Delete it, or name another file.')
+    try:
+        save_random_network(path, setting, seed)
+    except InputError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f'Wrote {path} ({path.stat().st_size / 2**20:.1f} MiB).')
+
+
+if __name__ == '__main__':
+    main()

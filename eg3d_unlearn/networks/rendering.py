@@ -1,0 +1,290 @@
+"""Volume rendering of tri-planes.
+
+Chan et al., "Efficient Geometry-aware 3D Generative Adversarial Networks" (2022), with the two passes of Mildenhall et
+al., "NeRF" (2020): evenly spread depths along each ray, then more where the first pass found matter.
+
+Letters: N pictures, R rays a picture, S samples a ray, C colour features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eg3d_unlearn.networks.layers import FullyConnectedLayer, pixel_noise
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.ops.autocast import without_autocast
+
+COLOR_FEATURES = 32
+# Coordinates (x, y, z = 0, 1, 2) that run along a plane's width and height: XY, XZ, ZX.
+PLANE_AXES = ((0, 1), (0, 2), (2, 0))
+REQUIRED_OPTIONS = (
+    "ray_start", "ray_end", "box_warp", "depth_resolution", "depth_resolution_importance", "disparity_space_sampling",
+    "clamp_mode",
+)
+
+
+class Rendering(NamedTuple):
+    features: Tensor  # [N, R, C] about -1 to 1
+    depth: Tensor  # [N, R, 1] in units of the scene
+    opacity: Tensor  # [N, R, 1] in 0 to 1
+
+
+class Draws:
+    """Where the renderer's random numbers come from.
+
+    ``random`` draws from ``generator`` on its own device (None: torch's global generator of the device at hand).
+    ``fixed`` draws nothing: every stratified depth lies in the middle of its stratum, importance samples are quantiles
+    at even steps from 0 to 1, and no density noise is added.  The same rays then always give the same picture.
+    """
+
+    def __init__(self, jitter: str = "random", generator: torch.Generator | None = None):
+        if jitter not in ("random", "fixed"):
+            raise InputError(f"jitter is {jitter!r}; expected 'random' or 'fixed'.")
+        self.fixed, self.generator = jitter == "fixed", generator
+
+    def stratified(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Place of each depth within its stratum, 0 to 1."""
+        return torch.full(shape, 0.5, device=device) if self.fixed else self._uniform(shape, device)
+
+    def quantiles(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Quantiles of the importance samples along the last dimension, 0 to 1."""
+        if self.fixed:
+            return torch.linspace(0, 1, shape[-1], device=device).expand(shape)
+        return self._uniform(shape, device)
+
+    def normal(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Density noise of unit variance."""
+        return torch.zeros(shape, device=device) if self.fixed else pixel_noise(shape, self.generator, device)
+
+    def _uniform(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        if self.generator is None:
+            return torch.rand(shape, device=device)
+        return torch.rand(shape, generator=self.generator, device=self.generator.device).to(device)
+
+
+def camera_rays(
+    cam2world: Tensor,  # [N, 4, 4] OpenCV convention: x right, y down, z forward
+    intrinsics: Tensor,  # [N, 3, 3] in units of the picture's width
+    resolution: int,  # rays along each side of the square picture
+) -> tuple[Tensor, Tensor]:  # origins [N, 1, 3], directions [N, R, 3] of unit length; R runs row by row
+    centres = (torch.arange(resolution, dtype=cam2world.dtype, device=cam2world.device) + 0.5) / resolution
+    v, u = torch.meshgrid(centres, centres, indexing="ij")
+    fx, fy, cx, cy, skew = (intrinsics[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2), (0, 1)))
+    y = (v.reshape(1, -1) - cy) / fy
+    x = (u.reshape(1, -1) - cx - skew * y) / fx
+    one = torch.ones_like(x)
+    origins = cam2world[:, None, :3, 3]
+    # The point one unit ahead, less the camera's place.  Taking the rotation alone would be more precise, but rays would
+    # then differ from upstream's by the rounding of that sum, which textures of 256 pixels make visible.
+    ahead = (cam2world @ torch.stack([x, y, one, one], dim=1))[:, :3].transpose(1, 2)
+    return origins, F.normalize(ahead - origins, dim=-1)
+
+
+def box_limits(
+    origins: Tensor,  # [N, R or 1, 3]
+    directions: Tensor,  # [N, R, 3]
+    side: float,  # of the cube around the origin
+) -> tuple[Tensor, Tensor]:  # [N, R, 1] each
+    """Depths at which each ray enters and leaves the cube.
+
+    Rays that miss it get an interval of the others: from the nearest entry to the farthest entry of their picture, as
+    upstream (which takes both over the whole batch).
+    """
+    origins, directions = origins.detach(), directions.detach()
+    inverse = 1 / directions
+    low, high = (-side / 2 - origins) * inverse, (side / 2 - origins) * inverse
+    start = torch.minimum(low, high).amax(-1, keepdim=True)
+    end = torch.maximum(low, high).amin(-1, keepdim=True)
+    hit = end > start
+    nearest = start.masked_fill(~hit, torch.inf).amin(1, keepdim=True)
+    farthest = start.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
+    some = hit.any(1, keepdim=True)
+    nearest, farthest = torch.where(some, nearest, -1.0), torch.where(some, farthest, -2.0)
+    return torch.where(hit, start, nearest), torch.where(hit, end, farthest)
+
+
+def stratified_depths(
+    origins: Tensor,  # [N, R or 1, 3]
+    directions: Tensor,  # [N, R, 3]
+    options: dict,  # rendering_kwargs
+    draws: Draws,
+) -> Tensor:  # [N, R, S] rising along the last dimension
+    """One depth in each of S even steps, in depth or in 1 / depth (``disparity_space_sampling``)."""
+    start, end, count = options["ray_start"], options["ray_end"], options["depth_resolution"]
+    if start == end == "auto":
+        start, end = box_limits(origins, directions, options["box_warp"])
+    shape = (*directions.shape[:2], count)
+    within = draws.stratified(shape, directions.device)
+    steps = torch.linspace(0, 1, count, device=directions.device)
+    if options["disparity_space_sampling"]:
+        place = steps + within / (count - 1)
+        return 1 / (1 / start * (1 - place) + 1 / end * place)
+    if isinstance(start, Tensor):
+        return start + steps * (end - start) + within * ((end - start) / (count - 1))
+    return torch.linspace(start, end, count, device=directions.device) + within * ((end - start) / (count - 1))
+
+
+def importance_depths(
+    depths: Tensor,  # [N, R, S]
+    weights: Tensor,  # [N, R, S - 1] share of each interval in the colour of the ray
+    count: int,
+    draws: Draws,
+) -> Tensor:  # [N, R, count], in no order
+    """``count`` depths a ray where the weights are, by inverting their cumulative sum (NeRF, section 5.2)."""
+    depths, weights = depths.flatten(0, 1), weights.flatten(0, 1)
+    # Each interval counts as much as its neighbours nearly do, and none counts nothing.
+    weights = F.avg_pool1d(F.max_pool1d(weights[:, None], 2, 1, padding=1), 2, 1)[:, 0] + 0.01
+    middle = (depths[:, :-1] + depths[:, 1:]) / 2
+    weights = weights[:, 1:-1] + 1e-5
+    share = weights / weights.sum(-1, keepdim=True)
+    cumulative = F.pad(share.cumsum(-1), (1, 0))
+    u = draws.quantiles((len(depths), count), depths.device).contiguous()
+    above = torch.searchsorted(cumulative, u, right=True)
+    below, above = (above - 1).clamp_min(0), above.clamp_max(weights.shape[1])
+    low, high = cumulative.gather(1, below), cumulative.gather(1, above)
+    width = torch.where(high - low < 1e-5, 1.0, high - low)
+    left, right = middle.gather(1, below), middle.gather(1, above)
+    return (left + (u - low) / width * (right - left)).unflatten(0, (-1, 1))
+
+
+def interval_weights(
+    densities: Tensor,  # [N, R, S] before the softplus
+    depths: Tensor,  # [N, R, S] rising
+) -> Tensor:  # [N, R, S - 1]
+    """Share of each interval between two samples in the colour of its ray."""
+    # NeRF equation 3, with the density in the middle of the interval; -1 keeps a fresh network transparent
+    density = F.softplus((densities[..., 1:] + densities[..., :-1]) / 2 - 1)
+    absorbed = density * depths.diff(dim=-1)
+    before = absorbed.cumsum(-1) - absorbed
+    return torch.exp(-before) * -torch.expm1(-absorbed)
+
+
+class TriplaneDecoder(nn.Module):
+    """Features of a point (mean of the three planes) to density and colour features."""
+
+    def __init__(self, features: int, color_features: int, lr_multiplier: float = 1, hidden: int = 64):
+        super().__init__()
+        self.net = nn.Sequential(
+            FullyConnectedLayer(features, hidden, lr_multiplier=lr_multiplier),
+            nn.Softplus(),
+            FullyConnectedLayer(hidden, 1 + color_features, lr_multiplier=lr_multiplier),
+        )
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:  # [M, features] -> [M], [M, C]
+        """Density before the softplus, and colour features in 0 to 1 before :func:`widen`."""
+        x = self.net(features)
+        return x[:, 0], torch.sigmoid(x[:, 1:])
+
+
+def widen(colors: Tensor, weight: Tensor | float = 1) -> Tensor:
+    """0 to 1 -> -0.001 to 1.001, times ``weight`` where the colours are weighted sums already (mip-NeRF)."""
+    return colors * 1.002 - 0.001 * weight
+
+
+def sample_planes(
+    planes: Tensor,  # [N, 96, H, W]
+    points: Tensor,  # [N, M, 3]
+    box_warp: float,  # side of the cube that the planes span
+) -> Tensor:  # [N * M, 32]
+    """Mean of the three planes' features at each point, bilinear, zero outside."""
+    n, channels, height, width = planes.shape
+    with without_autocast(planes):
+        planes = planes.to(torch.float32).reshape(n * 3, channels // 3, height, width)
+        points = points.to(torch.float32) * (2 / box_warp)
+        grid = torch.stack([points[..., axes] for axes in PLANE_AXES], dim=1).flatten(0, 1)[:, None]
+        features = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return features.view(n, 3, channels // 3, -1).mean(1).transpose(1, 2).flatten(0, 1)
+
+
+class ImportanceRenderer(nn.Module):
+    """Rays through tri-planes to colour features, depth and opacity.  Holds no parameters."""
+
+    def forward(
+        self,
+        planes: Tensor,  # [N, 96, H, W]
+        decoder: TriplaneDecoder,
+        origins: Tensor,  # [N, R or 1, 3]
+        directions: Tensor,  # [N, R, 3] unit length
+        options: dict,  # rendering_kwargs of the network
+        draws: Draws | None = None,  # None: random, from torch's global generator
+    ) -> Rendering:
+        check_options(options)
+        draws = draws or Draws()
+        points = lambda depths: (origins[:, :, None] + depths[..., None] * directions[:, :, None]).flatten(1, 2)
+        depths = stratified_depths(origins, directions, options, draws)
+        densities, colors = self._sample(planes, decoder, points(depths), depths.shape, options, draws)
+        count = options["depth_resolution_importance"]
+        if count == 0:
+            return composite(depths, densities, [colors], options)
+        with torch.no_grad():
+            weights = interval_weights(densities, depths)
+            fine = importance_depths(depths, weights, count, draws).view(*depths.shape[:2], count)
+        more_densities, more_colors = self._sample(planes, decoder, points(fine), fine.shape, options, draws)
+        depths, densities = torch.cat([depths, fine], -1), torch.cat([densities, more_densities], -1)
+        return composite(depths, densities, [colors, more_colors], options)
+
+    def run_model(self, planes, decoder, points, options, draws: Draws | None = None) -> dict[str, Tensor]:
+        """At ``points`` [N, M, 3]: ``sigma`` [N, M, 1], density before the softplus, and ``rgb`` [N, M, C]."""
+        shape = points.shape[:2]
+        sigma, rgb = self._sample(planes, decoder, points, (*shape, 1), options, draws or Draws())
+        return {"rgb": widen(rgb).view(*shape, -1), "sigma": sigma}
+
+    def _sample(self, planes, decoder, points, shape, options, draws) -> tuple[Tensor, Tensor]:
+        """Densities in ``shape`` [N, R, S] and colour features [N, R, S, C] at ``points`` [N, R * S, 3]."""
+        densities, colors = decoder(sample_planes(planes, points, options["box_warp"]))
+        densities, colors = densities.view(shape), colors.view(*shape, -1)
+        noise = options.get("density_noise", 0)
+        if noise > 0:
+            densities = densities + noise * draws.normal(tuple(shape), densities.device)
+        return densities, colors
+
+
+def composite(
+    depths: Tensor,  # [N, R, S]; need not be sorted
+    densities: Tensor,  # [N, R, S] before the softplus
+    colors: list[Tensor],  # parts [N, R, S_i, C] of the samples' colour features, in the order of depths
+    options: dict,
+) -> Rendering:
+    """Volume rendering of samples that were taken in any order.
+
+    Only depths and densities are sorted.  A colour in the middle of an interval is the mean of its two ends, so each
+    sample counts with half the weights of the intervals beside it; these go back to the samples' own order, and the
+    large colour tensors are neither sorted nor copied.
+    """
+    with without_autocast(depths):
+        densities = densities.to(torch.float32)
+        depths, order = depths.sort(dim=-1)
+        weights = interval_weights(densities.gather(-1, order), depths)
+        total = weights.sum(-1, keepdim=True)
+        middle = (depths[..., 1:] + depths[..., :-1]) / 2
+        depth = (weights * middle).sum(-1, keepdim=True) / total
+        # An empty ray ends at the farthest depth of its picture.
+        nearest, farthest = depths.amin((1, 2), keepdim=True), depths.amax((1, 2), keepdim=True)
+        depth = torch.minimum(torch.maximum(depth.nan_to_num(torch.inf), nearest), farthest)
+        share = (F.pad(weights, (1, 0)) + F.pad(weights, (0, 1))) / 2
+        share = torch.zeros_like(share).scatter(-1, order, share)
+        parts = share.split([part.shape[2] for part in colors], dim=-1)
+        features = sum((w[..., None, :] @ c.to(torch.float32))[..., 0, :] for w, c in zip(parts, colors))
+        features = widen(features, total)
+        if options.get("white_back", False):
+            features = features + 1 - total
+    return Rendering(features * 2 - 1, depth, total)
+
+
+def check_options(options: dict) -> None:
+    """Stop, naming them, at options that are missing or that no renderer knows."""
+    missing = [name for name in REQUIRED_OPTIONS if name not in options]
+    if missing:
+        raise InputError(f"rendering_kwargs lacks {', '.join(missing)}.")
+    if options["clamp_mode"] != "softplus":
+        raise InputError(f"rendering_kwargs has clamp_mode {options['clamp_mode']!r}; only 'softplus' exists.")
+    if (options["ray_start"] == "auto") != (options["ray_end"] == "auto"):
+        raise InputError("rendering_kwargs: ray_start and ray_end are both numbers or both 'auto'.")
+
+
+Points = Callable[[Tensor], Tensor]

@@ -1,0 +1,69 @@
+"""Who is to be forgotten: a photo, a latent file, or a seed."""
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.generator import Generator
+from torch_utils_ext.errors import InputError
+
+
+def read_latent(path: Path, generator: Generator) -> Tensor:
+    """The latent [1, num_ws, w_dim] float32 from an .npy, .npz or .pt file, W ([512], [1, 512]) or W+ ([1, num_ws, 512]).
+
+    NVIDIA's projector writes .npz files with the key ``w``; a single array under any key will do.
+    """
+    if not path.is_file():
+        raise InputError(f'The latent file {path} is not there; --latent takes an .npy, .npz or .pt file.')
+    array = load_array(path)
+    num_ws, w_dim = generator.num_ws, generator.w_dim
+    shapes = f'[{w_dim}], [1, {w_dim}], [{num_ws}, {w_dim}] or [1, {num_ws}, {w_dim}]'
+    got = list(array.shape)
+    if array.dtype.kind not in 'fiu':
+        raise InputError(f'The latent in {path} holds {array.dtype} values, expected numbers of shape {shapes}.')
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim == 1:
+        array = array[None]
+    if array.shape not in ((1, w_dim), (num_ws, w_dim)):
+        raise InputError(f'The latent in {path} has shape {got}, but this network takes {shapes} (one person).')
+    if not np.isfinite(array).all():
+        raise InputError(f'The latent in {path} holds NaN or infinite values. Was its inversion finished?')
+    return torch.from_numpy(array.astype(np.float32)).expand(num_ws, w_dim).clone()[None].to(generator.device)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """The one array of an .npy, .npz or .pt file, read without running code from it."""
+    try:
+        if path.suffix in ('.pt', '.pth'):
+            content = torch.load(path, map_location='cpu', weights_only=True)
+            arrays = {'': content} if isinstance(content, Tensor) else {k: v for k, v in dict(content).items() if isinstance(v, Tensor)}
+            arrays = {key: tensor.detach().float().numpy() for key, tensor in arrays.items()}
+        else:
+            content = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+            arrays = {'': content} if isinstance(content, np.ndarray) else dict(content.items())
+    except MemoryError:
+        raise InputError(f'The latent file {path} does not fit into memory.') from None
+    except OSError as error:
+        raise InputError(f'The latent file {path} cannot be read: {error.strerror or error}.') from None
+    except Exception as error:  # a damaged file can fail in any way inside numpy, zipfile or torch
+        raise InputError(f'The latent file {path} is no .npy, .npz or .pt file with plain numbers '
+                         f'({type(error).__name__}).') from None
+    for key in ('w', 'ws', 'latent', 'latents'):
+        if key in arrays:
+            return arrays[key]
+    if len(arrays) != 1:
+        raise InputError(f'The latent file {path} holds {len(arrays)} arrays ({", ".join(arrays) or "none"}); expected one, or one '
+                         'called w.')
+    return next(iter(arrays.values()))
+
+
+def digest(kind: str, value: str | int) -> str:
+    """A fingerprint of what was given, to tell whether a folder belongs to the same person; kept only until a run ends."""
+    content = Path(value).read_bytes() if kind in ('image', 'latent') else str(value).encode()
+    return hashlib.sha256(kind.encode() + content).hexdigest()

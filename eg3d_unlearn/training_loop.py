@@ -1,0 +1,127 @@
+"""GUIDE's optimisation of one network, step by step, resumable at every saved state."""
+from __future__ import annotations
+
+import json
+import math
+import signal
+import statistics
+import threading
+import time
+from typing import Callable
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from eg3d_unlearn.objective import Objective
+from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
+from torch_utils_ext.errors import InputError
+
+DIVERGED = 10.0                      # times the median loss of the first steps
+FIRST_STEPS = 10
+
+
+def training_loop(
+    folder: RunFolder,
+    objective: Objective,
+    parameters: dict[str, nn.Parameter],  # what learns, by name
+    iters: int = 1000,               # steps in all
+    lr: float = 1e-4,                # Adam's learning rate
+    snap: int = 100,                 # steps between saved states
+    state: dict | None = None,       # of an interrupted run: 'step', 'parameters', 'optimiser', 'first_losses'
+    keep: dict | None = None,        # what else a saved state must hold
+    after_step: Callable[[int], None] = lambda step: None,
+) -> list[dict]:
+    """Train until ``iters`` and return the first and the last step's figures.
+
+    Raises `InputError` when the loss is no number or grows out of hand; the last good state stays in the folder.
+    """
+    optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
+    start, first_losses, first = 0, [], None
+    if state is not None and state.get('parameters'):
+        start, first_losses, first = state['step'], state['first_losses'], state['first']
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(state['parameters'][name])
+        optimiser.load_state_dict(state['optimiser'])
+    folder.drop_stats_after(start)
+
+    def save(step: int) -> None:
+        folder.save_state({'step': step, 'parameters': {name: p.detach() for name, p in parameters.items()},
+                           'optimiser': optimiser.state_dict(), 'first_losses': first_losses, 'first': first, **(keep or {})})
+
+    figures, saved, step = first, start, start
+    with open(folder / STATS, 'a', encoding='utf-8') as stats, \
+            tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True) as bar, Interruption() as stop:
+        for step in range(start, iters):
+            begun = time.perf_counter()
+            optimiser.zero_grad(set_to_none=True)
+            figures = {'step': step + 1, **step_that_fits(objective, step, optimiser, folder)}
+            check_loss(figures['loss'], step, first_losses, saved, folder)
+            with objective.clock('optimiser'):
+                optimiser.step()
+            figures['seconds'] = round(time.perf_counter() - begun, 4)
+            first = first or figures
+            stats.write(json.dumps(figures) + '\n')
+            stats.flush()
+            bar.update()
+            bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
+            if (step + 1) % snap == 0 or step + 1 == iters or stop.asked:
+                save(step + 1)
+                saved = step + 1
+            after_step(step + 1)
+            if stop.asked and step + 1 < iters:
+                raise InputError(f'Stopped by the user after step {step + 1} of {iters}. Nothing is lost: run the same command '
+                                 'again to go on.')
+    return [first, figures] if figures else []
+
+
+class Interruption:
+    """While entered, Ctrl-C (or a polite kill) lets the step at hand finish and be saved; a second one stops at once."""
+
+    def __init__(self):
+        self.asked = False
+        self.before = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        tqdm.write('Stopping after this step; once more to stop at once.')
+
+
+def step_that_fits(objective: Objective, step: int, optimiser: torch.optim.Optimizer, folder: RunFolder) -> dict[str, float]:
+    """The step's gradient; when the device's memory is too small, again with half as many latents at once."""
+    while True:
+        try:
+            return objective(step)
+        except torch.OutOfMemoryError:
+            optimiser.zero_grad(set_to_none=True)
+            if objective.batch == 1:
+                raise InputError('The device ran out of memory with one latent at a time. Try --precision=bf16, --loss-resolution=raw '
+                                 'or --device=cpu.') from None
+            objective.batch //= 2
+            torch.cuda.empty_cache()
+            folder.log(f'Out of memory: going on with {objective.batch} latents at once.')
+
+
+def check_loss(loss: float, step: int, first_losses: list[float], saved: int, folder: RunFolder) -> None:
+    """Stop on NaN, infinity, or a loss far above where it began."""
+    kept = f'The state of step {saved} is kept in {folder / STATE}' if saved else 'Nothing was learned yet'
+    advice = f'{kept}. Lower --lr, or use --precision=fp32, with another --outdir.'
+    if not math.isfinite(loss):
+        raise InputError(f'The loss became {loss} at step {step + 1}. {advice}')
+    if len(first_losses) < FIRST_STEPS:
+        first_losses.append(loss)
+    elif loss > DIVERGED * statistics.median(first_losses):
+        raise InputError(f'The loss grew from {statistics.median(first_losses):.3g} to {loss:.3g} by step {step + 1}. {advice}')

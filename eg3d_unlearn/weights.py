@@ -1,0 +1,210 @@
+"""The weight files of other people's networks: what they are called, where they come from, how they are found and read.
+
+Nothing is looked for by bare file name in the working directory, nothing without a checksum is downloaded, and nothing
+is unpickled: only plain tensors are read.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from torch_utils_ext.download import download as fetch
+from torch_utils_ext.download import sha256_of
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.network_url import default_cache
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One published file of weights."""
+
+    filename: str              # as its authors call it; the name it has in the cache
+    purpose: str               # what the program needs it for
+    licence: str               # what its authors say about its use
+    flag: str                  # command-line option that takes its path
+    url: str | None = None     # direct address; None = only a page where a person can fetch it
+    page: str | None = None    # that page
+    size: int | None = None    # bytes; None = not known
+    sha256: str | None = None  # None = not known; such a file is never downloaded by the program
+    torch_hub: bool = False    # also looked for where torchvision keeps its downloads
+
+
+_TORCHVISION = 'https://download.pytorch.org/models/'
+_TORCHVISION_LICENCE = 'torchvision: BSD-3-Clause; trained on ImageNet (non-commercial research terms)'
+_FACE_DATA_LICENCE = 'trained on web photographs collected for research; no licence is stated for the weights'
+_GUIDE_DRIVE = 'https://drive.google.com/drive/folders/1tl7zLPZgwOpa6xWmRsjz7LMrysfSbh_8'
+
+REGISTRY: dict[str, WeightFile] = {
+    'vgg16': WeightFile(
+        'vgg16-397923af.pth', 'trunk of LPIPS (--lpips-net=vgg)', _TORCHVISION_LICENCE, '--lpips-weights',
+        url=_TORCHVISION + 'vgg16-397923af.pth', size=553_433_881, torch_hub=True,
+        sha256='397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0'),
+    'alexnet': WeightFile(
+        'alexnet-owt-7be5be79.pth', 'trunk of LPIPS (--lpips-net=alex)', _TORCHVISION_LICENCE, '--lpips-weights',
+        url=_TORCHVISION + 'alexnet-owt-7be5be79.pth', size=244_408_911, torch_hub=True,
+        sha256='7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02'),
+    'squeezenet': WeightFile(
+        'squeezenet1_1-b8a52dc0.pth', 'trunk of LPIPS (--lpips-net=squeeze)', _TORCHVISION_LICENCE, '--lpips-weights',
+        url=_TORCHVISION + 'squeezenet1_1-b8a52dc0.pth', size=4_958_839, torch_hub=True,
+        sha256='b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b'),
+    'facenet': WeightFile(
+        '20180402-114759-vggface2.pt', 'face recogniser FaceNet (--id-network=facenet)',
+        'facenet-pytorch: MIT; trained on VGGFace2 (research only)', '--id-weights',
+        url='https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt',
+        size=111_898_327, sha256='281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b'),
+    # facexlib re-publishes the very file of InsightFace_Pytorch under another name.
+    'arcface': WeightFile(
+        'model_ir_se50.pth', 'face recogniser ArcFace IR-SE50 (--id-network=arcface)', _FACE_DATA_LICENCE, '--id-weights',
+        url='https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth',
+        page=_GUIDE_DRIVE, size=175_367_323,
+        sha256='a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28'),
+    'curricularface': WeightFile(
+        'CurricularFace_Backbone.pth', 'face recogniser CurricularFace IR-101 (--id-network=curricularface)',
+        _FACE_DATA_LICENCE, '--id-weights',
+        page='https://drive.google.com/file/d/1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj/view'),
+    'goae': WeightFile(
+        'encoder_FFHQ.pt', 'inversion encoder of EG3D FFHQ (GOAE)', 'no licence is stated for the weights',
+        '--encoder-weights', page=_GUIDE_DRIVE),
+    'e4e': WeightFile(
+        'e4e_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (e4e)', 'encoder4editing: MIT',
+        '--encoder-weights', page='https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view'),
+}
+
+
+def find(
+    name: str,                       # key of REGISTRY
+    path: str | Path | None = None,  # the file itself, given by the user; None = look in the cache folders
+    download: bool = True,           # fetch it, announced on stderr, where a checked direct address is known
+) -> Path:                           # an existing file; from the cache its size and checksum are as published
+    """Where the weights ``name`` lie on this machine, fetched first if need be.
+
+    A file that the user names is taken as it is (people retrain networks); its keys and shapes are checked when it is
+    loaded.  A file from the cache must be the published one.
+
+    Raises:
+        InputError: no such file, a damaged one, or no way to fetch it; says what to fetch, from where and where to put it.
+    """
+    entry = REGISTRY[name]
+    if path is not None:
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise InputError(f'{entry.flag}={path} is not a file. {_how_to_get(entry)}')
+        return path
+    for folder in _folders(entry):
+        candidate = folder / entry.filename
+        if candidate.is_file():
+            _check(candidate, entry)
+            return candidate
+    dest = default_cache() / entry.filename
+    if not (download and entry.url and entry.sha256):
+        raise InputError(f'The weights of the {entry.purpose} are not on this machine. {_how_to_get(entry)}')
+    print(f'Fetching {entry.filename} ({(entry.size or 0) / 1e6:.0f} MB) from {entry.url} to {dest}', file=sys.stderr)
+    try:
+        return fetch(entry.url, dest, sha256=entry.sha256, size=entry.size)
+    except InputError as error:
+        raise InputError(f'{error} {_how_to_get(entry)}') from None
+
+
+def _folders(entry: WeightFile) -> list[Path]:
+    folders = [default_cache()]
+    if entry.torch_hub:
+        folders.append(Path(torch.hub.get_dir()) / 'checkpoints')
+    return folders
+
+
+_checked: set[tuple[str, int, int]] = set()  # path, size, time of change: hashing 500 MB twice a run would be a waste
+
+
+def _check(path: Path, entry: WeightFile):
+    """Raise InputError unless size and checksum of a cached file are as published."""
+    status = path.stat()
+    key = (str(path), status.st_size, status.st_mtime_ns)
+    if key in _checked:
+        return
+    if entry.size is not None and status.st_size != entry.size:
+        raise InputError(f'{path} has {status.st_size:,} bytes, expected {entry.size:,}: an unfinished or wrong '
+                         f'download. Delete it. {_how_to_get(entry)}')
+    if entry.sha256 is not None and (got := sha256_of(path)) != entry.sha256:
+        raise InputError(f'{path} has SHA-256 {got}, expected {entry.sha256}: not the published file. '
+                         f'Delete it, or give your own file with {entry.flag}=PATH. {_how_to_get(entry)}')
+    _checked.add(key)
+
+
+def _how_to_get(entry: WeightFile) -> str:
+    where = entry.url or entry.page
+    also = f' (or {entry.page})' if entry.url and entry.page else ''
+    untrained = '' if entry.flag == '--encoder-weights' else (
+        ' For a test without weights, --random-metric-weights uses an untrained network.')
+    return (f'Fetch {entry.filename} from {where}{also} and put it at {default_cache() / entry.filename}, '
+            f'or give its path with {entry.flag}=PATH.{untrained}')
+
+
+def load_state(
+    path: str | Path,          # a file written by torch.save
+) -> dict[str, torch.Tensor]:  # name -> tensor on the CPU
+    """Read a state dict without running anything that the file holds (``torch.load(weights_only=True)``).
+
+    Raises:
+        InputError: a file that is something else: a web page, an archive, a pickled module, not tensors by name.
+    """
+    path = Path(path)
+    try:
+        with open(path, 'rb') as stream:
+            head = stream.read(512).lstrip().lower()
+    except OSError as error:
+        raise InputError(f'Cannot read the weights {path}: {error.strerror or error}.') from None
+    if head.startswith((b'<!doctype', b'<html', b'<?xml')):
+        raise InputError(f'{path} is a web page, not weights: the download gave a page about the file. '
+                         'Open its address in a browser, download the file itself and try again.')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises six kinds of exception for foreign bytes
+        raise InputError(f'{path} is not a file of plain tensors written by torch.save '
+                         f'({_first_line(error)}); a state dict was expected.') from None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f'{path} holds {_describe(state)}; expected a state dict, tensors by name.')
+    return dict(state)
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [''])[0]
+    return f'{type(error).__name__}: {line[:120]}' if line else type(error).__name__
+
+
+def _describe(state) -> str:
+    if isinstance(state, dict):
+        return f'a dict with the entries {_names([str(key) for key in state])}' if state else 'an empty dict'
+    return f'a {type(state).__name__}'
+
+
+def load_into(
+    module: torch.nn.Module,         # its parameters and buffers are overwritten
+    state: dict[str, torch.Tensor],  # by name, as load_state gives it
+    source: str | Path,              # file or what it is, for the error
+    ignore: tuple[str, ...] = (),    # beginnings of names in ``state`` that the module has no use for
+):
+    """Load a state dict whole: every missing, unexpected or wrongly shaped entry is an error that names it.
+
+    BatchNorm's step counter ``num_batches_tracked``, which old files lack and evaluation never reads, is the exception.
+    """
+    wanted = module.state_dict()
+    given = {name: value for name, value in state.items() if not name.startswith(ignore)}
+    counter = '.num_batches_tracked'
+    missing = [name for name in wanted if name not in given and not name.endswith(counter)]
+    unexpected = [name for name in given if name not in wanted and not name.endswith(counter)]
+    shapes = [f'{name} {list(value.shape)} instead of {list(wanted[name].shape)}'
+              for name, value in given.items() if name in wanted and value.shape != wanted[name].shape]
+    faults = [f'{what}: {_names(names)}' for what, names in
+              (('missing', missing), ('unexpected', unexpected), ('wrong shape', shapes)) if names]
+    if faults:
+        raise InputError(f'{source} does not fit {type(module).__name__}: {"; ".join(faults)}.')
+    module.load_state_dict({name: value for name, value in given.items() if name in wanted}, strict=False)
+
+
+def _names(names: list[str], limit: int = 5) -> str:
+    more = f' and {len(names) - limit} more' if len(names) > limit else ''
+    return ', '.join(names[:limit]) + more

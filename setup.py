@@ -1,0 +1,30 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name='eg3d_unlearn',
+    version='0.1.0',
+    description='Make a pretrained face generator (EG3D, StyleGAN2, StyleGAN3) unable to generate a given person',
+    long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['eg3d_unlearn*', 'torch_utils_ext*', 'patches*']),
+    py_modules=['unlearn'],
+    install_requires=[
+        'torch>=2.4',
+        'torchvision>=0.19',
+        'numpy>=1.24',
+        'pillow>=10.1',
+        'click>=8.1',
+        'ninja',
+        'lpips>=0.1.4',
+        # 2.6.0 pins torch below 2.3 and numpy below 2.
+        'facenet-pytorch==2.5.3',
+        'psutil',
+        'tqdm',
+    ],
+    extras_require={'test': ['pytest>=8', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg']},
+    entry_points={'console_scripts': ['eg3d-unlearn=unlearn:main']},
+)

@@ -1,0 +1,79 @@
+"""Every network held against stored outputs of the upstream code, to a fraction of each output's standard deviation.
+
+``GOLDEN_DIR`` names the folder with all references (default: shared/golden beside the repository); any json with a
+``class_name`` in it is taken.  A small subset in tests/data needs no folder.  ``-s`` prints the measured errors.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from eg3d_unlearn.networks import build
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import golden_reference as reference  # noqa: E402  the folder is no package
+
+
+def _arcface() -> nn.Module:
+    from eg3d_unlearn.identity.arcface import ArcFaceIRSE50
+    return ArcFaceIRSE50()
+
+
+def _curricularface() -> nn.Module:
+    from eg3d_unlearn.identity.curricularface import CurricularFaceIR101
+    return CurricularFaceIR101()
+
+
+# Pictures in, numbers out: (constructor, the stored output).  The folder has more of this kind than are built here.
+RECOGNISERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    'arcface-irse50': (_arcface, 'embedding'),
+    'curricularface-ir101': (_curricularface, 'embedding'),
+}
+
+
+def _stored_in_folder(names: Callable[[Path], list[str]]) -> list:
+    """One test for each name in the golden folder, or one skipped test that says why there are none."""
+    folder = reference.golden_dir()
+    found = names(folder) if folder.is_dir() else []
+    why = f'{folder} does not exist or holds no such reference; set GOLDEN_DIR to the folder with the golden outputs'
+    return found or [pytest.param('none', marks=pytest.mark.skip(reason=why))]
+
+
+def check_network(golden: reference.Golden) -> None:
+    network = build(golden.meta['class_name'], golden.meta['init_kwargs'])
+    assert reference.state_dict_list(network) == golden.meta['state_dict']
+    check_rows(golden.name, reference.compare_network(golden, network))
+
+
+def check_rows(name: str, rows: list[reference.Row]) -> None:
+    table = reference.table(name, rows)
+    print('\n' + table)
+    assert rows and all(row.error <= row.tolerance for row in rows), '\n' + table
+
+
+@pytest.mark.parametrize('name', _stored_in_folder(reference.network_names))
+def test_golden_network(name):
+    check_network(reference.load_golden(reference.golden_dir(), name))
+
+
+@pytest.mark.parametrize('name', _stored_in_folder(
+    lambda folder: [name for name in RECOGNISERS if (folder / f'{name}.json').is_file()]))
+def test_golden_recogniser(name):
+    golden = reference.load_golden(reference.golden_dir(), name)
+    constructor, output = RECOGNISERS[name]
+    network = constructor().eval()
+    assert reference.state_dict_list(network) == golden.meta['state_dict']
+    reference.set_weights(network, reference.recogniser_value, reference.CONSTRUCTED_RECOGNISER, {})
+    with torch.no_grad():
+        found = network(reference.described_pattern(golden.meta['input']))
+    check_rows(name, [reference.compare(output, found, golden.tensor(output), golden.tolerance)])
+
+
+@pytest.mark.parametrize('name', reference.network_names(reference.SUBSET_DIR))
+def test_golden_subset(name):
+    check_network(reference.load_golden(reference.SUBSET_DIR, name))

@@ -1,0 +1,86 @@
+"""A run's folder: whole files, no overwriting, resuming only what was begun with the same options."""
+import errno
+import json
+import os
+
+import pytest
+import torch
+
+from eg3d_unlearn.run_folder import LOCK, NETWORK, OPTIONS, REPORT, STATE, STATS, RunFolder, write_whole
+from torch_utils_ext.errors import InputError
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / 'a').write_text('old')
+
+    def fails(file):
+        file.write(b'half')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    with pytest.raises(InputError, match='No space left'):
+        write_whole(tmp_path / 'a', fails)
+    assert os.listdir(tmp_path) == ['a'] and (tmp_path / 'a').read_text() == 'old'
+
+
+def test_begin_and_resume(tmp_path):
+    folder = RunFolder(tmp_path / 'out')
+    folder.check({'lr': 1})
+    assert not (tmp_path / 'out').exists()       # checking writes nothing
+    assert folder.begin({'lr': 1}) is False
+    (tmp_path / 'out' / '.state.x.part').write_text('left by a kill')
+    folder.check({'lr': 1})
+    assert folder.begin({'lr': 1}) is True
+    assert not (tmp_path / 'out' / '.state.x.part').exists()
+
+
+def test_other_options_are_refused_and_named(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.begin({'lr': 1, 'seed': 0})
+    with pytest.raises(InputError, match='lr: 1 then, 2 now'):
+        folder.check({'lr': 2, 'seed': 0})
+
+
+def test_a_finished_run_is_not_overwritten_and_its_latent_goes(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.begin({'lr': 1})
+    folder.write_json(REPORT, {})
+    folder.save_state({'ws_source': torch.zeros(1)})
+    with pytest.raises(InputError, match='finished run'):
+        folder.check({'lr': 1})
+    assert not (tmp_path / STATE).exists()
+
+
+def test_foreign_contents_are_refused(tmp_path):
+    (tmp_path / NETWORK).write_text('precious')
+    with pytest.raises(InputError, match='did not make'):
+        RunFolder(tmp_path).check({})
+    (tmp_path / OPTIONS).write_text('{')
+    with pytest.raises(InputError, match='cannot be read'):
+        RunFolder(tmp_path).check({})
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(InputError, match='is a file'):
+        RunFolder(tmp_path / 'file').check({})
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    folder = RunFolder(tmp_path)
+    with folder.locked():
+        with pytest.raises(InputError, match='in use'), RunFolder(tmp_path).locked():
+            pass
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_stats_of_steps_done_again_are_dropped(tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / STATS).write_text(''.join(json.dumps({'step': step}) + '\n' for step in range(1, 6)) + '{"step": 6, "lo')
+    folder.drop_stats_after(3)
+    assert [json.loads(line)['step'] for line in (tmp_path / STATS).read_text().splitlines()] == [1, 2, 3]
+
+
+def test_state_comes_back_and_a_damaged_one_is_said(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.load_state() is None
+    folder.save_state({'step': 3, 'ws_source': torch.arange(4.0)})
+    assert folder.load_state()['step'] == 3
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:50])
+    with pytest.raises(InputError, match='damaged'):
+        folder.load_state()

@@ -1,0 +1,284 @@
+"""Network pickles of EG3D, StyleGAN2-ADA and StyleGAN3, read without NVIDIA's code and without running what is in them.
+
+A network pickle is a dict of `G`, `D`, `G_ema`, `training_set_kwargs` and `augment_pipe`.  `read_network_pickle` finds the
+networks and where each of their tensors lies; tensors are read from the file when `NetworkRecord.state_dict` asks for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.foreign_files import describe_foreign
+from torch_utils_ext.network_patch import write_unlearned_pickle
+from torch_utils_ext.network_save import BRIDGE_VERSION, save_network_pickle
+from torch_utils_ext.pickle_tensors import TensorRecord
+from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, Plain, elements, mapping, network_policy
+from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, shown
+
+__all__ = ["NetworkPickle", "NetworkRecord", "read_network_pickle", "save_network_pickle", "write_unlearned_pickle"]
+
+NETWORK_KEYS = ("G", "D", "G_ema")
+MAX_ENTRIES = 50_000  # modules and tensors in one network; a large EG3D has about 1,000
+MAX_NESTING = 50
+MAX_TENSOR_NAME = 200
+
+FAMILIES = {
+    "training.triplane.TriPlaneGenerator": "eg3d",
+    "training.networks.Generator": "stylegan2",
+    "training.networks_stylegan2.Generator": "stylegan2",
+    "training.networks_stylegan3.Generator": "stylegan3",
+}
+
+
+@dataclass
+class NetworkRecord:
+    """One network of a pickle.  For a discriminator `upstream_class` and `family` are None."""
+
+    class_name: str
+    upstream_class: str | None  # a key of FAMILIES
+    family: str | None  # 'eg3d', 'stylegan2' or 'stylegan3'
+    module_src: str  # upstream's Python source that the file carries; never run
+    init_args: tuple
+    init_kwargs: dict[str, Any]
+    attributes: dict[str, Any]  # plain attributes of the network itself, e.g. neural_rendering_resolution
+    tensors: dict[str, TensorRecord]  # by name in the state dict, in its order
+    source: NetworkPickle = field(repr=False)
+    value: Any = field(repr=False)  # the inert object in the pickle
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All parameters and persistent buffers: fresh contiguous copies on the CPU, dtypes as in the file."""
+        with self.source.open() as file:
+            return {name: record.read(file) for name, record in self.tensors.items()}
+
+
+@dataclass
+class NetworkPickle:
+    """What a network pickle holds.  The file is open only while something is read from it."""
+
+    path: Path
+    size: int  # bytes
+    identity: tuple  # tells whether the file was changed since
+    records: dict[str, NetworkRecord] = field(default_factory=dict)  # keys among 'G', 'D', 'G_ema'
+    training_set_kwargs: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)  # what a user may want to know, one sentence each
+    contents: dict[str, Any] = field(default_factory=dict, repr=False)  # all entries of the file, inert
+
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the file."""
+        with self.open() as file:
+            digest = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+            return digest.hexdigest()
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The file for reading.  Raises InputError when it is gone or is another one than when it was read."""
+        try:
+            with open(self.path, "rb") as file:
+                if _identity(file) != self.identity:
+                    raise InputError(f"{self.path} was changed while it was in use; start again.")
+                yield file
+        except PickleError as error:
+            raise InputError(f"Cannot read {self.path}: {error}.") from None
+        except OSError as error:
+            raise InputError(f"Cannot read {self.path}: {error.strerror or error}.") from None
+
+
+def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) -> NetworkPickle:
+    """The networks in the pickle at `path`.
+
+    Nothing in the file is imported or called.  With `allow_unknown`, classes that are not NVIDIA's are let through (and
+    not called either); their `family` and `upstream_class` are None.
+
+    Raises InputError: no such file, not a network pickle, damaged, or not acceptable.  Its message names the file.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is a device or a pipe; expected a network pickle (.pkl).")
+        with open(path, "rb") as file:
+            head = file.read(4096)
+            foreign = describe_foreign(head)
+            if foreign is not None:
+                raise InputError(f"{path} is not a network pickle: {foreign}.")
+            source = NetworkPickle(path, os.fstat(file.fileno()).st_size, _identity(file))
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                _read_into(source, data, allow_unknown)
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; expected a network pickle (.pkl).") from None
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; expected a network pickle (.pkl).") from None
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except PickleError as error:
+        raise InputError(f"Cannot use {path} as a network pickle: {error}.") from None
+    return source
+
+
+def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> None:
+    machine = Machine(data, 0, len(data), network_policy(allow_unknown), Budget(len(data)))
+    contents = mapping(machine.run())
+    if machine.position != len(data):
+        raise PickleError(f"{len(data) - machine.position:,} bytes follow the end of the pickle")
+    if contents is None or "G_ema" not in contents:
+        raise PickleError("it does not hold a dictionary with a network under 'G_ema'")
+    source.contents = contents
+    for key in NETWORK_KEYS:
+        if _is_persistent(contents.get(key)):
+            # Nothing here needs the discriminator, so one that is out of the ordinary stands in nobody's way.
+            with suppress(PickleError) if key == "D" else nullcontext():
+                source.records[key] = _network(contents[key], data, source, key != "D", allow_unknown)
+    if "G_ema" not in source.records:
+        raise PickleError("what it holds under 'G_ema' is not a network of torch_utils.persistence")
+    if "G" not in source.records:
+        source.notes.append("The file holds no 'G', only 'G_ema' (as GUIDE writes them): upstream's tools refuse such files.")
+    settings = contents.get("training_set_kwargs")
+    source.training_set_kwargs = None if settings is None else Plain(data)(mapping(settings) or {})
+
+
+def _network(value: Call, data: mmap.mmap, source: NetworkPickle, generator: bool, allow_unknown: bool) -> NetworkRecord:
+    meta = mapping(value.args[0])
+    state = mapping(meta["state"])
+    plain = Plain(data)
+    init_args, init_kwargs = plain(state.get("_init_args", ())), plain(state.get("_init_kwargs", {}))
+    if not isinstance(init_args, tuple) or not isinstance(init_kwargs, dict):
+        raise PickleError("the arguments that its network was made with are damaged")
+    bridged = state.get("_bridge_version") == BRIDGE_VERSION
+    tensors = dict(_bridged_tensors(state) if bridged else _ModuleWalk(value).tensors())
+    if sum(record.length for record in tensors.values()) > source.size:
+        raise PickleError("its network claims more numbers than the file holds")
+    upstream_class = None
+    if generator:
+        upstream_class = state.get("upstream_class") if bridged else _upstream_class(meta, init_kwargs, tensors)
+        if upstream_class not in FAMILIES and not allow_unknown:
+            raise PickleError(
+                f"its network {shown(meta['class_name'])} is not a generator of EG3D, StyleGAN2 or StyleGAN3, and nothing "
+                "was run; if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader"
+            )
+    attributes = plain(state.get("attributes", {})) if bridged else _attributes(state, plain)
+    return NetworkRecord(
+        class_name=meta["class_name"],
+        upstream_class=upstream_class,
+        family=FAMILIES.get(upstream_class),
+        module_src=meta["module_src"],
+        init_args=init_args,
+        init_kwargs=init_kwargs,
+        attributes=attributes,
+        tensors=tensors,
+        source=source,
+        value=value,
+    )
+
+
+def _upstream_class(meta: dict, init_kwargs: dict, tensors: dict[str, TensorRecord]) -> str | None:
+    """Where NVIDIA's repositories keep the class, from its name, its arguments and its tensors."""
+    if meta["class_name"] == "TriPlaneGenerator":
+        parts = {"backbone.mapping.w_avg", "backbone.synthesis.b4.const", "decoder.net.0.weight"}
+        return "training.triplane.TriPlaneGenerator" if parts <= tensors.keys() else None
+    if meta["class_name"] != "Generator" or "mapping.w_avg" not in tensors:
+        return None
+    if "synthesis.input.freqs" in tensors:
+        return "training.networks_stylegan3.Generator"
+    if "synthesis.b4.const" not in tensors:
+        return None
+    # StyleGAN2-ADA takes the arguments of the synthesis network as one dict; the later repositories take them one by one,
+    # and only they know the option fused_modconv_default.
+    nested = "synthesis_kwargs" in init_kwargs or "fused_modconv_default" not in meta["module_src"]
+    return "training.networks.Generator" if nested else "training.networks_stylegan2.Generator"
+
+
+def _is_persistent(value: Any) -> bool:
+    return isinstance(value, Call) and value.function == PERSISTENT
+
+
+def module_state(value: Any) -> dict | None:
+    """The attributes of a torch.nn.Module in the pickle, persistent or by reference; None for anything else."""
+    if _is_persistent(value):
+        return mapping(mapping(value.args[0])["state"])
+    if isinstance(value, Call) and (value.function in MODULE_CLASSES or isinstance(mapping(value.state), dict)):
+        return mapping(value.state)
+    return None
+
+
+class _ModuleWalk:
+    """Finds all parameters and persistent buffers of a module in the pickle, in the order of torch's state_dict."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self.left = MAX_ENTRIES
+
+    def tensors(self) -> Iterator[tuple[str, TensorRecord]]:
+        """Name and place of each."""
+        waiting: list[tuple[str, int, Any]] = [("", 0, self.root)]
+        while waiting:
+            prefix, depth, value = waiting.pop()
+            if depth > MAX_NESTING or len(prefix) > MAX_TENSOR_NAME:
+                raise PickleError("the modules of its network are nested without end")
+            state = module_state(value)
+            if state is None:
+                raise PickleError(f"{shown(prefix.rstrip('.')) or 'the network'} in it is not a module")
+            yield from self._own(prefix, state)
+            children = [(f"{prefix}{name}.", depth + 1, child) for name, child in self._entries(state, "_modules")]
+            waiting.extend(reversed(children))
+
+    def _own(self, prefix: str, state: dict) -> Iterator[tuple[str, TensorRecord]]:
+        transient = elements(state.get("_non_persistent_buffers_set")) or ()
+        self._count(len(transient))
+        transient = {name for name in transient if isinstance(name, str)}
+        found = self._entries(state, "_parameters")
+        found += [(name, tensor) for name, tensor in self._entries(state, "_buffers") if name not in transient]
+        for name, tensor in found:
+            if not isinstance(tensor, TensorRecord):
+                raise PickleError(f"{shown(prefix + name)} in it is not a tensor")
+            yield prefix + name, tensor
+
+    def _entries(self, state: dict, group: str) -> list[tuple[str, Any]]:
+        """What stands under each name in ``_parameters``, ``_buffers`` or ``_modules``, None left out."""
+        entries = mapping(state.get(group))
+        self._count(len(entries or ()) + 1)
+        if entries is None or not all(isinstance(name, str) and len(name) <= MAX_TENSOR_NAME for name in entries):
+            raise PickleError("a module of its network is damaged")
+        return [(name, value) for name, value in entries.items() if value is not None]
+
+    def _count(self, entries: int) -> None:
+        # Each mention counts: modules that share their children can describe more names than there are bytes.
+        self.left -= entries
+        if self.left < 0:
+            raise PickleError(f"its network has more than {MAX_ENTRIES:,} modules and tensors")
+
+
+def _bridged_tensors(state: dict) -> Iterator[tuple[str, TensorRecord]]:
+    """The same for a network that `save_network_pickle` wrote: its tensors are in one dict."""
+    for name, tensor in (mapping(state.get("tensors")) or {}).items():
+        if not isinstance(name, str) or len(name) > MAX_TENSOR_NAME or not isinstance(tensor, TensorRecord):
+            raise PickleError("a tensor of its network is damaged")
+        yield name, tensor
+
+
+def _attributes(state: dict, plain: Plain) -> dict[str, Any]:
+    """The plain attributes that are the network's own, not torch's.  Others stay in the file, unread."""
+    found = {}
+    for name, value in state.items():
+        if not isinstance(name, str) or name.startswith("_") or name == "training" or isinstance(value, TensorRecord):
+            continue
+        if module_state(value) is None:
+            with suppress(PickleError):
+                found[name] = plain(value)
+    return found
+
+
+def _identity(file: BinaryIO) -> tuple:
+    status = os.fstat(file.fileno())
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
