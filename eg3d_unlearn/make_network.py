@@ -7,16 +7,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import PIL.Image
 import torch
 from torch import nn
 
 from eg3d_unlearn import networks
+from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.settings import TRIAL
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import save_network_pickle
 
-# Freshly initialised networks paint grey on grey. These factors give their pictures contrast and make them follow the latent.
-CONTRAST = {'torgb.weight': 4.0, 'decoder.net.2.weight': 4.0}
+# Freshly initialised networks paint grey on grey, or in pure colours only. These factors give their pictures a usual contrast.
+CONTRAST = {'backbone.synthesis': {'torgb.weight': 4.0}, 'decoder': {'net.2.weight': 4.0}, 'synthesis': {'torgb.weight': 0.25}}
 
 
 def random_network(setting: str, seed: int = 0) -> tuple[nn.Module, dict]:
@@ -26,9 +28,10 @@ def random_network(setting: str, seed: int = 0) -> tuple[nn.Module, dict]:
         torch.manual_seed(seed)
         network = networks.build(recipe['upstream_class'], recipe['init_kwargs']).requires_grad_(False)
         for name, parameter in network.named_parameters():
-            for ending, factor in CONTRAST.items():
-                if name.endswith(ending) and 'superresolution' not in name:
-                    parameter.mul_(factor)
+            for part, factors in CONTRAST.items():
+                for ending, factor in factors.items():
+                    if name.startswith(part) and name.endswith(ending):
+                        parameter.mul_(factor)
             if name.endswith('noise_strength'):
                 parameter.fill_(0.05)
         mapping = network.backbone.mapping if recipe['family'] == 'eg3d' else network.mapping
@@ -52,16 +55,29 @@ def save_random_network(path: Path, setting: str, seed: int = 0) -> None:
 @click.option('--setting', help='Family of the network.', type=click.Choice(list(TRIAL)), default='eg3d', show_default=True)
 @click.option('--seed', help='Seed of the weights.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option('--outfile', help='The pickle; an existing file is not overwritten.', metavar='FILE', required=True)
-def main(setting: str, seed: int, outfile: str) -> None:
+@click.option('--photo', help="Also write a photo to try it with: scikit-image's astronaut, public domain.", metavar='FILE')
+def main(setting: str, seed: int, outfile: str, photo: str | None) -> None:
     """Make a small network with random weights: its pictures are coloured blobs, not faces."""
-    path = Path(outfile)
-    if path.exists():
-        raise click.ClickException(f'{path} exists and is not overwritten. Delete it, or name another file.')
+    for path in filter(None, (outfile, photo)):
+        if Path(path).exists():
+            raise click.ClickException(f'{path} exists and is not overwritten. Delete it, or name another file.')
     try:
-        save_random_network(path, setting, seed)
+        if photo is not None:
+            save_photo(Path(photo))
+        save_random_network(Path(outfile), setting, seed)
     except InputError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f'Wrote {path} ({path.stat().st_size / 2**20:.1f} MiB).')
+    click.echo(f'Wrote {outfile} ({Path(outfile).stat().st_size / 2**20:.1f} MiB).')
+
+
+def save_photo(path: Path) -> None:
+    """The astronaut's portrait, cropped to her face."""
+    try:
+        import skimage.data
+    except ImportError:
+        raise InputError("--photo needs scikit-image: pip install -e '.[test]'.") from None
+    portrait = PIL.Image.fromarray(skimage.data.astronaut()).crop((96, 0, 352, 256)).resize((512, 512), PIL.Image.Resampling.LANCZOS)
+    write_whole(path, lambda file: portrait.save(file, format='png'))
 
 
 if __name__ == '__main__':

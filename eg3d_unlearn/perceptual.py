@@ -1,8 +1,8 @@
 """LPIPS, the learned perceptual distance of Zhang et al. (CVPR 2018, arXiv 1801.03924), version 0.1.
 
-The linear heads come with the package ``lpips``; the trunk is torchvision's classifier, whose weight file is looked for
-by ``weights.find``.  Results and gradients equal the package's.  What it lacks: the features of a constant target can be
-kept, nothing but the pictures collects gradients, and a pixel without any feature has gradient 0 instead of NaN.
+The linear heads come with the package ``lpips``; the trunk is torchvision's classifier, whose weight file
+``weights.find`` looks for.  Results and gradients equal the package's.  What the package lacks: the features of a
+constant target can be kept, only pictures collect gradients, and a pixel without any feature has gradient 0, not NaN.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from eg3d_unlearn import weights as weight_files
 from eg3d_unlearn.resample import resample
@@ -54,7 +55,8 @@ class Lpips(nn.Module):
             _fill_randomly(self.trunk, seed)
         else:
             self.source = weight_files.find(NETS[net], weights, download)
-            weight_files.load_into(self.trunk, weight_files.load_state(self.source), self.source, ignore=('classifier.',))
+            state = weight_files.load_state(self.source)
+            weight_files.load_into(self.trunk, state, self.source, ignore=('classifier.',))
         self.register_buffer('shift', torch.tensor(SHIFT).view(1, 3, 1, 1))
         self.register_buffer('scale', torch.tensor(SCALE).view(1, 3, 1, 1))
         self.heads = nn.ParameterList(_load_heads(net))
@@ -66,8 +68,11 @@ class Lpips(nn.Module):
         images: Tensor,  # [N, 3, H, W] float in [-1, 1], RGB
     ) -> list[Tensor]:   # per tapped layer [N, C, H', W'] float32, unit norm over C
         """What a constant side of a comparison needs to compute only once (under ``torch.no_grad()``)."""
-        images = resample(images, self.resolution) if self.resolution else images.float()
-        return [_UnitNorm.apply(feature) for feature in self.trunk((images - self.shift) / self.scale)]
+        dtype = self.shift.dtype
+        images = resample(images, self.resolution) if self.resolution else images
+        tapped = self.trunk((images.to(dtype) - self.shift) / self.scale)
+        # Under autocast the trunk answers in half precision, where a sum of squares may overflow.
+        return [_UnitNorm.apply(feature.to(dtype)) for feature in tapped]
 
     def compare(
         self,
@@ -75,11 +80,7 @@ class Lpips(nn.Module):
         b: list[Tensor],  # features of N pictures
     ) -> Tensor:          # [N] float32, >= 0
         """Sum over layers of the weighted squared difference, averaged over pixels (equation 1 of the paper)."""
-        total = 0
-        for feature_a, feature_b, head in zip(a, b, self.heads):
-            squares = (feature_a - feature_b).square()
-            total = total + torch.einsum('nchw,c->n', squares, head) / squares[0, 0].numel()
-        return total
+        return torch.stack([_Distance.apply(*layer) for layer in zip(a, b, self.heads)]).sum(0)
 
     def forward(
         self,
@@ -104,11 +105,30 @@ class _UnitNorm(torch.autograd.Function):
         return x / (norm + EPSILON)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, norm = ctx.saved_tensors
         inverse = 1 / (norm + EPSILON)
         along = (grad * x).sum(1, keepdim=True) * inverse.square() / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-        return grad * inverse - x * along
+        return (grad * inverse).addcmul_(x, along, value=-1)
+
+
+class _Distance(torch.autograd.Function):
+    """Weighted squared difference of two feature maps, averaged over pixels, in few passes over memory."""
+
+    @staticmethod
+    def forward(ctx, a, b, head):
+        difference = a - b
+        ctx.save_for_backward(difference, head)
+        return torch.einsum('nchw,c->n', difference.square(), head) / difference[0, 0].numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        difference, head = ctx.saved_tensors
+        factor = 2 / difference[0, 0].numel() * grad.view(-1, 1, 1, 1) * head.view(1, -1, 1, 1)
+        to_a = difference * factor
+        return to_a if ctx.needs_input_grad[0] else None, -to_a if ctx.needs_input_grad[1] else None, None
 
 
 class _Trunk(nn.Module):

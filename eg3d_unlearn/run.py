@@ -1,6 +1,8 @@
 """The main job, told in order: pickle in, person found, person forgotten, pickle out."""
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -139,6 +141,9 @@ def check_inputs(config: Config) -> None:
     if len(given) != 1:
         options = ', '.join('--' + name.replace('_', '-') for name in given) or 'none'
         raise InputError(f'Say who is to be forgotten with exactly one of --image, --latent and --latent-seed (got {options}).')
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
     if config.camera is not None and config.image is None:
         raise InputError('--camera is the camera of a photo; it goes with --image only.')
     if config.image is not None:
@@ -158,6 +163,22 @@ def check_inputs(config: Config) -> None:
         raise InputError('--trust-pickle hands the file to the loader of an NVIDIA checkout: name it with --upstream=DIR.')
 
 
+def check_against_network(config: Config, generator: Generator) -> None:
+    """What can be refused once the network is known, before anything is written."""
+    if config.camera is not None and not generator.is_3d:
+        raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
+    if config.latent is not None:
+        read_latent(Path(config.latent), generator)
+    generator.freeze_except(prefixes_of(config, generator))
+    generator.network.requires_grad_(False)
+
+
+def prefixes_of(config: Config, generator: Generator) -> list[str]:
+    """``--trainable`` as a list of parameter prefixes."""
+    listed = generator.trainable if config.trainable == 'auto' else config.trainable
+    return [prefix.strip() for prefix in listed.split(',')]
+
+
 def unlearn(config: Config) -> dict:
     """Run ``config`` and return its report; the folder then holds all that the README lists.
 
@@ -168,13 +189,17 @@ def unlearn(config: Config) -> dict:
     device = choose_device(config.device)
     check_precision(config, device)
     folder = RunFolder(config.outdir)
+    operations = ops.select_ops(config.upstream, device)
     pickle, generator = load_generator(config, device)
     options = {**config.to_json(), 'network_sha256': pickle.sha256()}
+    check_against_network(config, generator)
     folder.check(options)
     judges = load_judges(config, generator.family, device)
     resumes = folder.begin(options)
     with folder.locked():
-        result = run_in(folder, config, pickle, generator, judges, resumes)
+        folder.log(f'{"Resuming in" if resumes else "Writing to"} {folder.path}.')
+        folder.log(operations)
+        result = run_in(folder, config, pickle, generator, judges)
         # The report comes last: a folder with one is finished, and no longer holds the latent.
         result['seconds'] = round(time.time() - begun, 1)
         (folder / STATE).unlink(missing_ok=True)
@@ -183,12 +208,10 @@ def unlearn(config: Config) -> dict:
     return result
 
 
-def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: Generator, judges: Judges, resumes: bool) -> dict:
+def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: Generator, judges: Judges) -> dict:
     """The run itself, in a folder that is ours."""
     log = folder.log
     device = generator.device
-    log(f'{"Resuming in" if resumes else "Writing to"} {folder.path}.')
-    log(ops.select_ops(config.upstream, device))
     log(f'Network: {pickle.path.name}, {generator.family}, {generator.img_resolution} px; mean latent: {generator.w_avg_source}.')
     log(f'F in the local loss: {generator.features_are}.')
     if config.random_metric_weights:
@@ -207,8 +230,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     ws_target = target_of(config, generator, ws_source)
 
     # The network that learns, beside its frozen source.
-    prefixes = generator.trainable if config.trainable == 'auto' else config.trainable
-    parameters = generator.freeze_except([prefix.strip() for prefix in prefixes.split(',')])
+    parameters = generator.freeze_except(prefixes_of(config, generator))
     g_u = generator
     g_s = generator.twin()
     g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
@@ -217,7 +239,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, config.weights, config.n_adj,
                           config.n_global, config.alpha_max, config.loss_resolution, batch_size(config, generator), config.seed)
     log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M parameters '
-        f'in {prefixes}.')
+        f'in {", ".join(prefixes_of(config, generator))}.')
     steps = training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state,
                           keep={name: state[name] for name in ('person', 'ws_source', 'notes')})
 
@@ -235,7 +257,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         'config': config.to_json(),
         'features': generator.features_are,
         'w_avg': generator.w_avg_source,
-        'trained': prefixes,
+        'trained': prefixes_of(config, generator),
         'networks': {'in': {'file': pickle.path.name, 'sha256': pickle.sha256()},
                      'out': {'file': NETWORK, 'sha256': sha256_of(folder / NETWORK), 'notes': notes}},
         'versions': report.versions(),

@@ -7,6 +7,7 @@ is unpickled: only plain tensors are read.
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class WeightFile:
     page: str | None = None    # that page
     size: int | None = None    # bytes; None = not known
     sha256: str | None = None  # None = not known; such a file is never downloaded by the program
-    torch_hub: bool = False    # also looked for where torchvision keeps its downloads
+    torch_cache: bool = False  # also looked for where torchvision and facenet-pytorch keep their downloads
 
 
 _TORCHVISION = 'https://download.pytorch.org/models/'
@@ -41,24 +42,25 @@ _GUIDE_DRIVE = 'https://drive.google.com/drive/folders/1tl7zLPZgwOpa6xWmRsjz7LMr
 REGISTRY: dict[str, WeightFile] = {
     'vgg16': WeightFile(
         'vgg16-397923af.pth', 'trunk of LPIPS (--lpips-net=vgg)', _TORCHVISION_LICENCE, '--lpips-weights',
-        url=_TORCHVISION + 'vgg16-397923af.pth', size=553_433_881, torch_hub=True,
+        url=_TORCHVISION + 'vgg16-397923af.pth', size=553_433_881, torch_cache=True,
         sha256='397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0'),
     'alexnet': WeightFile(
         'alexnet-owt-7be5be79.pth', 'trunk of LPIPS (--lpips-net=alex)', _TORCHVISION_LICENCE, '--lpips-weights',
-        url=_TORCHVISION + 'alexnet-owt-7be5be79.pth', size=244_408_911, torch_hub=True,
+        url=_TORCHVISION + 'alexnet-owt-7be5be79.pth', size=244_408_911, torch_cache=True,
         sha256='7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02'),
     'squeezenet': WeightFile(
         'squeezenet1_1-b8a52dc0.pth', 'trunk of LPIPS (--lpips-net=squeeze)', _TORCHVISION_LICENCE, '--lpips-weights',
-        url=_TORCHVISION + 'squeezenet1_1-b8a52dc0.pth', size=4_958_839, torch_hub=True,
+        url=_TORCHVISION + 'squeezenet1_1-b8a52dc0.pth', size=4_958_839, torch_cache=True,
         sha256='b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b'),
     'facenet': WeightFile(
         '20180402-114759-vggface2.pt', 'face recogniser FaceNet (--id-network=facenet)',
         'facenet-pytorch: MIT; trained on VGGFace2 (research only)', '--id-weights',
         url='https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt',
-        size=111_898_327, sha256='281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b'),
+        size=111_898_327, torch_cache=True, sha256='281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b'),
     # facexlib re-publishes the very file of InsightFace_Pytorch under another name.
     'arcface': WeightFile(
-        'model_ir_se50.pth', 'face recogniser ArcFace IR-SE50 (--id-network=arcface)', _FACE_DATA_LICENCE, '--id-weights',
+        'model_ir_se50.pth', 'face recogniser ArcFace IR-SE50 (--id-network=arcface)',
+        _FACE_DATA_LICENCE, '--id-weights',
         url='https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth',
         page=_GUIDE_DRIVE, size=175_367_323,
         sha256='a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28'),
@@ -86,7 +88,7 @@ def find(
     loaded.  A file from the cache must be the published one.
 
     Raises:
-        InputError: no such file, a damaged one, or no way to fetch it; says what to fetch, from where and where to put it.
+        InputError: no such file, a damaged one, or no way to fetch it; says what to fetch and where to put it.
     """
     entry = REGISTRY[name]
     if path is not None:
@@ -110,10 +112,9 @@ def find(
 
 
 def _folders(entry: WeightFile) -> list[Path]:
-    folders = [default_cache()]
-    if entry.torch_hub:
-        folders.append(Path(torch.hub.get_dir()) / 'checkpoints')
-    return folders
+    hub = Path(torch.hub.get_dir())
+    theirs = [hub / 'checkpoints', hub.parent / 'checkpoints'] if entry.torch_cache else []
+    return [default_cache(), *theirs]
 
 
 _checked: set[tuple[str, int, int]] = set()  # path, size, time of change: hashing 500 MB twice a run would be a waste
@@ -161,7 +162,9 @@ def load_state(
         raise InputError(f'{path} is a web page, not weights: the download gave a page about the file. '
                          'Open its address in a browser, download the file itself and try again.')
     try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # torch's musings about foreign pickles; the error below says it all
+            state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises six kinds of exception for foreign bytes
         raise InputError(f'{path} is not a file of plain tensors written by torch.save '
                          f'({_first_line(error)}); a state dict was expected.') from None

@@ -1,9 +1,9 @@
 """`Found no NVIDIA driver` (or `Torch not compiled with CUDA enabled`): the script insists on CUDA.
 
 Cause: the scripts say `torch.device('cuda')` with no option to change it.
-Fix: where there is no CUDA device, every PyTorch call that names CUDA as a device gets the CPU (or MPS) instead: devices
-and strings such as `'cuda:0'`, in factories, `.to()`, `.cuda()`; `.pin_memory()` does nothing; events, streams and
-memory figures of `torch.cuda` are stand-ins.  `torch.cuda.is_available()` still says the truth.
+Fix: where there is no CUDA device, every PyTorch call that names CUDA as a device gets the CPU (or MPS) instead:
+devices and strings such as `'cuda:0'`, in factories, `.to()`, `.cuda()`; `.pin_memory()` does nothing; events, streams
+and memory figures of `torch.cuda` are stand-ins.  `torch.cuda.is_available()` still says the truth.
 Report: https://github.com/NVlabs/stylegan2-ada-pytorch/issues/105
 """
 

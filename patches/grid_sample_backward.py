@@ -1,9 +1,10 @@
-"""`'tuple' object is not callable`, a missing `output_mask`, or `grid_sampler_2d_backward is not implemented` in training.
+"""`'tuple' object is not callable`, missing `output_mask` or `grid_sampler_2d_backward is not implemented` in training.
 
 Cause: `grid_sample_gradfix`, which augmentation needs for second gradients (R1), looks the backward operation up in a
 way that PyTorch 1.11 and 1.12 changed; StyleGAN2-ADA switches itself off on every newer PyTorch.
 Fix: where a second gradient fails, `grid_sample` is done by a pair of functions that use `torch.ops.aten`.
-Report: https://github.com/NVlabs/stylegan3/issues/145, /188; https://github.com/NVlabs/stylegan2-ada-pytorch/issues/195, /223
+Report: https://github.com/NVlabs/stylegan3/issues/145, /188;
+https://github.com/NVlabs/stylegan2-ada-pytorch/issues/195, /223
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def needed() -> bool:
 
 
 def concerns(module: ModuleType) -> bool:
-    return hasattr(module, 'grid_sample') and hasattr(module, '_GridSample2dBackward') and not _has_second_gradients(module)
+    has_op = hasattr(module, 'grid_sample') and hasattr(module, '_GridSample2dBackward')
+    return has_op and not _has_second_gradients(module)
 
 
 def apply(module: ModuleType) -> None:

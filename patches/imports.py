@@ -14,18 +14,22 @@ from typing import Callable, Iterator
 # Libraries that a patch may want to see, besides the modules of the checkout.
 LIBRARIES = ('click', 'imageio', 'scipy.linalg', 'torch.utils.cpp_extension', 'torch.utils.file_baton')
 
+# What a checkout has at its top.  A script from elsewhere may put a checkout on the path by itself.
+PACKAGES = ('torch_utils', 'dnnlib', 'legacy', 'training', 'metrics', 'camera_utils', 'shape_utils', 'gui_utils', 'viz')
+
 # `torch_utils.persistence` gives this name to the modules that it makes from the sources in a network pickle.
 PICKLED_PREFIX = '_imported_module_'
 
 
 @contextlib.contextmanager
 def watching(root: Path, callback: Callable[[ModuleType], None]) -> Iterator[None]:
-    """Call `callback(module)` for every module under `root` or in `LIBRARIES`, just after it was executed.
+    """Call `callback(module)` for every module under `root`, in `PACKAGES` or `LIBRARIES`, just after it was executed.
 
     So also for modules made from the sources inside a network pickle.  Libraries that are already there are offered at
     once.
     """
     def seen(module: ModuleType) -> None:
+        _forget_stand_ins()
         callback(module)
         watch_pickled_sources(module, callback)
 
@@ -70,7 +74,7 @@ class _WatchingFinder(importlib.abc.MetaPathFinder):
         spec = _spec_from_the_others(self, name, path, target)
         if spec is None or spec.loader is None or not hasattr(spec.loader, 'exec_module'):
             return spec
-        if name in LIBRARIES or is_under(spec.origin, self.root):
+        if name in LIBRARIES or is_of_checkout(name) or is_under(spec.origin, self.root):
             execute = spec.loader.exec_module
 
             def execute_and_offer(module: ModuleType) -> None:
@@ -93,13 +97,22 @@ def _spec_from_the_others(finder, name, path, target):
 
 def stand_in(
     modules: dict[str, dict[str, object]],  # dotted name -> what the module holds; parents must be listed too
-    root: Path,                             # only for imports by files under this folder, and by pickled sources
+    root: Path,                             # only for imports by the checkout, or by pickled sources
 ) -> None:
     """Provide modules that cannot be found otherwise.
 
     Other libraries, which may try an import to see whether a package is there, still get their ImportError.
     """
     sys.meta_path.append(_StandInFinder(modules, root.resolve()))
+
+
+def _forget_stand_ins() -> None:
+    """Leave the stand-ins to those who imported them: others who import these names must not find them."""
+    for finder in sys.meta_path:
+        if isinstance(finder, _StandInFinder):
+            for name in finder.modules:
+                if getattr(sys.modules.get(name), '__loader__', None) is finder:
+                    del sys.modules[name]
 
 
 class _StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -132,9 +145,13 @@ def is_upstream(frame: FrameType | None, root: Path) -> bool:
     """Tell whether a frame runs code of the checkout, or code out of a network pickle."""
     if frame is None:
         return False
-    if frame.f_globals.get('__name__', '').startswith(PICKLED_PREFIX):
-        return True
-    return is_under(frame.f_code.co_filename, root)
+    name = frame.f_globals.get('__name__') or ''
+    return name.startswith(PICKLED_PREFIX) or is_of_checkout(name) or is_under(frame.f_code.co_filename, root)
+
+
+def is_of_checkout(name: str) -> bool:
+    """Tell whether a module's dotted name is one that a checkout has."""
+    return name.split('.')[0] in PACKAGES
 
 
 def is_under(file: str | None, root: Path) -> bool:

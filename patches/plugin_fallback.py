@@ -3,7 +3,8 @@
 Cause: no ninja, no nvcc, a CUDA toolkit other than PyTorch's, an unsupported compiler, a stale lock; the plain PyTorch
 form of each operation is at hand, but EG3D and StyleGAN3 do not fall back to it.
 Fix: after the first failure the plain forms serve for the whole process, and one warning names the cause.
-Report: https://github.com/NVlabs/stylegan3/issues/2, /86, /124, /215; https://github.com/NVlabs/stylegan2-ada-pytorch/issues/39, /97, /291
+Report: https://github.com/NVlabs/stylegan3/issues/2, /86, /124, /215;
+https://github.com/NVlabs/stylegan2-ada-pytorch/issues/39, /97, /291
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ CAUSES = (
     (r'ninja.*(required|not found|available)|No module named .ninja', 'ninja is not installed: pip install ninja'),
     (r'CUDA_HOME|nvcc.*not found|No such file.*nvcc', 'no CUDA toolkit (nvcc) was found: install it, or set CUDA_HOME'),
     (r'detected CUDA version', "the CUDA toolkit's version is not the one that PyTorch was built with"),
-    (r'unsupported (GNU|clang|Microsoft)|unsupported.*compiler', 'the CUDA toolkit does not know this C++ compiler: install an older one, or a newer toolkit'),
-    (r'MSVC/GCC/CLANG|cl\.exe|Error checking compiler|\b(g\+\+|c\+\+|gcc)\b.*(not found|No such file)', 'no C++ compiler was found'),
+    (r'unsupported (GNU|clang|Microsoft)|unsupported.*compiler',
+     'the CUDA toolkit does not know this C++ compiler: install an older one, or a newer toolkit'),
+    (r'MSVC/GCC/CLANG|cl\.exe|Error checking compiler|(g\+\+|c\+\+|gcc).*(not found|No such file)',
+     'no C++ compiler was found'),
     (r'lock file', 'a lock file was left behind'),
     (r'Read-only file system|Permission denied', 'the build folder cannot be written: set TORCH_EXTENSIONS_DIR'),
 )
@@ -50,8 +53,8 @@ def apply(module: ModuleType) -> None:
             return init(*args, **kwargs)
         except Exception as error:
             _State.has_failed = True
-            warnings.warn(f"{module.__name__}: NVIDIA's CUDA plugin cannot be used, so all operations run in plain PyTorch "
-                          f'(same results, slower). Cause: {cause(error)}', stacklevel=2)
+            warnings.warn(f"{module.__name__}: NVIDIA's CUDA plugin cannot be used, so all operations run in plain "
+                          f'PyTorch (same results, slower). Cause: {cause(error)}', stacklevel=2)
             return False
 
     module._init = init_or_fall_back

@@ -20,8 +20,10 @@ def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.command(context_settings=dict(allow_interspersed_args=False))
 @click.argument('script', required=False)
 @click.argument('args', nargs=-1, type=click.UNPROCESSED, metavar='[-- SCRIPT OPTIONS]')
-@click.option('--list', 'show_list', is_flag=True, help='Show the patches, whether this machine needs them, and what fails without')
-@click.option('--only', multiple=True, callback=_names, metavar='NAME', help='Use these patches alone (comma separated, or repeated)')
+@click.option('--list', 'show_list', is_flag=True,
+              help='Show the patches, whether this machine needs them, and what fails without')
+@click.option('--only', multiple=True, callback=_names, metavar='NAME',
+              help='Use these patches alone (comma separated, or repeated)')
 @click.option('--skip', multiple=True, callback=_names, metavar='NAME', help='Leave these patches out')
 @click.option('--device', type=click.Choice(['auto', 'cuda', 'cpu', 'mps']), default='auto', show_default=True,
               help='What stands for CUDA in the script; auto is CUDA if there is one, else the CPU')

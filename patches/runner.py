@@ -58,9 +58,17 @@ class Run:
 
 def prepare(run: Run) -> None:
     """Apply the start patches, and have the module patches wait for their modules.  Stays so for this process."""
+    _set_path(run.script)
     report = run.say if run.verbose else lambda line: None
     registry.start(run.names, run, report)
     _FOR_GOOD.enter_context(imports.watching(run.root, registry.offer(run.names, report)))
+
+
+def _set_path(script: Path) -> None:
+    """Make `sys.path` what `python script.py` has: the script's folder first, not the current one."""
+    ours = str(Path(__file__).resolve().parents[1])
+    rest = [entry for entry in sys.path if entry not in ('', str(Path.cwd()), str(script.parent), ours)]
+    sys.path[:] = [str(script.parent), *rest, ours]  # ours, last, is for the processes that the script starts
 
 
 def execute(run: Run) -> None:

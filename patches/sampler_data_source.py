@@ -7,6 +7,7 @@ Report: https://github.com/pytorch/pytorch/pull/163134
 
 from __future__ import annotations
 
+import warnings
 from types import ModuleType
 
 from torch.utils.data import Sampler
@@ -23,7 +24,9 @@ class SamplerWithSource(Sampler):
 
 def needed() -> bool:
     try:
-        Sampler([0])
+        with warnings.catch_warnings():  # PyTorch announced the change for a while
+            warnings.simplefilter('ignore')
+            Sampler([0])
     except TypeError:
         return True
     return False

@@ -1,7 +1,7 @@
-"""Network pickles in NVIDIA's format, made without NVIDIA's code: Python's own pickler and torch's own tensors do the writing.
+"""Network pickles in NVIDIA's format, made without NVIDIA's code: Python's own pickler does the writing.
 
-Pickling needs `torch_utils.persistence` and `dnnlib` to be importable under these names, so empty stand-ins are put there while
-a pickle is written.
+Pickling needs `torch_utils.persistence` and `dnnlib` to be importable under these names, so empty stand-ins are put
+there while a pickle is written.
 """
 
 from __future__ import annotations
@@ -52,12 +52,17 @@ EG3D_CLASSES = {
 }
 MODULES = {
     "torch_utils": _module("torch_utils"),
-    "torch_utils.persistence": _module("torch_utils.persistence", _reconstruct_persistent_obj=_reconstruct_persistent_obj),
+    "torch_utils.persistence": _module(
+        "torch_utils.persistence", _reconstruct_persistent_obj=_reconstruct_persistent_obj
+    ),
     "dnnlib": _module("dnnlib"),
     "dnnlib.util": _module("dnnlib.util", EasyDict=EasyDict),
     "training": _module("training"),
     "training.volumetric_rendering": _module("training.volumetric_rendering"),
-    **{name: _module(name, **{cls: _named_class(name, cls) for cls in classes}) for name, classes in EG3D_CLASSES.items()},
+    **{
+        name: _module(name, **{cls: _named_class(name, cls) for cls in classes})
+        for name, classes in EG3D_CLASSES.items()
+    },
 }
 
 
@@ -96,11 +101,13 @@ def parameter(*shape: int) -> torch.nn.Parameter:
 
 
 def generator(kind: str = "stylegan2", seed: int = 0) -> Persistent:
-    """A generator of few tensors with the names that tell the families apart: eg3d, stylegan2, stylegan2-ada, stylegan3."""
+    """A generator of few tensors, named as in `kind`: eg3d, stylegan2, stylegan2-ada or stylegan3."""
     torch.manual_seed(seed)
     sizes = dict(z_dim=8, c_dim=0, w_dim=8, img_resolution=8, img_channels=3)
     if kind == "eg3d":
-        net = Persistent("TriPlaneGenerator", **sizes, rendering_kwargs=EasyDict(ray_start=2.25, avg_camera_pivot=[0, 0, 0.2]))
+        net = Persistent(
+            "TriPlaneGenerator", **sizes, rendering_kwargs=EasyDict(ray_start=2.25, avg_camera_pivot=[0, 0, 0.2])
+        )
         net.backbone = _stylegan2(Persistent("Generator"))
         net.renderer = MODULES["training.volumetric_rendering.renderer"].ImportanceRenderer()
         net.renderer.plane_axes = torch.eye(3).repeat(3, 1, 1)
@@ -117,7 +124,9 @@ def generator(kind: str = "stylegan2", seed: int = 0) -> Persistent:
         net.size = np.asarray([8, 8])
         return net
     if kind == "stylegan2-ada":
-        return _stylegan2(Persistent("Generator", OLDER_SOURCE, **sizes, synthesis_kwargs=EasyDict(channel_base=np.int64(64))))
+        return _stylegan2(
+            Persistent("Generator", OLDER_SOURCE, **sizes, synthesis_kwargs=EasyDict(channel_base=np.int64(64)))
+        )
     return _stylegan2(Persistent("Generator", **sizes, channel_base=64))
 
 
@@ -136,7 +145,9 @@ def _stylegan2(net: Persistent) -> Persistent:
     net.synthesis.b4 = Persistent("SynthesisBlock")
     net.synthesis.b4.const = parameter(4, 4, 4)
     net.synthesis.b4.conv1 = Persistent("SynthesisLayer")
-    net.synthesis.b4.conv1.weight = torch.nn.Parameter(torch.randn(4, 4, 3, 3).to(memory_format=torch.channels_last), False)
+    net.synthesis.b4.conv1.weight = torch.nn.Parameter(
+        torch.randn(4, 4, 3, 3).to(memory_format=torch.channels_last), False
+    )
     net.synthesis.b4.conv1.noise_strength = parameter()
     net.synthesis.b4.conv1.register_buffer("resample_filter", torch.randn(4, 4))
     net.synthesis.b4.conv1.register_buffer("scratch", torch.zeros(2), persistent=False)
@@ -154,7 +165,9 @@ def network_contents(kind: str = "stylegan2") -> dict[str, Any]:
         G=generator(kind, seed=1),
         D=discriminator(),
         G_ema=generator(kind, seed=2),
-        training_set_kwargs=dict(EasyDict(class_name="training.dataset.ImageFolderDataset", path="/data", max_size=None)),
+        training_set_kwargs=dict(
+            EasyDict(class_name="training.dataset.ImageFolderDataset", path="/data", max_size=None)
+        ),
         augment_pipe=None,
     )
 

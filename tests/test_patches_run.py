@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,8 @@ if __name__ == '__main__':
 
 def python(*args: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
     env = dict(os.environ, PYTHONPATH=str(PROJECT), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='', **variables)
-    return subprocess.run([sys.executable, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, *map(str, args)]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
 
 
 def run(*args: object, cwd: Path = PROJECT) -> subprocess.CompletedProcess:
@@ -88,7 +90,8 @@ def test_an_unmodified_script_runs(checkout):
     assert python(checkout / 'gen.py', cwd=work).returncode == 1
     result = run(checkout / 'gen.py', '--', '--seeds=0-3', '--', 'x y', cwd=work)
     script = str(checkout / 'gen.py')
-    assert result.stdout == f"ran {[script, '--seeds=0-3', '--', 'x y']} {checkout} {script} __main__ cpu\n", result.stderr
+    args = [script, '--seeds=0-3', '--', 'x y']
+    assert result.stdout == f'ran {args} {checkout} {script} __main__ cpu\n', result.stderr
     assert result.returncode == 3  # the script's own
     assert result.stderr.count('no CUDA device: running on the CPU') == 1
     assert {file: file.read_bytes() for file in checkout.rglob('*.py')} == before
@@ -101,17 +104,14 @@ def test_relative_path_options_without_dashes_and_verbose(checkout):
     assert 'applied inplace_rgb to _imported_module_42' in result.stderr
 
 
-@pytest.mark.parametrize('patch, error', [('inplace-rgb', 'inplace operation'), ('cuda_to_cpu', 'CUDA')])
+@pytest.mark.parametrize('patch, error', [('inplace-rgb', 'inplace operation'), ('cuda_to_cpu', 'NVIDIA driver|CUDA')])
 def test_without_a_patch_the_script_fails(checkout, patch, error):
     result = run('--skip', patch, checkout / 'gen.py', cwd=checkout.parent / 'work')
-    assert result.returncode == 1 and error in result.stderr
-    others = [name for name in ('inplace_rgb', 'cuda_to_cpu') if name != patch.replace('-', '_')]
-    result = run('--only', ','.join(others), checkout / 'gen.py', cwd=checkout.parent / 'work')
-    assert result.returncode == 1 and error in result.stderr
+    assert result.returncode == 1 and re.search(error, result.stderr)
 
 
 def test_only_the_patches_that_it_needs(checkout):
-    result = run('--only=inplace_rgb', '--only=script_folder,cuda_to_cpu', checkout / 'gen.py', cwd=checkout.parent / 'work')
+    result = run('--only=inplace_rgb', '--only=cuda_to_cpu', checkout / 'gen.py', cwd=checkout.parent / 'work')
     assert result.returncode == 3, result.stderr
 
 
@@ -152,7 +152,6 @@ def test_wrong_arguments_give_one_clear_line(tmp_path, args, message):
     result = run(*[arg.format(folder=tmp_path) for arg in args])
     assert result.returncode == 1 and result.stdout == ''
     assert result.stderr.startswith('Error: ') and len(result.stderr.splitlines()) == 1
-    import re
     assert re.search(message, result.stderr)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import os
 import random
@@ -10,6 +11,7 @@ import tracemalloc
 import pickle_stand_ins as stand_ins
 import pytest
 import torch
+
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle
 
@@ -26,7 +28,11 @@ FAMILIES = {
 def test_every_family_and_protocol(tmp_path, kind, protocol):
     source = read_network_pickle(stand_ins.write_pickle(tmp_path / "net.pkl", kind, protocol))
     assert list(source.records) == ["G", "D", "G_ema"]
-    assert source.training_set_kwargs == {"class_name": "training.dataset.ImageFolderDataset", "path": "/data", "max_size": None}
+    assert source.training_set_kwargs == {
+        "class_name": "training.dataset.ImageFolderDataset",
+        "path": "/data",
+        "max_size": None,
+    }
     assert source.notes == []
     for key, seed in (("G", 1), ("G_ema", 2)):
         record = source.records[key]
@@ -53,7 +59,18 @@ def test_settings_become_plain_python(tmp_path):
 
 @pytest.mark.parametrize(
     "dtype",
-    [torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool],
+    [
+        torch.float16,
+        torch.float32,
+        torch.float64,
+        torch.bfloat16,
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.bool,
+    ],
 )
 def test_dtypes_views_and_strides(tmp_path, dtype):
     net = stand_ins.generator()
@@ -72,6 +89,27 @@ def test_dtypes_views_and_strides(tmp_path, dtype):
     for name, tensor in tensors.items():
         assert found[name].dtype == dtype and found[name].is_contiguous()
         assert torch.equal(found[name], tensor)
+
+
+class ByUntypedStorage:
+    """A tensor as torch pickles its newer dtypes: bytes without a type, and the type apart."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def __reduce__(self):
+        place = (self.tensor.untyped_storage(), 0, tuple(self.tensor.shape), self.tensor.stride())
+        return torch._utils._rebuild_tensor_v3, (*place, False, collections.OrderedDict(), self.tensor.dtype)
+
+
+def test_newer_ways_to_pickle_a_tensor(tmp_path):
+    net = stand_ins.generator()
+    net.mapping.fc0.weight.remark = "a parameter with an attribute"
+    net.register_buffer("untyped", torch.arange(3.0))
+    expected = net.state_dict()
+    net._buffers["untyped"] = ByUntypedStorage(net._buffers["untyped"])
+    found = read_network_pickle(stand_ins.write_pickle(tmp_path / "net.pkl", G_ema=net)).records["G_ema"].state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_only_g_ema_is_accepted_with_a_note(tmp_path):

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def download(
         os.chmod(part, 0o644)
         os.replace(part, dest)
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-        reason = getattr(error, 'reason', None) or error
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, 'reason', error)
         raise InputError(f'Could not download {url}: {reason}.') from None
     finally:
         Path(part).unlink(missing_ok=True)

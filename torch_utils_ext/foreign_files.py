@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_WEIGHTS = "which holds weights without the network; give the .pkl of NVIDIA's code"
 _TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -14,9 +15,9 @@ def describe_foreign(head: bytes) -> str | None:
     if head.startswith(b"PK\x03\x04"):
         if b".npy" in head[:200]:
             return "it is a numpy .npz archive; latents go to --latent"
-        return "it is an archive of torch.save (or another zip), which holds weights without the network; give the .pkl of NVIDIA's code"
+        return f"it is an archive of torch.save (or another zip), {_WEIGHTS}"
     if head.startswith(_TORCH_LEGACY):
-        return "it is a file of torch.save in its old format, which holds weights without the network; give the .pkl of NVIDIA's code"
+        return f"it is a file of torch.save in its old format, {_WEIGHTS}"
     if head.startswith(b"\x93NUMPY"):
         return "it is a numpy .npy file; latents go to --latent"
     if head.startswith(b"\x1f\x8b"):
@@ -24,7 +25,7 @@ def describe_foreign(head: bytes) -> str | None:
     if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
         return "it is a picture; pictures go to --image"
     if head[8:9] == b"{" and head[:8].endswith(b"\x00\x00\x00\x00"):
-        return "it is a safetensors file, which holds weights without the network; give the .pkl of NVIDIA's code"
+        return f"it is a safetensors file, {_WEIGHTS}"
     if head.startswith(b"\x80"):
         return None
     if head.lstrip()[:1] == b"<":

@@ -60,8 +60,9 @@ def _check_fit(key: str, places: dict[str, TensorRecord], tensors: dict[str, tor
     missing, unexpected = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
     if missing or unexpected:
         raise InputError(
-            f"The unlearned network does not fit {key} of the pickle: {len(missing)} tensors missing "
-            f"({', '.join(missing[:3]) or 'none'}), {len(unexpected)} unexpected ({', '.join(unexpected[:3]) or 'none'})."
+            f"The unlearned network does not fit {key} of the pickle: "
+            f"{len(missing)} tensors missing ({', '.join(missing[:3]) or 'none'}), "
+            f"{len(unexpected)} unexpected ({', '.join(unexpected[:3]) or 'none'})."
         )
     for name, place in places.items():
         if tuple(tensors[name].shape) != place.shape:
@@ -127,8 +128,8 @@ def _check_not_shared(source: NetworkPickle, changed: list[tuple[int, int]]) -> 
             nearest = bisect.bisect_left(starts, value.offset + value.length) - 1
             if nearest >= 0 and ranges[nearest][1] > value.offset:
                 raise InputError(
-                    f"{source.path} keeps numbers of its generator in another part of the file as well, so the generator "
-                    "alone cannot be replaced."
+                    f"{source.path} keeps numbers of its generator in another part of the file as well, "
+                    "so the generator alone cannot be replaced."
                 )
 
 

@@ -1,7 +1,7 @@
 """Network pickles of EG3D, StyleGAN2-ADA and StyleGAN3, read without NVIDIA's code and without running what is in them.
 
-A network pickle is a dict of `G`, `D`, `G_ema`, `training_set_kwargs` and `augment_pipe`.  `read_network_pickle` finds the
-networks and where each of their tensors lies; tensors are read from the file when `NetworkRecord.state_dict` asks for them.
+A network pickle is a dict of `G`, `D`, `G_ema`, `training_set_kwargs` and `augment_pipe`.  `read_network_pickle` finds
+the networks and where each of their tensors lies; tensors are read when `NetworkRecord.state_dict` asks for them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch_utils_ext.foreign_files import describe_foreign
 from torch_utils_ext.network_patch import write_unlearned_pickle
 from torch_utils_ext.network_save import BRIDGE_VERSION, save_network_pickle
 from torch_utils_ext.pickle_tensors import TensorRecord
-from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, Plain, elements, mapping, network_policy
+from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, TRUST, Plain, elements, mapping, network_policy
 from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, shown
 
 __all__ = ["NetworkPickle", "NetworkRecord", "read_network_pickle", "save_network_pickle", "write_unlearned_pickle"]
@@ -142,12 +142,14 @@ def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> N
     if "G_ema" not in source.records:
         raise PickleError("what it holds under 'G_ema' is not a network of torch_utils.persistence")
     if "G" not in source.records:
-        source.notes.append("The file holds no 'G', only 'G_ema' (as GUIDE writes them): upstream's tools refuse such files.")
+        source.notes.append("The file holds no 'G', only 'G_ema' (as GUIDE writes them); upstream's tools refuse it.")
     settings = contents.get("training_set_kwargs")
     source.training_set_kwargs = None if settings is None else Plain(data)(mapping(settings) or {})
 
 
-def _network(value: Call, data: mmap.mmap, source: NetworkPickle, generator: bool, allow_unknown: bool) -> NetworkRecord:
+def _network(
+    value: Call, data: mmap.mmap, source: NetworkPickle, generator: bool, allow_unknown: bool
+) -> NetworkRecord:
     meta = mapping(value.args[0])
     state = mapping(meta["state"])
     plain = Plain(data)
@@ -163,8 +165,8 @@ def _network(value: Call, data: mmap.mmap, source: NetworkPickle, generator: boo
         upstream_class = state.get("upstream_class") if bridged else _upstream_class(meta, init_kwargs, tensors)
         if upstream_class not in FAMILIES and not allow_unknown:
             raise PickleError(
-                f"its network {shown(meta['class_name'])} is not a generator of EG3D, StyleGAN2 or StyleGAN3, and nothing "
-                "was run; if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader"
+                f"its network {shown(meta['class_name'])} is not a generator of EG3D, StyleGAN2 or StyleGAN3, "
+                f"so nothing was run; {TRUST}"
             )
     attributes = plain(state.get("attributes", {})) if bridged else _attributes(state, plain)
     return NetworkRecord(
@@ -192,8 +194,8 @@ def _upstream_class(meta: dict, init_kwargs: dict, tensors: dict[str, TensorReco
         return "training.networks_stylegan3.Generator"
     if "synthesis.b4.const" not in tensors:
         return None
-    # StyleGAN2-ADA takes the arguments of the synthesis network as one dict; the later repositories take them one by one,
-    # and only they know the option fused_modconv_default.
+    # StyleGAN2-ADA takes the arguments of the synthesis network as one dict; the later repositories take them one by
+    # one, and only they know the option fused_modconv_default.
     nested = "synthesis_kwargs" in init_kwargs or "fused_modconv_default" not in meta["module_src"]
     return "training.networks.Generator" if nested else "training.networks_stylegan2.Generator"
 
@@ -281,4 +283,3 @@ def _attributes(state: dict, plain: Plain) -> dict[str, Any]:
 def _identity(file: BinaryIO) -> tuple:
     status = os.fstat(file.fileno())
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-

@@ -1,10 +1,10 @@
 """Saves a network of our own as a pickle that an unmodified NVIDIA checkout opens.
 
-The pickle holds no source code of NVIDIA's.  In its place stands `upstream_bridge.py`, which upstream's persistence runs on
-loading: it builds the checkout's own class from the saved arguments and loads the tensors by name.
+The pickle holds no source code of NVIDIA's.  In its place stands `upstream_bridge.py`, which upstream's persistence
+runs on loading: it builds the checkout's own class from the saved arguments and loads the tensors by name.
 
-`G` and `G_ema` are two objects in the loaded pickle, but their numbers are in the file once: a network of our own has only
-one set of them, the file is half as long, and no second copy can stay behind when it is patched.
+`G` and `G_ema` are two objects in the loaded pickle, but their numbers are in the file once: a network of our own has
+only one set of them, the file is half as long, and no second copy can stay behind when it is patched.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def save_network_pickle(
 ) -> None:
     """Write a network pickle of `G`, `D` (an empty module), `G_ema`, `training_set_kwargs` and `augment_pipe` (None).
 
-    Whole or not at all; the same input gives the same bytes.  Raises InputError: not writable, or a value that is neither
-    plain Python nor a tensor.
+    Whole or not at all; the same input gives the same bytes.  Raises InputError: not writable, or a value that is
+    neither plain Python nor a tensor.
     """
     tensors = {name: tensor.detach().cpu() for name, tensor in state_dict.items()}
     state = {
@@ -123,7 +123,7 @@ class Emitter:
                 self.emit(value.state)
                 self.file.write(b"b")
         else:
-            raise InputError(f"Cannot save a {type(value).__name__} in a network pickle, only plain Python and tensors.")
+            raise InputError(f"Cannot save {type(value).__name__} in a network pickle, only plain Python and tensors.")
 
     def _marked(self, parts: Any, operation: bytes) -> None:
         self.file.write(b"(")
@@ -165,7 +165,11 @@ def _storage_header(values: torch.Tensor) -> bytes:
     """All that stands before the numbers."""
     out = io.BytesIO()
     emitter = Emitter(out)
-    system = {"protocol_version": FORMAT_VERSION, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    system = {
+        "protocol_version": FORMAT_VERSION,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
     storage = ("storage", Global("torch", _STORAGE_NAMES[values.dtype]), "0", "cpu", values.numel(), None)
     for value, end in ((MAGIC, b"."), (FORMAT_VERSION, b"."), (system, b"."), (storage, b"Q."), (["0"], b".")):
         out.write(b"\x80\x02")

@@ -55,14 +55,16 @@ _FOLDERS = {
         "ffhq metfaces afhqcat afhqdog afhqwild cifar10 brecahad"
     ),
 }
-PUBLISHED = {f"{name}.pkl": Published(f"{folder}/{name}.pkl") for folder, names in _FOLDERS.items() for name in names.split()}
+PUBLISHED = {
+    f"{name}.pkl": Published(f"{folder}/{name}.pkl") for folder, names in _FOLDERS.items() for name in names.split()
+}
 
 
 def resolve_network(name: str | os.PathLike, cache_dir: str | os.PathLike | None = None, progress: bool = True) -> Path:
     """The file that `name` stands for: an existing path, an http(s) URL, or a name in `PUBLISHED`.
 
-    Downloads go to `cache_dir` (None: `default_cache`) and stay there.  The SHA-256 of a first download is written beside
-    it, and every later use is checked against that.  `progress` draws a bar on stderr.
+    Downloads go to `cache_dir` (None: `default_cache`) and stay there.  The SHA-256 of a first download is written
+    beside it, and every later use is checked against that.  `progress` draws a bar on stderr.
 
     Raises InputError: no such file, no connection, a server's refusal, an incomplete download, disk full, a web page in
     place of a network, or a checksum that differs.
@@ -110,7 +112,8 @@ def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bo
             record.write_text(f"{digest}  {path.name}\n")
     except OSError as error:
         raise InputError(
-            f"Cannot keep the download of {source.url} in {folder}: {error.strerror or error}; {CACHE_VARIABLE} names another folder."
+            f"Cannot keep the download of {source.url} in {folder}: {error.strerror or error}; "
+            f"{CACHE_VARIABLE} names another folder."
         ) from None
     return path
 

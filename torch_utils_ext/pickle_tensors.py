@@ -1,19 +1,18 @@
-"""Tensors in a pickle, found but not read: the second pickle inside each of them, and where its numbers lie in the file.
+"""Tensors in a pickle, found but not read: the second pickle inside each of them, and where its numbers lie.
 
-``pickle.dump`` writes a tensor as ``_rebuild_tensor_v2(storage, storage_offset, size, stride, requires_grad, hooks)``, and
-its storage as ``torch.storage._load_from_bytes(b)``, where b is a whole file of ``torch.save`` in the format of before
-PyTorch 1.6: pickles of a magic number, the format's version, facts about the machine, a storage as a persistent id, and a
-list of keys; then the number of elements as int64, and the elements.
+``pickle.dump`` writes a tensor as ``_rebuild_tensor_v2(storage, storage_offset, size, stride, requires_grad, hooks)``,
+and its storage as ``torch.storage._load_from_bytes(b)``, where b is a whole file of ``torch.save`` in the format of
+before PyTorch 1.6: pickles of a magic number, the format's version, facts about the machine, a storage as a persistent
+id, and a list of keys; then the number of elements as int64, and the elements.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import BinaryIO
 
 import torch
 
-from torch_utils_ext.safe_pickle import Call, Global, Machine, PickleError, Policy, Span, shown
+from torch_utils_ext.safe_pickle import Call, Global, Machine, PickleError, Policy, Span
 
 MAGIC = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
@@ -84,7 +83,8 @@ class TensorRecord:
         """Bytes from the first element to behind the last, elements of other tensors in between included."""
         if self.numel == 0:
             return 0
-        return (1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride))) * self.dtype.itemsize
+        last = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+        return (last + 1) * self.dtype.itemsize
 
     def read(self, file: BinaryIO) -> torch.Tensor:  # shape and dtype of the record, contiguous
         """A fresh copy of the elements."""
@@ -171,7 +171,7 @@ def _check_layout(record: TensorRecord) -> None:
     if record.offset + record.length > record.storage.offset + record.storage.length:
         raise PickleError(f"a tensor of shape {list(record.shape)} in it reaches beyond its storage")
     reach = 1
-    for step, size in sorted(zip(record.stride, record.shape)):
+    for step, size in sorted(zip(record.stride, record.shape, strict=True)):
         if size > 1:
             if step < reach:
                 raise PickleError(f"a tensor of shape {list(record.shape)} in it uses the same number twice")

@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from torch_utils_ext.pickle_tensors import DTYPES, STORAGE_DTYPES, TENSOR_REDUCERS, Storage, TensorRecord
+from torch_utils_ext.pickle_tensors import DTYPES, STORAGE_DTYPES, TENSOR_REDUCERS
 from torch_utils_ext.safe_pickle import (
     DICT_CLASSES,
-    FROZENSET,
-    SET,
     Call,
     Global,
     Machine,
     PickleError,
     Policy,
     Span,
-    shown,
 )
 
 MAX_PLAIN_VALUES = 100_000  # in one set of init arguments, every mention of a shared value counted
@@ -71,11 +68,14 @@ ALLOWED = frozenset(
     for name in names
 ) | frozenset(TENSOR_REDUCERS)
 MODULE_CLASSES = frozenset(
-    Global(module, name) for table in (_EG3D_CLASSES, _TORCH_MODULES) for module, names in table.items() for name in names
+    Global(module, name)
+    for table in (_EG3D_CLASSES, _TORCH_MODULES)
+    for module, names in table.items()
+    for name in names
 )
 
 _NUMPY_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
-_TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader"
+TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader"
 _PYTHON_MODULES = sys.stdlib_module_names | {"__builtin__", "__main__", "nt", "posix", "copy_reg", "commands"}
 
 
@@ -103,7 +103,7 @@ def _refusal(name: Global) -> str:
         return f"it holds a bare tensor storage ({name}), which no network pickle does"
     if top in _PYTHON_MODULES or top in ("torch", "numpy"):
         return f"it asks for {name}, which no network needs: it is broken or hostile, and nothing in it was run"
-    return f"its class {name} is not one of NVIDIA's EG3D or StyleGAN networks, so nothing was run; {_TRUST}"
+    return f"its class {name} is not one of NVIDIA's EG3D or StyleGAN networks, so nothing was run; {TRUST}"
 
 
 def mapping(value: Any) -> dict | None:
@@ -131,7 +131,7 @@ class Plain:
         self.left = MAX_PLAIN_VALUES
 
     def __call__(self, value: Any, depth: int = 0) -> Any:
-        """`value` as Python scalars, strings, bytes, lists, tuples, sets and dicts.  Raises PickleError for anything else."""
+        """`value` as scalars, strings, bytes, lists, tuples, sets and dicts.  Raises PickleError for anything else."""
         self.left -= 1
         if depth > MAX_PLAIN_DEPTH or self.left < 0:
             raise PickleError("its settings are nested or repeated without end")

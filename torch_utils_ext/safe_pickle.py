@@ -1,19 +1,20 @@
 """A pickle interpreter that calls nothing: it turns a pickle into inert values, within bounds on work and memory.
 
-Python's own unpickler imports what a file names and calls it; that is how a pickle runs code.  This one knows the opcodes
-that today's picklers write (protocols 2 to 5) and builds from them
+Python's own unpickler imports what a file names and calls it; that is how a pickle runs code.  This one knows the
+opcodes that today's picklers write (protocols 2 to 5) and builds from them
 
 * None, bool, int, float, str, list, tuple, dict,
 * `Span`, the place of a byte string in the file (its bytes are not read),
 * `Global`, a name that the file mentions, never imported,
 * `Call`, a call that the file asks for, never made,
 
-and whatever a `Policy` makes of the few calls that it knows.  The policy also says which names are acceptable; any other
-is refused, although it would not be called either, because a file that asks for it is not what it claims to be.
+and whatever a `Policy` makes of the few calls that it knows.  The policy also says which names are acceptable; any
+other is refused, although it would not be called either, because a file that asks for it is not what it claims to be.
 
-A hostile file may claim any length, nest to any depth and share one value a million times.  So lengths are checked against
-what is left, memo indices against the opcodes seen, keys of dicts are scalars, and every opcode pays for what it can
-allocate out of a `Budget`.  Code that walks the values must expect shared and self-containing ones: see `reachable`.
+A hostile file may claim any length, nest to any depth and share one value a million times.  So lengths are checked
+against what is left, memo indices against the opcodes seen, keys of dicts are scalars, and every opcode pays for what
+it can allocate out of a `Budget`.  Code that walks the values must expect shared and self-containing ones: see
+`reachable`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Span:
 
 
 class Call:
-    """A call that the file asks for and that is not made: ``function(*args)``, then items and state put into the result."""
+    """A call that the file asks for and that is not made: ``function(*args)``, then items and state for the result."""
 
     __slots__ = ("args", "function", "items", "state")
 
@@ -122,7 +123,7 @@ def shown(text: str, limit: int = 100) -> str:
 
 
 def reachable(roots: Iterable[Any]) -> Iterator[Any]:
-    """Each container, `Call`, `Span` or other record that can be reached from `roots`, once; no recursion, cycles allowed."""
+    """Each container, `Call`, `Span` or other record that can be reached from `roots`, once; cycles are allowed."""
     waiting = list(roots)
     seen: set[int] = set()
     while waiting:
@@ -174,7 +175,9 @@ class Machine:
             action = _ACTIONS.get(opcode)
             if action is None:
                 what = _REFUSED.get(opcode, "an unknown operation")
-                raise PickleError(f"it holds {what} (opcode {opcode!r} at byte {self.position - 1}), which no network needs")
+                raise PickleError(
+                    f"it holds {what} (opcode {opcode!r} at byte {self.position - 1}), which no network needs"
+                )
             action(self)
         if len(self.stack) != 1 or self.marks:
             raise PickleError("its pickle operations do not add up to one value")
@@ -193,12 +196,17 @@ class Machine:
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
-    def skip(self, count: int) -> Span:
-        if count > self.end - self.position:
+    def expect(self, count: int) -> None:
+        """Refuse a length that the file announces and does not have."""
+        left = self.end - self.position
+        if count > left:
             raise PickleError(
-                f"at byte {self.position} it announces {count:,} bytes, and only {self.end - self.position:,} are left: "
+                f"at byte {self.position} it announces {count:,} bytes, and only {left:,} are left: "
                 "the file is incomplete or damaged"
             )
+
+    def skip(self, count: int) -> Span:
+        self.expect(count)
         span = Span(self.position, count)
         self.position += count
         self.budget.pay(_COST_PAIR)
@@ -207,7 +215,9 @@ class Machine:
     def text(self, count: int) -> str:
         place = self.skip(count)
         if count > MAX_STRING:
-            raise PickleError(f"it holds a text of {count:,} bytes, and no text in a network pickle is above {MAX_STRING:,}")
+            raise PickleError(
+                f"it holds a text of {count:,} bytes, and no text in a network pickle is above {MAX_STRING:,}"
+            )
         try:
             value = self.data[place.offset : place.offset + count].decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
@@ -338,13 +348,8 @@ class Machine:
             raise PickleError(f"it holds an integer of {count:,} bytes")
         self.push(int.from_bytes(self.take(count), "little", signed=True))
 
-    def frame(self) -> None:
-        length = self.number("<Q")
-        if length > self.end - self.position:
-            raise PickleError(
-                f"at byte {self.position} it announces {length:,} bytes, and only {self.end - self.position:,} are left: "
-                "the file is incomplete or damaged"
-            )
+    def frame(self) -> None:  # a hint for readers that read ahead
+        self.expect(self.number("<Q"))
 
 
 SET = Global("builtins", "set")

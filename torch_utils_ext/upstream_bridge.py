@@ -1,14 +1,14 @@
 # This network was saved without upstream's source code.  Unpickling runs this text inside an NVIDIA checkout (EG3D,
-# StyleGAN2-ADA or StyleGAN3): it builds the network with the checkout's own class and gives it the saved numbers.  What
-# comes out is an ordinary object of that class, which upstream's tools can use, copy, reload and save again.
+# StyleGAN2-ADA or StyleGAN3): it builds the network with the checkout's own class and gives it the saved numbers.
+# What comes out is an ordinary object of that class, which upstream's tools can use, copy, reload and save again.
 
 import importlib
 
 import dnnlib
 import torch
 
-# StyleGAN2 lives under two names.  The first takes the synthesis network's arguments as one dict, the second one by one,
-# and their defaults differ.
+# StyleGAN2 lives under two names.  The first takes the synthesis network's arguments as one dict, the second one by
+# one, and their defaults differ.
 STYLEGAN2_NESTED = "training.networks"
 STYLEGAN2_FLAT = "training.networks_stylegan2"
 STYLEGAN2_DEFAULTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -101,8 +102,7 @@ def load_identity(
     if random_weights:
         _fill_randomly(network, _INPUT_SIZES[name], seed)
     else:
-        weight_files.load_into(getattr(network, 'net', network), weight_files.load_state(source), source,
-                               ignore=getattr(network, 'ignore', ()))
+        network.load_published(weight_files.load_state(source), source)
     box = crop.facenet_box if name == 'facenet' else crop.arcface_box
     return Recogniser(name, network.fold(), _INPUT_SIZES[name], box, source).to(device)
 
@@ -139,7 +139,7 @@ def _fill_randomly(network: nn.Module, input_size: int, seed: int):
             norm.weight.fill_(1)
         norm.momentum = None  # running statistics = those of the one batch below
         norm.train()
-    coarse = torch.rand(8, 3, 14, 14, generator=generator) * 2 - 1
+    coarse = torch.rand(4, 3, 14, 14, generator=generator) * 2 - 1
     network(resample(coarse, input_size))
     network.eval()
 
@@ -153,7 +153,9 @@ def _load_torchscript(path: Path, device: torch.device | str) -> Recogniser:
         raise InputError(f'--id-network={path} is not a TorchScript file. Save the recogniser with torch.jit.script or '
                          'torch.jit.trace and torch.jit.save; a file of weights belongs to --id-weights.')
     try:
-        module = torch.jit.load(str(path), map_location=device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='.*torch.jit.load')  # new torch calls the format deprecated
+            module = torch.jit.load(str(path), map_location=device)
     except (RuntimeError, ValueError) as error:
         raise InputError(f'--id-network={path} cannot be loaded: {str(error).strip().splitlines()[0]}') from None
     recogniser = Recogniser(str(path), _Unoptimised(module), crop.ARCFACE_SIZE, crop.arcface_box, path).to(device)
@@ -171,7 +173,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 class _Unoptimised(nn.Module):
-    """Runs TorchScript as written: its optimiser changes roundings after the first calls, and a resumed run must not."""
+    """Runs TorchScript as written: its optimiser changes roundings after the first calls; a resumed run must not."""
 
     def __init__(self, module: nn.Module):
         super().__init__()

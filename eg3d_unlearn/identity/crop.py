@@ -2,17 +2,17 @@
 
 Two alignments occur.  Neither needs a rotation: both have made the eyes level.
 
-EG3D (``'eg3d'``).  The photo is scaled so that the face spans 300 of 1024 pixels, the middle 700 are cut out and brought
-to 512.  Five landmarks of near-frontal faces, averaged, give ``EG3D_POINTS``; the least-squares scale and shift onto
-ArcFace's five points (``fit_box``) cover pixels 48.5 to 463.3 across and 3.5 to 418.3 down of 512, with 1.6 of 112
+EG3D (``'eg3d'``).  The photo is scaled so that the face spans 300 of 1024 pixels, the middle 700 are cut out and
+brought to 512.  Five landmarks of near-frontal faces, averaged, give ``EG3D_POINTS``; the least-squares scale and shift
+onto ArcFace's five points (``fit_box``) cover pixels 48.5 to 463.3 across and 3.5 to 418.3 down of 512, with 1.6 of 112
 pixels left at the worst point and a spread of 4 % in scale from face to face.
 
-FFHQ (``'ffhq'``).  With E between the eyes and M from eyes to mouth, the picture has the half side max(2 E, 1.8 M) about
-the point 0.1 M below the eyes (Karras et al. 2019, the data set's own script).  ArcFace's template face has
-1.8 M > 2 E, so its eyes lie at 0.472 and its mouth at 0.750 of the height, and the template covers 0.118 to 0.882 across
-and 0.120 to 0.884 down.  GUIDE's code cuts rows 35 to 223 and columns 32 to 220 of 256 (0.137 to 0.871, 0.125 to 0.859):
-4 % tighter, 2 pixels of 256 to the left, the eyes within half a pixel of 112.  The derived box is used, because the same
-rule then serves both alignments and is centred; a recogniser hardly tells them apart.  GUIDE uses that FFHQ crop on
+FFHQ (``'ffhq'``).  With E between the eyes and M from eyes to mouth, the picture has the half side max(2 E, 1.8 M)
+about the point 0.1 M below the eyes (Karras et al. 2019, the data set's own script).  ArcFace's template face has
+1.8 M > 2 E, so its eyes lie at 0.472 and its mouth at 0.750 of the height, and the template covers 0.118 to 0.883
+across and 0.120 to 0.885 down.  GUIDE's code cuts rows 35 to 223 and columns 32 to 220 of 256 (0.137 to 0.871, 0.125 to
+0.859): 4 % tighter, 2 pixels of 256 to the left, the eyes within half a pixel of 112.  The derived box is used, because
+one rule then serves both alignments and is centred; a recogniser hardly tells them apart.  GUIDE uses that FFHQ crop on
 EG3D pictures too, where the eyes are much higher: they come to row 37 instead of 52, and the forehead is cut off.
 """
 
@@ -31,7 +31,7 @@ ARCFACE_SIZE = 112
 EG3D_POINTS: tuple[Point, ...] = ((189.0, 195.3), (323.0, 195.3), (256.0, 274.8), (198.0, 341.7), (314.0, 341.7))
 EG3D_SIZE = 512
 
-# MTCNN's box in units of the distance from eyes to mouth, about the face's middle and below the eyes: mean of six faces.
+# MTCNN's box in units of the distance from eyes to mouth, about the face's middle and below the eyes; six faces' mean.
 MTCNN_HALF_WIDTH, MTCNN_TOP, MTCNN_BOTTOM = 1.10, -1.17, 1.79
 # FaceNet was trained on that box with a margin of 32 of 160 pixels, stretched to a square.
 FACENET_SIZE, FACENET_MARGIN = 160, 32
@@ -63,8 +63,8 @@ def ffhq_points() -> tuple[Point, ...]:
 
 
 def face_points(
-    alignment: str,         # 'eg3d' | 'ffhq'
-) -> tuple[Point, ...]:     # five landmarks in fractions of the picture's side
+    alignment: str,      # 'eg3d' | 'ffhq'
+) -> tuple[Point, ...]:  # five landmarks in fractions of the picture's side
     """Where the landmarks of a frontal face lie in a picture of this alignment."""
     if alignment == 'eg3d':
         return tuple((x / EG3D_SIZE, y / EG3D_SIZE) for x, y in EG3D_POINTS)

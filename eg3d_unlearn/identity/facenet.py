@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from eg3d_unlearn.weights import load_into
 from torch_utils_ext.errors import InputError
 
 INPUT_SIZE = 160
@@ -16,8 +19,6 @@ INPUT_SCALE = 127.5 / 128
 
 class FaceNet(nn.Module):
     """InceptionResnetV1 behind our picture range: [N, 3, 160, 160] in [-1, 1] -> [N, 512], unit norm."""
-
-    ignore = ('logits.',)  # the classifier over the 8631 people of VGGFace2, in the file but not needed
 
     def __init__(self):
         super().__init__()
@@ -34,6 +35,14 @@ class FaceNet(nn.Module):
         faces: Tensor,  # [N, 3, 160, 160] float32 in [-1, 1], RGB
     ) -> Tensor:        # [N, 512] float32, unit norm
         return F.normalize(self.net(faces * INPUT_SCALE))
+
+    def load_published(
+        self,
+        state: dict[str, Tensor],  # facenet-pytorch's file
+        source: str | Path,        # where it came from, for the error
+    ):
+        """Take over a file's weights, without the classifier over VGGFace2's 8631 people that it also holds."""
+        load_into(self.net, state, source, ignore=('logits.',))
 
     @torch.no_grad()
     def fold(self) -> FaceNet:

@@ -9,9 +9,13 @@ Hu et al., Squeeze-and-Excitation (arXiv 1709.01507).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from eg3d_unlearn.weights import load_into
 
 INPUT_SIZE = 112  # pixels; three of the four stages and one more halve it: 112 -> 56 -> 28 -> 14 -> 7
 STAGE_WIDTHS = (64, 128, 256, 512)
@@ -95,6 +99,14 @@ class IResNet(nn.Module):
         faces: Tensor,  # [N, 3, 112, 112] float32 in [-1, 1], RGB
     ) -> Tensor:        # [N, 512] float32, unit norm
         return F.normalize(self.output_layer(self.body(self.input_layer(faces))))
+
+    def load_published(
+        self,
+        state: dict[str, Tensor],  # the published file
+        source: str | Path,        # where it came from, for the error
+    ):
+        """Take over a file's weights."""
+        load_into(self, state, source)
 
     def fold(self) -> FoldedIResNet:
         """The same function (to rounding) with the BatchNorms merged away: a tenth less time on a CPU."""

@@ -181,15 +181,18 @@ def modulated_conv2d(
 ) -> Tensor:  # [N, C_out, H * up, W * up]
     """Convolution whose input channels are scaled per sample, SG2 equations 1 to 3.
 
-    Scaling the weights touches C_in * C_out * k * k numbers for each sample, scaling the activations H * W * (C_in +
-    C_out).  Kernels of upsampling layers are stored turned by 180 degrees.  One sample is fastest with scaled weights, several are with scaled activations (no grouped convolution).
+    Kernels of upsampling layers are stored turned by 180 degrees.  Scaling the activations before and after a plain
+    convolution and scaling the weights give the same result; for a single sample whichever are fewer numbers are
+    scaled, for several the activations, since the other way needs a grouped convolution.
     """
     if x.dtype == torch.float16 and demodulate:
         # Demodulation undoes any scale of weights and styles, so both may shrink to keep float16 from overflowing.
         weight = weight / (weight.abs().amax((1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
         styles = styles / styles.abs().amax(1, keepdim=True)
     scale = demodulation(weight, styles) if demodulate else None
-    if x.shape[0] == 1 if fused is None else fused:
+    if fused is None:
+        fused = x.shape[0] == 1 and weight.numel() < x.numel()
+    if fused:
         return _conv_with_scaled_weights(x, weight, styles, scale, up, padding, resample_filter)
     x = x * styles.to(x.dtype)[:, :, None, None]
     x = conv2d_resample(x, weight.to(x.dtype), resample_filter, up=up, padding=padding, flip_weight=up == 1)

@@ -38,14 +38,22 @@ def make_networks(kind: str) -> tuple[torch.nn.Module, torch.nn.Module]:
         sizes = dict(z_dim=512, w_dim=512, img_resolution=128, img_channels=3)  # its super-resolution insists on 512
         widths = dict(channel_base=256, channel_max=8, num_fp16_res=0)
         generator = TriPlaneGenerator(
-            c_dim=25, mapping_kwargs=mapping, rendering_kwargs=RENDERING, sr_num_fp16_res=4, sr_kwargs=dict(widths), **widths, **sizes
+            c_dim=25,
+            mapping_kwargs=mapping,
+            rendering_kwargs=RENDERING,
+            sr_num_fp16_res=4,
+            sr_kwargs=dict(widths),
+            **widths,
+            **sizes,
         )
         critic |= dict(c_dim=25, img_resolution=128)
         return generator, DualDiscriminator(**critic)
     if kind == "stylegan2-ada":
         from training.networks import Discriminator, Generator
 
-        return Generator(c_dim=0, mapping_kwargs=mapping, synthesis_kwargs=dnnlib.EasyDict(widths), **sizes), Discriminator(**critic)
+        return Generator(
+            c_dim=0, mapping_kwargs=mapping, synthesis_kwargs=dnnlib.EasyDict(widths), **sizes
+        ), Discriminator(**critic)
     from training.networks_stylegan2 import Discriminator
 
     if kind == "stylegan2":
@@ -56,7 +64,9 @@ def make_networks(kind: str) -> tuple[torch.nn.Module, torch.nn.Module]:
 
     del widths["fp16_channels_last"]
     variant = dict(conv_kernel=1, use_radial_filters=True) if kind == "stylegan3-r" else {}
-    return Generator(c_dim=0, mapping_kwargs=mapping, num_layers=6, **variant, **widths, **sizes), Discriminator(**critic)
+    return Generator(c_dim=0, mapping_kwargs=mapping, num_layers=6, **variant, **widths, **sizes), Discriminator(
+        **critic
+    )
 
 
 if __name__ == "__main__":
@@ -73,5 +83,9 @@ if __name__ == "__main__":
     networks = {key: copy.deepcopy(value).eval().requires_grad_(False) for key, value in networks.items()}
     settings = dict(dnnlib.EasyDict(class_name="training.dataset.ImageFolderDataset", path="/data", use_labels=False))
     with open(out, "wb") as file:
-        pickle.dump(dict(networks, training_set_kwargs=settings, augment_pipe=AugmentPipe(xflip=1)), file, protocol=int(protocol))
+        pickle.dump(
+            dict(networks, training_set_kwargs=settings, augment_pipe=AugmentPipe(xflip=1)),
+            file,
+            protocol=int(protocol),
+        )
     torch.save({key: value.state_dict() for key, value in networks.items()}, states)

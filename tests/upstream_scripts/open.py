@@ -1,7 +1,7 @@
 """Opens a network pickle with NVIDIA's code: open.py IN.pkl STATES.pt [RESAVED.pkl] (inside a checkout).
 
-Copies the network, pickles it again and makes it anew from its arguments; all four must give one picture, whose checksum
-is printed.
+Copies the network, pickles it again and makes it anew from its arguments; all four must give one picture, whose
+checksum is printed.
 """
 
 import copy
@@ -20,7 +20,9 @@ def picture(network: torch.nn.Module) -> str:
     torch.manual_seed(0)
     z = torch.randn(1, network.z_dim)
     if network.c_dim:
-        image = network(z, torch.tensor([CAMERA]), neural_rendering_resolution=16, noise_mode="const", force_fp32=True)["image"]
+        image = network(z, torch.tensor([CAMERA]), neural_rendering_resolution=16, noise_mode="const", force_fp32=True)[
+            "image"
+        ]
     else:
         image = network(z, None, noise_mode="const", force_fp32=True)
     assert image.isfinite().all() and image.std() > 0

@@ -1,0 +1,48 @@
+"""Small networks and cheap judges, so that a test of the machinery takes a moment."""
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from eg3d_unlearn import networks
+from eg3d_unlearn.generator import Generator, wrap
+from eg3d_unlearn.settings import RENDERING
+
+SMALL = {
+    'eg3d': ('training.triplane.TriPlaneGenerator', dict(
+        z_dim=16, c_dim=25, w_dim=512, img_resolution=128, img_channels=3, mapping_kwargs={'num_layers': 1}, channel_base=256,
+        channel_max=8, rendering_kwargs={
+            **RENDERING, 'superresolution_module': 'training.superresolution.SuperresolutionHybrid2X', 'depth_resolution': 4,
+            'depth_resolution_importance': 4})),
+    'stylegan2': ('training.networks.Generator', dict(
+        z_dim=16, c_dim=0, w_dim=24, img_resolution=32, img_channels=3, mapping_kwargs={'num_layers': 2},
+        synthesis_kwargs=dict(channel_base=256, channel_max=16))),
+    'stylegan3': ('training.networks_stylegan3.Generator', dict(
+        z_dim=16, c_dim=0, w_dim=24, img_resolution=32, img_channels=3, mapping_kwargs={'num_layers': 2}, channel_base=256,
+        channel_max=8, num_layers=6)),
+}
+
+
+def small_generator(family: str, seed: int = 0, **options) -> Generator:
+    """A network of ``family`` with random weights behind its adapter."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = networks.build(*SMALL[family]).requires_grad_(False)
+    if family == 'eg3d':
+        network.neural_rendering_resolution = 16
+    return wrap(network, family, **options)
+
+
+class PoorMansLpips:
+    """Squared difference of 8 x 8 thumbnails behind LPIPS's interface."""
+
+    def features(self, images):
+        return [F.adaptive_avg_pool2d(images, 8)]
+
+    def compare(self, a, b):
+        return (a[0] - b[0]).square().flatten(1).mean(dim=1)
+
+
+def poor_mans_recogniser(images):
+    """Unit vectors from 4 x 4 thumbnails."""
+    return F.normalize(F.adaptive_avg_pool2d(images, 4).flatten(1), dim=1)

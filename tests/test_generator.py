@@ -1,0 +1,122 @@
+"""The contract of the adapters, the same for every family."""
+import numpy as np
+import pytest
+import torch
+
+from eg3d_unlearn.generator import W_AVG_SAMPLES, wrap
+from small import SMALL, small_generator
+from torch_utils_ext.errors import InputError
+
+FAMILIES = list(SMALL)
+
+
+@pytest.fixture(scope='module', params=FAMILIES)
+def generator(request):
+    return small_generator(request.param)
+
+
+def ws_of(generator, count):
+    return generator.sample(count, torch.Generator().manual_seed(1))
+
+
+def test_sizes(generator):
+    ws = ws_of(generator, 2)
+    assert ws.shape == (2, generator.num_ws, generator.w_dim) and ws.dtype == torch.float32
+    assert generator.w_avg.shape == (generator.num_ws, generator.w_dim)
+    output = generator.synthesize(ws)
+    assert output.image.shape == (2, 3, generator.img_resolution, generator.img_resolution)
+    assert all(feature.shape[0] == 2 and feature.dtype == torch.float32 for feature in output.features)
+
+
+@torch.no_grad()
+def test_three_at_once_equal_one_by_one(generator):
+    ws = ws_of(generator, 3)
+    together = generator.synthesize(ws)
+    for row in range(3):
+        alone = generator.synthesize(ws[row:row + 1])
+        torch.testing.assert_close(alone.image, together.image[row:row + 1], atol=1e-4, rtol=1e-4)
+        for a, b in zip(alone.features, together.features):
+            torch.testing.assert_close(a, b[row:row + 1], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_same_draws_give_the_same_picture(generator):
+    ws = ws_of(generator, 1)
+    pictures = [generator.synthesize(ws, rng=torch.Generator().manual_seed(seed)).image for seed in (3, 3, 4)]
+    assert torch.equal(pictures[0], pictures[1])
+    if generator.is_3d:              # 2D pictures draw nothing
+        assert not torch.equal(pictures[0], pictures[2])
+
+
+@torch.no_grad()
+def test_one_backbone_pass_serves_features_and_picture(generator):
+    ws = ws_of(generator, 2)
+    backbone = generator.backbone(ws)
+    assert torch.equal(generator.render(backbone).image, generator.synthesize(ws).image)
+    torch.testing.assert_close(generator.render(backbone[1:2]).image, generator.render(backbone).image[1:2], atol=1e-4, rtol=1e-4)
+
+
+def test_seeds_are_nvidias(generator):
+    z = torch.from_numpy(np.random.RandomState(7).randn(1, generator.z_dim)).float()
+    expected = generator.network.mapping(z, generator.condition(1))
+    torch.testing.assert_close(generator.map_seed(7), expected)
+
+
+def test_an_untracked_mean_latent_is_estimated(generator):
+    assert str(W_AVG_SAMPLES) in generator.w_avg_source
+    # A fresh estimate from other samples agrees to the error of such a mean.
+    again = ws_of(generator, 2000)[:, 0]
+    error = (again.mean(0) - generator.w_avg[0]).abs().max()
+    assert error < 6 * again.std(0).max() / 2000 ** 0.5
+
+
+def test_the_twin_shares_what_is_frozen_and_nothing_else(generator):
+    learning = generator.freeze_except([generator.trainable])
+    twin = generator.twin()
+    theirs = dict(twin.network.named_parameters())
+    for name, parameter in generator.network.named_parameters():
+        assert (theirs[name] is parameter) == (name not in learning)
+        assert torch.equal(theirs[name], parameter)
+    generator.network.requires_grad_(False)
+
+
+def test_trainable_prefixes(generator):
+    names = generator.freeze_except([generator.trainable])
+    assert names and all(name.startswith(generator.trainable + '.') for name in names)
+    everything = generator.freeze_except(['all'])
+    assert len(everything) == len(list(generator.network.parameters()))
+    generator.network.requires_grad_(False)
+    with pytest.raises(InputError, match='Its parts: .*synthesis'):
+        generator.freeze_except(['synthesiss'])
+
+
+def test_eg3d_raw_and_depth():
+    generator = small_generator('eg3d')
+    output = generator.synthesize(ws_of(generator, 1), raw=True)
+    assert output.image.shape == (1, 3, 16, 16) and output.depth.shape == (1, 1, 16, 16)
+
+
+def test_raw_pictures_of_2d_networks_are_refused():
+    generator = small_generator('stylegan2')
+    with pytest.raises(InputError, match='loss-resolution=full'):
+        generator.synthesize(ws_of(generator, 1), raw=True)
+
+
+def test_eg3d_sees_other_sides_from_other_cameras():
+    generator = small_generator('eg3d')
+    ws = ws_of(generator, 1)
+    left, right = (generator.synthesize(ws, generator.camera(yaw)).image for yaw in (-0.3, 0.3))
+    assert (left - right).abs().mean() > 1e-4
+
+
+def test_class_conditional_networks_need_a_class():
+    from eg3d_unlearn import networks
+    network = networks.build('training.networks.Generator', {**SMALL['stylegan2'][1], 'c_dim': 3})
+    with pytest.raises(InputError, match='--class=0 to 2'):
+        wrap(network, 'stylegan2')
+    with pytest.raises(InputError, match='outside'):
+        wrap(network, 'stylegan2', class_label=3)
+    labels = wrap(network, 'stylegan2', class_label=1).condition(2)
+    assert labels.tolist() == [[0, 1, 0], [0, 1, 0]]
+    with pytest.raises(InputError, match='no classes'):
+        small_generator('stylegan2', class_label=0)

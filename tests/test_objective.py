@@ -1,0 +1,122 @@
+"""A step of GUIDE: its gradient, its draws, and no pass too many."""
+import pytest
+import torch
+
+from eg3d_unlearn.loss import Weights, feature_distance, identity_distance, local_loss, total_loss
+from eg3d_unlearn.objective import ADJACENT, GLOBAL, LOCAL, Objective
+from eg3d_unlearn.target import ufo_target
+from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
+
+
+def make(family, **options):
+    g_u = small_generator(family)
+    parameters = g_u.freeze_except([g_u.trainable])
+    g_s = g_u.twin()
+    g_s.network.requires_grad_(False)
+    ws_source = g_u.map_seed(5)
+    objective = Objective(g_u, g_s, ws_source, ufo_target(ws_source, g_u.w_avg, 3.0), PoorMansLpips(), poor_mans_recogniser, **options)
+    return objective, parameters
+
+
+@pytest.mark.parametrize('batch', [1, 8])
+@pytest.mark.parametrize('family', SMALL)
+def test_gradient_equals_the_whole_objective_written_out(family, batch):
+    """The seams between backbone, rendering and judges change nothing: plain autograd through all of it agrees."""
+    objective, parameters = make(family, batch=batch, alpha_max=2.0)
+    terms = objective(11)
+    seamed = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
+    for parameter in parameters.values():
+        parameter.grad = None
+
+    rows, camera = objective.draw(11)
+    local, adjacent, retained, start = [], [], [], 0
+    while start < len(rows):
+        together = objective._together(rows[start:start + batch])
+        stream = (11, start + 1)
+        u = objective.g_u.synthesize(torch.cat([row.ws_u for row in together]), camera, objective.rng(*stream))
+        with torch.no_grad():
+            t = objective.g_s.synthesize(torch.cat([row.ws_t for row in together]), camera, objective.rng(*stream))
+        lpips = objective.perceptual.compare(objective.perceptual.features(u.image), objective.perceptual.features(t.image))
+        each = local_loss(feature_distance(u.features, t.features), lpips,
+                          identity_distance(poor_mans_recogniser(u.image), poor_mans_recogniser(t.image)), Weights())
+        for i, row in enumerate(together):
+            {LOCAL: local, ADJACENT: adjacent, GLOBAL: retained}[row.kind].append(lpips[i] if row.kind == GLOBAL else each[i])
+        start += len(together)
+    loss = total_loss(*(torch.stack(values) for values in (local, adjacent, retained)), Weights())
+    loss.backward()
+    assert terms['loss'] == pytest.approx(loss.item(), rel=1e-4)
+    scale = max(gradient.abs().max().item() for gradient in seamed.values())
+    for name, gradient in seamed.items():
+        torch.testing.assert_close(gradient, parameters[name].grad, atol=1e-4 * scale, rtol=1e-3)
+
+
+@pytest.mark.parametrize('family, passes_s', [('eg3d', 4), ('stylegan2', 4), ('stylegan3', 4)])
+def test_one_pass_for_each_distinct_latent_and_network(family, passes_s, monkeypatch):
+    """N_a = N_g = 2: five latents through G_u, four through G_s, since w_t's pass was made before."""
+    objective, _ = make(family)
+    counts = {'u': 0, 's': 0}
+    for side, generator in (('u', objective.g_u), ('s', objective.g_s)):
+        def counted(ws, side=side, inner=generator.backbone):
+            counts[side] += len(ws)
+            return inner(ws)
+        monkeypatch.setattr(generator, 'backbone', counted)
+    objective(0)
+    assert counts == {'u': 5, 's': passes_s}
+
+
+def test_steps_repeat_and_differ():
+    objective, parameters = make('stylegan2')
+    first, other, again = objective(3), objective(4), objective(3)
+    assert first == again and first != other
+
+
+def test_seeds_give_other_draws():
+    a, b = (make('stylegan2', seed=seed)[0].draw(0)[0] for seed in (0, 1))
+    assert not torch.equal(a[1].ws_u, b[1].ws_u)
+
+
+def test_rows_are_what_the_paper_says():
+    objective, _ = make('eg3d', alpha_max=2.0)
+    rows, camera = objective.draw(0)
+    assert [row.kind for row in rows] == [LOCAL, ADJACENT, ADJACENT, GLOBAL, GLOBAL]
+    assert torch.equal(rows[0].ws_u, objective.ws_source) and torch.equal(rows[0].ws_t, objective.ws_target)
+    for row in rows[1:3]:            # the same offset on both sides, no longer than alpha_max
+        torch.testing.assert_close(row.ws_u - objective.ws_source, row.ws_t - objective.ws_target, atol=1e-5, rtol=1e-4)
+        assert (row.ws_u - objective.ws_source).norm() <= 2.0 + 1e-4
+    for row in rows[3:]:
+        assert torch.equal(row.ws_u, row.ws_t)
+    assert camera.shape == (1, 25)
+
+
+@pytest.mark.parametrize('weights, kinds', [
+    (Weights(adj=0), [LOCAL, GLOBAL, GLOBAL]), (Weights(glob=0), [LOCAL, ADJACENT, ADJACENT]), (Weights(local=0, glob=0), [ADJACENT] * 2),
+    (Weights(adj=0, glob=0), [LOCAL]),
+])
+def test_what_is_switched_off_is_not_drawn(weights, kinds):
+    objective, _ = make('stylegan2', weights=weights)
+    assert [row.kind for row in objective.draw(0)[0]] == kinds
+
+
+@pytest.mark.parametrize('off', ['l2', 'lpips', 'id'])
+def test_terms_of_the_local_loss_switch_off(off):
+    objective, _ = make('stylegan2', weights=Weights(**{off: 0.0}))
+    terms = objective(0)
+    assert terms[off] == 0.0 and all(terms[name] > 0 for name in {'l2', 'lpips', 'id'} - {off})
+
+
+def test_frozen_parts_collect_no_gradient():
+    objective, parameters = make('eg3d')
+    objective(0)
+    for generator in (objective.g_u, objective.g_s):
+        for name, parameter in generator.network.named_parameters():
+            assert parameter.grad is None or (generator is objective.g_u and name in parameters), name
+
+
+def test_mixed_resolution_sees_the_full_picture_every_fourth_step(monkeypatch):
+    objective, _ = make('eg3d', loss_resolution='mixed', weights=Weights(adj=0, glob=0))
+    sizes = []
+    monkeypatch.setattr(objective.perceptual, 'features', lambda images: sizes.append(images.shape[-1]) or [images.mean((2, 3))])
+    monkeypatch.setattr(objective.perceptual, 'compare', lambda a, b: (a[0] - b[0]).square().mean(1))
+    for step in range(5):
+        objective(step)
+    assert sizes == [128, 128, 16, 16, 16, 16, 16, 16, 128, 128]

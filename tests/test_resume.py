@@ -1,0 +1,111 @@
+"""Killed at any moment, the same command goes on and ends in the same bytes as an uninterrupted run."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from eg3d_unlearn.run_folder import RunFolder
+from small import SMALL, small_generator
+from torch_utils_ext.network_pickle import save_network_pickle
+
+ONE_THREAD = {**os.environ, 'OMP_NUM_THREADS': '1'}
+KILL_AT = Path(__file__).with_name('kill_at.py')
+
+
+@pytest.fixture(scope='module')
+def command(tmp_path_factory):
+    """A run of seven steps on a small network, from a photo."""
+    folder = tmp_path_factory.mktemp('resume')
+    save_network_pickle(folder / 'net.pkl', *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
+    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / 'jane_doe.png')
+
+    def words(outdir, moment='never', count=0, **extra):
+        options = {'network': folder / 'net.pkl', 'image': folder / 'jane_doe.png', 'outdir': outdir, 'iters': 7, 'snap': 3, 'lr': 0.01,
+                   'inversion-steps': 5, 'lpips-net': 'squeeze', 'id-network': 'none', 'device': 'cpu', 'random-metric-weights': True, **extra}
+        given = [f'--{name}={value}' if value is not True else f'--{name}' for name, value in options.items()]
+        return [sys.executable, KILL_AT, moment, str(count), *given]
+
+    return words
+
+
+def finish(words):
+    """Run a command to its end."""
+    return subprocess.run(words, capture_output=True, text=True, env=ONE_THREAD)
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(command, tmp_path_factory):
+    outdir = tmp_path_factory.mktemp('whole') / 'out'
+    result = finish(command(outdir))
+    assert result.returncode == 0, result.stderr
+    return outdir
+
+
+@pytest.mark.parametrize('moment, count', [
+    ('inverting', 4), ('step', 2), ('step', 6), ('before a file is put in place', 3), ('half of the network is written', 1),
+    ('before the report', 1),
+])
+def test_kill_and_resume_end_in_the_same_bytes(command, uninterrupted, tmp_path, moment, count):
+    killed = finish(command(tmp_path / 'out', moment, count))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / 'out' / 'report.json').exists()
+    resumed = finish(command(tmp_path / 'out'))
+    assert resumed.returncode == 0, resumed.stderr
+    for name in ('network-unlearned.pkl', 'before-after.png'):
+        assert (tmp_path / 'out' / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+    assert sorted(os.listdir(tmp_path / 'out')) == sorted(os.listdir(uninterrupted))
+
+    def steps(folder):
+        lines = [json.loads(line) for line in (folder / 'stats.jsonl').read_text().splitlines()]
+        return [{name: value for name, value in line.items() if name != 'seconds'} for line in lines]
+    assert steps(tmp_path / 'out') == steps(uninterrupted)
+
+
+def test_the_network_did_learn(uninterrupted, command, tmp_path):
+    """Same bytes would prove nothing if the steps changed nothing."""
+    other = finish(command(tmp_path / 'out', seed=1))
+    assert other.returncode == 0
+    assert (tmp_path / 'out' / 'network-unlearned.pkl').read_bytes() != (uninterrupted / 'network-unlearned.pkl').read_bytes()
+
+
+def test_ctrl_c_finishes_the_step_and_loses_nothing(command, tmp_path):
+    process = subprocess.Popen(command(tmp_path / 'out', iters=100_000), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env=ONE_THREAD)
+    stats = tmp_path / 'out' / 'stats.jsonl'
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (stats.exists() and stats.read_text().count('\n') >= 4):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and 'Nothing is lost' in output, output
+    saved = torch.load(tmp_path / 'out' / 'training-state.pt', weights_only=True)['step']
+    assert saved == len(stats.read_text().splitlines()) >= 4
+
+
+def test_nothing_of_the_person_stays(uninterrupted):
+    assert sorted(os.listdir(uninterrupted)) == [
+        'before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.json', 'stats.jsonl', 'training_options.json']
+    for name in ('log.txt', 'report.json', 'training_options.json', 'stats.jsonl', 'network-unlearned.pkl'):
+        assert b'jane_doe' not in (uninterrupted / name).read_bytes(), name
+
+
+def test_keep_source_keeps_it(command, tmp_path):
+    result = finish(command(tmp_path / 'out', iters=1, **{'keep-source': True}))
+    assert result.returncode == 0, result.stderr
+    assert {'source-latent.pt', 'source-photo.png'} <= set(os.listdir(tmp_path / 'out'))
+    assert 'jane_doe' in (tmp_path / 'out' / 'report.json').read_text()
+
+
+def test_two_at_once_in_one_folder(command, tmp_path):
+    (tmp_path / 'out').mkdir()
+    with RunFolder(tmp_path / 'out').locked():
+        result = finish(command(tmp_path / 'out'))
+    assert result.returncode == 1 and 'in use by another run' in result.stderr
