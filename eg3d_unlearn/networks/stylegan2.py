@@ -128,13 +128,13 @@ class ToRGBLayer(nn.Module):
     def _add_product(self, x: Tensor, styles: Tensor, img: Tensor | None, overwrite: bool) -> Tensor:
         """The 1x1 convolution as a matrix product that adds to the picture while it is written."""
         weight = self.weight.flatten(1) * styles[:, None]  # [N, out_channels, in_channels]
-        bias = self.bias[:, None]
+        colors, bias = x.flatten(2), self.bias[:, None]
         if img is None:
-            y = torch.baddbmm(bias, weight, x.flatten(2))
-        elif overwrite:
-            y = img.flatten(2).add_(bias).baddbmm_(weight, x.flatten(2))
-        else:
-            y = torch.baddbmm(img.flatten(2) + bias, weight, x.flatten(2))
+            y = torch.baddbmm(bias, weight, colors)
+        elif overwrite and not torch.is_grad_enabled():
+            y = img.flatten(2).baddbmm_(weight, colors).add_(bias)
+        else:  # in place on a view, autograd would copy the gradient several times
+            y = torch.baddbmm(img.flatten(2), weight, colors).add_(bias)
         return y.unflatten(2, x.shape[2:])
 
 
