@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 
+from torch_utils_ext.download import default_cache, sha256_of
 from torch_utils_ext.download import download as fetch
-from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_url import default_cache
 
 
 @dataclass(frozen=True)

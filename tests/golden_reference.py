@@ -216,7 +216,7 @@ def compare_network(golden: Golden, network: nn.Module) -> list[Row]:
     if all(row.ok for row in rows):
         return rows
     changes = [compare_measured(ours, measure(golden, network), golden.tolerance) for _ in shaken(network, times=2)]
-    for row, *changed in zip(rows, *changes):
+    for row, *changed in zip(rows, *changes, strict=True):
         change = max(other.error for other in changed)
         if not row.ok:
             row.tolerance = max(row.tolerance, min(3 * change, 10 * row.tolerance))

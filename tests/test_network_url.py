@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from torch_utils_ext import network_url
+from torch_utils_ext import download
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_url import PUBLISHED, Published, default_cache, resolve_network
+from torch_utils_ext.network_url import PUBLISHED, Published, resolve_network
 
 NETWORK = b"\x80\x04" + bytes(range(256)) * 4000
 
@@ -98,10 +98,10 @@ def test_a_broken_download_goes_on(tmp_path, server, ranges):
 
 
 def test_a_download_that_keeps_breaking_leaves_nothing(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(network_url, "_ATTEMPTS", 1)
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.break_at = 10
     with pytest.raises(
-        InputError, match="Cannot download http.*; download it by other means and give its path, or put it at .*net.pkl"
+        InputError, match="Cannot download http.*Download it by other means and give its path, or put it at .*net.pkl"
     ):
         resolve_network(f"{server.url}/net.pkl", tmp_path, progress=False)
     assert files(tmp_path) == []
@@ -126,15 +126,15 @@ def test_no_connection(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/net.pkl"
-    monkeypatch.setenv(network_url.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(download.CACHE_VARIABLE, str(tmp_path / "cache"))
     with pytest.raises(InputError) as caught:
         resolve_network(url, progress=False)
     assert url in str(caught.value) and str(tmp_path / "cache") in str(caught.value)
 
 
 def test_no_room(tmp_path, server, monkeypatch):
-    usage = network_url.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(network_url.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    usage = download.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(
         InputError, match="is 1,024,002 bytes, and .* has room for 1,000; EG3D_UNLEARN_CACHE names another"
     ):
@@ -177,7 +177,7 @@ def test_unknown_name():
 
 def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("EG3D_UNLEARN_CACHE", str(tmp_path))
-    assert default_cache() == tmp_path
+    assert download.default_cache() == tmp_path
     monkeypatch.delenv("EG3D_UNLEARN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache() == tmp_path / "xdg" / "eg3d_unlearn"
+    assert download.default_cache() == tmp_path / "xdg" / "eg3d_unlearn"

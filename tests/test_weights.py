@@ -65,7 +65,7 @@ def test_download_checks_and_keeps(server, tmp_path):
     ('/a', {'size': 5}, 'expected 5; nothing was kept'),
     ('/a', {'size': 20_000}, 'gave 10,000 bytes, expected 20,000'),
     ('/a', {'sha256': 'ab' * 32}, 'gave a file with SHA-256 '),
-    ('/missing', {}, 'Could not download .*404'),
+    ('/missing', {}, 'Cannot download .*404'),
 ])
 def test_download_keeps_nothing_that_is_wrong(server, tmp_path, path, limits, sentence):
     with pytest.raises(InputError, match=sentence):
@@ -74,7 +74,7 @@ def test_download_keeps_nothing_that_is_wrong(server, tmp_path, path, limits, se
 
 
 def test_download_without_connection(tmp_path):
-    with pytest.raises(InputError, match='Could not download http://127.0.0.1:9/a: '):
+    with pytest.raises(InputError, match='Cannot download http://127.0.0.1:9/a: '):
         download('http://127.0.0.1:9/a', tmp_path / 'a', progress=False)
     assert leftovers(tmp_path) == []
 
@@ -118,7 +118,7 @@ def test_missing_file_says_what_to_fetch_and_where_to_put_it(empty_cache):
 
 def test_failed_download_says_how_to_do_it_by_hand(monkeypatch):
     monkeypatch.setitem(weights.REGISTRY, 'thing', entry(url='http://127.0.0.1:9/a', sha256='0' * 64))
-    with pytest.raises(InputError, match='Could not download http://127.0.0.1:9/a: .* Fetch thing.pth from '):
+    with pytest.raises(InputError, match='Cannot download http://127.0.0.1:9/a: .* Fetch thing.pth from '):
         weights.find('thing')
 
 

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import shutil
 import sys
-import tempfile
-import urllib.error
-import urllib.request
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from torch_utils_ext.download import CACHE_VARIABLE, default_cache, download, sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.foreign_files import describe_foreign
-
-CACHE_VARIABLE = "EG3D_UNLEARN_CACHE"
-_TIMEOUT = 30  # seconds without a byte
-_ATTEMPTS = 4  # a broken download goes on where it broke
-_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -84,15 +74,6 @@ def resolve_network(name: str | os.PathLike, cache_dir: str | os.PathLike | None
     )
 
 
-def default_cache() -> Path:
-    """`EG3D_UNLEARN_CACHE`, else the folder `eg3d_unlearn` in the user's cache folder."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(home) if home else Path.home() / ".cache") / "eg3d_unlearn"
-
-
 def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bool) -> Path:
     folder = Path(cache_dir) if cache_dir is not None else default_cache()
     # Different sites publish different networks under one name, so the URL is in the name as well.
@@ -101,10 +82,12 @@ def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bo
     record = path.with_name(path.name + ".sha256")
     try:
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
             record.unlink(missing_ok=True)
-            _download(source, path, progress)
-        digest = _sha256(path)
+            try:
+                download(source.url, path, progress=progress, refuse=_foreign)
+            except InputError as error:
+                raise InputError(f"{error} Download it by other means and give its path, or put it at {path}.") from None
+        digest = sha256_of(path)
         expected = source.sha256 or (record.read_text().split()[0] if record.exists() else digest)
         if digest != expected:
             raise InputError(f"{path} has SHA-256 {digest}, expected {expected}; delete it to download it again.")
@@ -118,82 +101,6 @@ def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bo
     return path
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _download(source: Published, path: Path, progress: bool) -> None:
-    """Whole or not at all: into a file beside `path`, renamed when it is complete."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            _fetch(source.url, path, file, progress)
-            file.seek(0)
-            foreign = describe_foreign(file.read(4096))
-            if foreign is not None:
-                raise InputError(f"{source.url} gave no network pickle: {foreign}.")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _fetch(url: str, path: Path, file, progress: bool) -> None:
-    from tqdm import tqdm
-
-    total, tag, problem = None, None, "the connection broke"
-    with tqdm(desc=path.name, unit="B", unit_scale=True, unit_divisor=1024, disable=not progress) as bar:
-        for _ in range(_ATTEMPTS):
-            try:
-                with urllib.request.urlopen(_request(url, file.tell(), tag), timeout=_TIMEOUT) as answer:
-                    if file.tell() and answer.status != 206:  # the server begins anew
-                        file.seek(0)
-                        file.truncate()
-                        bar.reset()
-                    if total is None or not file.tell():
-                        total, tag = _length(answer), answer.headers.get("ETag")
-                        bar.total = total
-                        _check_room(url, path.parent, total)
-                    while chunk := answer.read(_CHUNK):
-                        file.write(chunk)
-                        bar.update(len(chunk))
-                if total is None or file.tell() == total:
-                    return
-                problem = f"{file.tell():,} of {total:,} bytes came"
-            except urllib.error.HTTPError as error:
-                raise InputError(f"{url} answers {error.code} ({error.reason}); {_by_hand(path)}.") from None
-            except urllib.error.URLError as error:
-                problem = str(error.reason)
-            except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                problem = str(error) or type(error).__name__
-    raise InputError(f"Cannot download {url} ({problem}); {_by_hand(path)}.")
-
-
-def _request(url: str, have: int, tag: str | None) -> urllib.request.Request:
-    headers = {"User-Agent": "eg3d_unlearn", "Accept-Encoding": "identity"}
-    if have and tag:
-        headers |= {"Range": f"bytes={have}-", "If-Range": tag}
-    return urllib.request.Request(url, headers=headers)
-
-
-def _length(answer: http.client.HTTPResponse) -> int | None:
-    text = answer.headers.get("Content-Length", "")
-    return int(text) if text.isdecimal() else None
-
-
-def _check_room(url: str, folder: Path, total: int | None) -> None:
-    free = shutil.disk_usage(folder).free
-    if total is not None and total > free:
-        raise InputError(
-            f"{url} is {total:,} bytes, and {folder} has room for {free:,}; {CACHE_VARIABLE} names another folder."
-        )
-
-
-def _by_hand(path: Path) -> str:
-    return f"download it by other means and give its path, or put it at {path}"
+def _foreign(head: bytes) -> str | None:
+    foreign = describe_foreign(head)
+    return None if foreign is None else f"no network pickle: {foreign}"

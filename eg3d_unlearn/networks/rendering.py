@@ -8,7 +8,7 @@ Letters: N pictures, R rays a picture, S samples a ray, C colour features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+
 from typing import NamedTuple
 
 import torch
@@ -287,4 +287,4 @@ def check_options(options: dict) -> None:
         raise InputError("rendering_kwargs: ray_start and ray_end are both numbers or both 'auto'.")
 
 
-Points = Callable[[Tensor], Tensor]
+

@@ -56,7 +56,7 @@ def plan_signals(
     sizes = [int(rate) + 2 * margin_size for rate in rates[:-2]] + [img_resolution] * 2
     channels[-1] = img_channels
     return [Signal(int(c), size, int(rate), float(cutoff), float(half_width))
-            for c, size, rate, cutoff, half_width in zip(channels, sizes, rates, cutoffs, half_widths)]
+            for c, size, rate, cutoff, half_width in zip(channels, sizes, rates, cutoffs, half_widths, strict=True)]
 
 
 class SynthesisInput(nn.Module):
@@ -229,7 +229,7 @@ class SynthesisNetwork(nn.Module):
                                first_cutoff, first_stopband, last_stopband_rel, margin_size)
         self.input = SynthesisInput(w_dim, signals[0])
         self.layer_names = []
-        for index, (source, result) in enumerate(zip(signals[:1] + signals, signals)):
+        for index, (source, result) in enumerate(zip(signals[:1] + signals[:-1], signals, strict=True)):
             layer = SynthesisLayer(
                 w_dim, source, result, is_torgb=index == num_layers, is_critical=index >= num_layers - num_critical,
                 use_fp16=result.sampling_rate * 2 ** num_fp16_res > img_resolution, **layer_kwargs)
@@ -256,7 +256,7 @@ class SynthesisNetwork(nn.Module):
         with without_autocast(ws):
             x = self.input(w_input)
         features = []
-        for name, w in zip(self.layer_names, w_layers):
+        for name, w in zip(self.layer_names, w_layers, strict=True):
             x = getattr(self, name)(x, w, force_fp32=force_fp32, update_emas=update_emas)
             features.append(x)
         image = x.float() * self.output_scale

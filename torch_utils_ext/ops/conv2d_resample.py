@@ -24,11 +24,14 @@ def conv2d_resample(
     The cheapest order with the same result is taken: 1x1 kernels work at the lower resolution, and zeros of the
     upsampling are never multiplied (transposed convolution).
     """
-    if not flip_weight:
-        w = w.flip((2, 3))
     if up > 1 and down > 1:
-        x = conv2d_resample(x, w, f, up=up, padding=_with(padding, f, down), groups=groups, flip_filter=flip_filter)
+        padding = around(f, padding, down=(down, down))
+        x = conv2d_resample(x, w, f, up, 1, padding, groups, flip_weight, flip_filter)
         return upfirdn2d(x, f, down=down, flip_filter=flip_filter)
+    # A transposed convolution spreads its kernel as it is: what the others need turned, it needs as stored.
+    turned = up > 1 and w.shape[2:] != (1, 1)
+    if flip_weight == turned:
+        w = w.flip((2, 3))
     if up > 1:
         return _upsampling(x, w, f, up, around(f, padding, up=(up, up)), groups, flip_filter)
     if down > 1:
@@ -39,17 +42,12 @@ def conv2d_resample(
     return F.conv2d(F.pad(x, (x0, x1, y0, y1)), w, groups=groups)
 
 
-def _with(padding, f: Tensor | None, down: int) -> tuple[int, int, int, int]:
-    return around(f, padding, down=(down, down))
-
-
 def _upsampling(x, w, f, up, padding, groups, flip_filter) -> Tensor:
     height, width = w.shape[2:]
     if height == width == 1:
         x = F.conv2d(x, w, groups=groups)
         return upfirdn2d(x, f, up=up, padding=padding, flip_filter=flip_filter, gain=up * up)
-    # Correlation of the zero-filled picture with w is the transposed convolution with w turned by 180 degrees.
-    x = F.conv_transpose2d(x, _transposed(w.flip((2, 3)), groups), stride=up, groups=groups)
+    x = F.conv_transpose2d(x, _transposed(w, groups), stride=up, groups=groups)
     x0, x1, y0, y1 = padding
     rest = (x0 - (width - 1), x1 - (width - up), y0 - (height - 1), y1 - (height - up))
     return upfirdn2d(x, f, padding=rest, flip_filter=flip_filter, gain=up * up)

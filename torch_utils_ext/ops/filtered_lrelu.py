@@ -31,7 +31,7 @@ def filtered_lrelu(
     Negative padding crops.  The filters keep only what lies wholly inside:
     ``H' = ceil((H * up + top + bottom - (len(fu) - 1) - (len(fd) - 1)) / down)``.
     """
-    kernel = upstream.kernel('filtered_lrelu') if x.is_cuda else None
+    kernel = upstream.kernel('filtered_lrelu', x)
     if kernel is not None:
         return kernel(x, fu, fd, b, up=up, down=down, padding=padding, gain=gain, slope=slope, clamp=clamp, flip_filter=flip_filter)
     x = bias_act(x, b)
