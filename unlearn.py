@@ -16,10 +16,17 @@ from torch_utils_ext.errors import InputError
 PRESET_DEFAULTS = '  [default: by --method; guide {}]'
 
 
+def option(*names: str, **settings):
+    """`click.option` whose help calls numbers INT and FLOAT."""
+    kind = settings.get('type')
+    name = 'INT' if isinstance(kind, click.IntRange) else 'FLOAT' if kind is float or isinstance(kind, click.FloatRange) else None
+    return click.option(*names, **({'metavar': name} if name else {}), **settings)
+
+
 def preset_option(name: str, kind, text: str):
     """An option whose default is the preset's."""
     key = name.lstrip('-').replace('-', '_')
-    return click.option(name, key, type=kind, default=None, help=text + PRESET_DEFAULTS.format(GUIDE[key]))
+    return option(name, key, type=kind, default=None, help=text + PRESET_DEFAULTS.format(GUIDE[key]))
 
 
 WEIGHT = click.FloatRange(min=0)
@@ -27,20 +34,20 @@ WEIGHT = click.FloatRange(min=0)
 
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 # What goes in and out.
-@click.option('--network', help='Network pickle: a path, a URL, or a published name (ffhqrebalanced512-128.pkl).', metavar='PATH|URL', required=True)
-@click.option('--image', help='Photo of the person: an aligned face crop, square.', metavar='FILE')
-@click.option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE')
-@click.option('--latent-seed', help="A random person instead of a photo: seed as in NVIDIA's tools.", metavar='INT', type=click.IntRange(0, 2**32 - 1))
-@click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
-@click.option('--camera', help="EG3D camera label of the photo: 25 numbers or a json file.  [default: dataset.json beside the photo, else frontal]", metavar='25 NUMBERS|FILE')
-@click.option('--class', 'class_label', help='Class of the person, for class-conditional networks.', metavar='INT', type=click.IntRange(min=0))
-@click.option('--trunc', help='Truncation psi for --latent-seed.', type=click.FloatRange(0, 1), default=1.0, show_default=True)
-@click.option('--inversion', help='How the photo becomes a latent: one for all layers (w) or one for each (w+).', type=click.Choice(['w', 'w+']), default='w+', show_default=True)
-@click.option('--inversion-steps', help='Steps of the inversion.', type=click.IntRange(min=1), default=300, show_default=True)
-@click.option('--inversion-lr', help="Learning rate of the inversion, in units of the network's latent spread.", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
-@click.option('--keep-source', help='Keep the photo and the latent in the folder, and who it was in the options.', is_flag=True)
+@option('--network', help='Network pickle: a path, a URL, or a published name (ffhqrebalanced512-128.pkl).', metavar='PATH|URL', required=True)
+@option('--image', help='Photo of the person: an aligned face crop, square.', metavar='FILE')
+@option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE')
+@option('--latent-seed', help="A random person instead of a photo: seed as in NVIDIA's tools.", type=click.IntRange(0, 2**32 - 1))
+@option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
+@option('--camera', help="EG3D camera label of the photo: 25 numbers or a json file.  [default: dataset.json beside the photo, else frontal]", metavar='25 NUMBERS|FILE')
+@option('--class', 'class_label', help='Class of the person, for class-conditional networks.', type=click.IntRange(min=0))
+@option('--trunc', help='Truncation psi for --latent-seed.', type=click.FloatRange(0, 1), default=1.0, show_default=True)
+@option('--inversion', help='How the photo becomes a latent: one for all layers (w) or one for each (w+).', type=click.Choice(['w', 'w+']), default='w+', show_default=True)
+@option('--inversion-steps', help='Steps of the inversion.', type=click.IntRange(min=1), default=300, show_default=True)
+@option('--inversion-lr', help="Learning rate of the inversion, in units of the network's latent spread.", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
+@option('--keep-source', help='Keep the photo and the latent in the folder, and who it was in the options.', is_flag=True)
 # The method.
-@click.option('--method', help='Preset: GUIDE as published, or its baseline (mean target, local loss only).', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
+@option('--method', help='Preset: GUIDE as published, or its baseline (mean target, local loss only).', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
 @preset_option('--target', click.Choice(['ufo', 'mean']), 'Where the person is moved: beyond the mean latent (Eq. 3), or to it.')
 @preset_option('--target-d', float, 'd, how far beyond the mean latent [units of W+].')
 @preset_option('--iters', click.IntRange(min=1), 'Steps.')
@@ -54,26 +61,26 @@ WEIGHT = click.FloatRange(min=0)
 @preset_option('--lambda-l2', WEIGHT, 'Weight of the feature term (tri-planes) in local and adjacency losses.')
 @preset_option('--lambda-lpips', WEIGHT, 'Weight of LPIPS in local and adjacency losses.')
 @preset_option('--lambda-id', WEIGHT, 'Weight of the identity term in local and adjacency losses.')
-@click.option('--trainable', help='Parameters that learn, as prefixes: backbone.synthesis,decoder or all.  [default: the synthesis network]', metavar='LIST', default='auto')
-@click.option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@option('--trainable', help='Parameters that learn, as prefixes: backbone.synthesis,decoder or all.  [default: the synthesis network]', metavar='LIST', default='auto')
+@option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 # The judges.
-@click.option('--lpips-net', help='Trunk of LPIPS.', type=click.Choice(['vgg', 'alex', 'squeeze']), default='vgg', show_default=True)
-@click.option('--lpips-weights', help="File with the trunk's weights.  [default: cache, else download]", metavar='FILE')
-@click.option('--lpips-resolution', help='Resolution at which LPIPS sees the pictures [pixels]; 256 is 4 times cheaper than 512.  [default: as they are]', type=click.IntRange(32, 2048))
-@click.option('--id-network', help='Recogniser of the identity term: facenet, arcface, curricularface, none, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]).', metavar='NAME|FILE', default='arcface', show_default=True)
-@click.option('--id-weights', help="File with the recogniser's weights.  [default: cache, else download]", metavar='FILE')
-@click.option('--face-crop', help='Where the face is in a picture, for the recogniser.  [default: eg3d for EG3D, ffhq for 2D]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto')
-@click.option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests: THE RESULT MEANS NOTHING.', is_flag=True)
+@option('--lpips-net', help='Trunk of LPIPS.', type=click.Choice(['vgg', 'alex', 'squeeze']), default='vgg', show_default=True)
+@option('--lpips-weights', help="File with the trunk's weights.  [default: cache, else download]", metavar='FILE')
+@option('--lpips-resolution', help='Resolution at which LPIPS sees the pictures [pixels]; 256 is 4 times cheaper than 512.  [default: as they are]', type=click.IntRange(32, 2048))
+@option('--id-network', help='Recogniser of the identity term: facenet, arcface, curricularface, none, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]).', metavar='NAME|FILE', default='arcface', show_default=True)
+@option('--id-weights', help="File with the recogniser's weights.  [default: cache, else download]", metavar='FILE')
+@option('--face-crop', help='Where the face is in a picture, for the recogniser.  [default: eg3d for EG3D, ffhq for 2D]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto')
+@option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests: THE RESULT MEANS NOTHING.', is_flag=True)
 # How it runs.
-@click.option('--loss-resolution', help='Losses on the full picture, on the raw neural rendering (a third of the work), or mixed (every fourth step full); EG3D only.', type=click.Choice(['raw', 'full', 'mixed']), default='full', show_default=True)
-@click.option('--fov-deg', help='Field of view of the rendered cameras [degrees].  [default: 18.837]', type=click.FloatRange(1, 120))
-@click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
-@click.option('--precision', help="Arithmetic on a GPU; fp16 = the network's own half-precision blocks.", type=click.Choice(['fp32', 'tf32', 'bf16', 'fp16']), default='fp32', show_default=True)
-@click.option('--batch', help='Latents that go through at once.  [default: by device]', type=click.IntRange(min=1), default=None)
-@click.option('--snap', help='Steps between saved states.', type=click.IntRange(min=1), default=100, show_default=True)
-@click.option('--upstream', help="NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).", metavar='DIR')
-@click.option('--trust-pickle', help="Load a network of an unknown class with the checkout's own loader, WHICH RUNS CODE FROM THE FILE.", is_flag=True)
-@click.option('-n', '--dry-run', help='Check the options, print them and exit.', is_flag=True)
+@option('--loss-resolution', help='Losses on the full picture, on the raw neural rendering (a third of the work), or mixed (every fourth step full); EG3D only.', type=click.Choice(['raw', 'full', 'mixed']), default='full', show_default=True)
+@option('--fov-deg', help='Field of view of the rendered cameras [degrees].  [default: 18.837]', type=click.FloatRange(1, 120))
+@option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
+@option('--precision', help="Arithmetic on a GPU; fp16 = the network's own half-precision blocks.", type=click.Choice(['fp32', 'tf32', 'bf16', 'fp16']), default='fp32', show_default=True)
+@option('--batch', help='Latents that go through at once.  [default: by device]', type=click.IntRange(min=1), default=None)
+@option('--snap', help='Steps between saved states.', type=click.IntRange(min=1), default=100, show_default=True)
+@option('--upstream', help="NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).", metavar='DIR')
+@option('--trust-pickle', help="Load a network of an unknown class with the checkout's own loader, WHICH RUNS CODE FROM THE FILE.", is_flag=True)
+@option('-n', '--dry-run', help='Check the options, print them and exit.', is_flag=True)
 def main(dry_run: bool, batch: int | None, **options) -> None:
     """Make a pretrained face generator unable to generate a given person.
 

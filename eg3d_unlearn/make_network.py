@@ -18,7 +18,9 @@ from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import save_network_pickle
 
 # Freshly initialised networks paint grey on grey, or in pure colours only. These factors give their pictures a usual contrast.
-CONTRAST = {'backbone.synthesis': {'torgb.weight': 4.0}, 'decoder': {'net.2.weight': 4.0}, 'synthesis': {'torgb.weight': 0.25}}
+CONTRAST = {'backbone.synthesis': {'torgb.weight': 4.0}, 'decoder': {'net.2.weight': 4.0},
+            # A trained super-resolution sharpens; a random one would paint by the latent, past what the planes show.
+            'superresolution': {'affine.weight': 0.1}, 'synthesis': {'torgb.weight': 0.25}}
 
 
 def random_network(setting: str, seed: int = 0) -> tuple[nn.Module, dict]:

@@ -117,24 +117,26 @@ class ToRGBLayer(nn.Module):
     ) -> Tensor:  # [N, out_channels, H, W] float32
         with without_autocast(w):
             styles = self.affine(w) * self.weight_gain
-        if self.conv_clamp is None and x.dtype == torch.float32 and x.device.type == "cpu" and self.weight[0, 0].numel() == 1:
-            with without_autocast(x):
-                return self._add_product(x, styles, img, overwrite)
+        if x.device.type == "cpu" and self.weight[0, 0].numel() == 1:
+            return self._add_product(x, styles, img, overwrite)
         x = modulated_conv2d(x, self.weight, styles, demodulate=False)
         x = bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
         return x if img is None else img + x
 
     def _add_product(self, x: Tensor, styles: Tensor, img: Tensor | None, overwrite: bool) -> Tensor:
-        """The 1x1 convolution as a matrix product that adds to the picture while it is written."""
+        """The 1x1 convolution as a matrix product, which adds to the picture while it is written."""
         weight = self.weight.flatten(1) * styles[:, None]  # [N, out_channels, in_channels]
         colors, bias = x.flatten(2), self.bias[:, None]
-        if img is None:
-            y = torch.baddbmm(bias, weight, colors)
-        elif overwrite and not torch.is_grad_enabled():
-            y = img.flatten(2).baddbmm_(weight, colors).add_(bias)
-        else:  # in place on a view, autograd would copy the gradient several times
-            y = torch.baddbmm(img.flatten(2), weight, colors).add_(bias)
+        with without_autocast(x):
+            if self.conv_clamp is not None or img is None:
+                y = torch.baddbmm(bias, weight, colors.to(torch.float32))
+                y = y if self.conv_clamp is None else y.clamp(-self.conv_clamp, self.conv_clamp)
+                y = y if img is None else img.flatten(2) + y
+            elif overwrite and not torch.is_grad_enabled():
+                y = img.flatten(2).baddbmm_(weight, colors.to(torch.float32)).add_(bias)
+            else:  # in place on a view, autograd would copy the gradient several times
+                y = torch.baddbmm(img.flatten(2), weight, colors.to(torch.float32)).add_(bias)
         return y.unflatten(2, x.shape[2:])
 
 

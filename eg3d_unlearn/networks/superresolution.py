@@ -25,7 +25,6 @@ class Superresolution(nn.Module):
     output_resolution: int
     input_resolution: int
     channels: tuple[int, int]  # of the two blocks
-    keeps_larger = False  # use a neural rendering above input_resolution as it is
     own_filter = True  # has a filter of its own in the state dict, which nothing reads
 
     def __init__(
@@ -69,8 +68,7 @@ class Superresolution(nn.Module):
         **block_kwargs,  # noise_mode, force_fp32, fused_modconv, generator
     ) -> Tensor:  # [N, 3, output_resolution, output_resolution] float32
         ws = ws[:, -1:].expand(-1, 3, -1)
-        size = x.shape[-1]
-        if size < self.input_resolution or (size > self.input_resolution and not self.keeps_larger):
+        if x.shape[-1] != self.input_resolution:
             x = interpolate(x, self.input_resolution, self.sr_antialias)
             rgb = interpolate(rgb, self.input_resolution, self.sr_antialias)
         x, rgb = self.block0(x, rgb, ws, **block_kwargs)
@@ -83,7 +81,6 @@ class SuperresolutionHybrid8X(Superresolution):
 
 class SuperresolutionHybrid4X(Superresolution):
     output_resolution, input_resolution, channels = 256, 128, (128, 64)
-    keeps_larger = True
 
 
 class SuperresolutionHybrid2X(Superresolution):
@@ -91,10 +88,9 @@ class SuperresolutionHybrid2X(Superresolution):
 
 
 class SuperresolutionHybridDeepfp32(Superresolution):
-    """As 4X, for old networks.  It takes no sr_antialias upstream, and interpolates without."""
+    """As 4X, for old networks.  It never filters against aliasing; upstream's takes no such option."""
 
     output_resolution, input_resolution, channels = 256, 128, (128, 64)
-    keeps_larger = True
 
 
 class SuperresolutionHybrid8XDC(Superresolution):
