@@ -40,7 +40,7 @@ def numbers(*shape, seed=0):
 def modulated_by_definition(x, weight, styles, demodulate):
     """SG2 equations 1 to 3, one sample after the other."""
     out = []
-    for sample, style in zip(x, styles):
+    for sample, style in zip(x, styles, strict=True):
         w = weight * style[None, :, None, None]
         if demodulate:
             w = w / (w.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
@@ -84,7 +84,7 @@ def test_colours_are_the_modulated_convolution(clamp, channels_last):
         expected = expected if picture is None else expected + picture
         torch.testing.assert_close(y, expected)
         gradients = [torch.autograd.grad(z.square().sum(), list(layer.parameters())) for z in (y, expected)]
-        for ours, theirs in zip(*gradients):
+        for ours, theirs in zip(*gradients, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         assert picture is None or torch.equal(picture, before)
     with torch.no_grad():
@@ -143,7 +143,10 @@ def test_features():
 def test_noise_comes_from_the_generator():
     net = tiny()
     ws = numbers(1, net.num_ws, 12)
-    draw = lambda seed: net.synthesis(ws, generator=torch.Generator().manual_seed(seed))
+
+    def draw(seed):
+        return net.synthesis(ws, generator=torch.Generator().manual_seed(seed))
+
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
     assert not torch.equal(net.synthesis(ws, noise_mode="const"), net.synthesis(ws, noise_mode="none"))
     state = torch.get_rng_state()
@@ -183,7 +186,10 @@ def test_every_parameter_learns_in_place_and_not():
 def test_gradient_is_the_slope():
     net = tiny()
     ws = numbers(2, net.num_ws, 12)
-    loss = lambda: net.synthesis(ws, noise_mode="const").square().mean()
+
+    def loss():
+        return net.synthesis(ws, noise_mode="const").square().mean()
+
     loss().backward()
     for parameter in (net.synthesis.b8.conv0.weight, net.synthesis.b16.torgb.weight, net.synthesis.b16.conv1.affine.weight):
         step = 1e-2 * parameter.grad / parameter.grad.norm()

@@ -1,4 +1,4 @@
-"""A checkout of NVIDIA's code beside this package: finding it, importing from it, and the CUDA kernels taken from it."""
+"""A checkout of NVIDIA's code beside this package: finding it, importing from it, taking CUDA kernels from it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def find_upstream(folder: str | os.PathLike | None) -> Path | None:
 
 @contextlib.contextmanager
 def importing(folder: Path) -> Iterator[None]:
-    """Within this context ``import`` finds the checkout first, and what newer Python packages dropped has a stand-in."""
+    """Here ``import`` finds the checkout first, and what newer Python packages dropped has a stand-in."""
     stand_ins = {name: module for name, module in _stand_ins().items() if not _importable(name)}
     sys.path.insert(0, str(folder))
     sys.modules.update(stand_ins)
@@ -62,7 +62,7 @@ def importing(folder: Path) -> Iterator[None]:
 
 
 def import_upstream(folder: Path, name: str) -> ModuleType:
-    """Module ``name`` of the checkout, e.g. ``torch_utils.ops.bias_act``; ImportError if another one is in its place."""
+    """Module ``name`` of the checkout, e.g. ``torch_utils.ops.bias_act``; ImportError if another is in its place."""
     with importing(folder):
         module = importlib.import_module(name)
     origin = Path(getattr(module, "__file__", None) or "").resolve()
@@ -72,7 +72,7 @@ def import_upstream(folder: Path, name: str) -> ModuleType:
 
 
 def kernel(name: str, x: Tensor | None = None) -> Callable | None:
-    """Upstream's operation ``name`` if `torch_utils_ext.ops.select_ops` chose it and it can work on ``x``, else None."""
+    """Upstream's operation ``name`` if `ops.select_ops` chose it and it can work on ``x``, else None."""
     if name not in _kernels:
         return None
     if x is not None and (not x.is_cuda or x.dtype not in KERNEL_DTYPES):

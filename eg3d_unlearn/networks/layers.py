@@ -181,9 +181,9 @@ def modulated_conv2d(
 ) -> Tensor:  # [N, C_out, H * up, W * up]
     """Convolution whose input channels are scaled per sample, SG2 equations 1 to 3.
 
-    Kernels of upsampling layers are stored turned by 180 degrees.  Scaling the activations before and after a plain
-    convolution and scaling the weights give the same result; for a single sample whichever are fewer numbers are
-    scaled, for several the activations, since the other way needs a grouped convolution.
+    Kernels of upsampling layers are stored turned by 180 degrees.  Scaling the weights and scaling the activations
+    before and after a plain convolution give the same result.  On a CPU the second is faster for every size that was
+    measured; on a GPU the first saves two passes over the activations of a single sample.
     """
     if x.dtype == torch.float16 and demodulate:
         # Demodulation undoes any scale of weights and styles, so both may shrink to keep float16 from overflowing.
@@ -191,7 +191,7 @@ def modulated_conv2d(
         styles = styles / styles.abs().amax(1, keepdim=True)
     scale = demodulation(weight, styles) if demodulate else None
     if fused is None:
-        fused = x.shape[0] == 1 and weight.numel() < x.numel()
+        fused = x.is_cuda and x.shape[0] == 1
     if fused:
         return _conv_with_scaled_weights(x, weight, styles, scale, up, padding, resample_filter)
     x = x * styles.to(x.dtype)[:, :, None, None]

@@ -8,7 +8,6 @@ Letters: N pictures, R rays a picture, S samples a ray, C colour features.
 
 from __future__ import annotations
 
-
 from typing import NamedTuple
 
 import torch
@@ -72,15 +71,15 @@ def camera_rays(
     intrinsics: Tensor,  # [N, 3, 3] in units of the picture's width
     resolution: int,  # rays along each side of the square picture
 ) -> tuple[Tensor, Tensor]:  # origins [N, 1, 3], directions [N, R, 3] of unit length; R runs row by row
-    centres = (torch.arange(resolution, dtype=cam2world.dtype, device=cam2world.device) + 0.5) / resolution
+    centres = torch.arange(resolution, dtype=cam2world.dtype, device=cam2world.device) * (1 / resolution) + 0.5 / resolution
     v, u = torch.meshgrid(centres, centres, indexing="ij")
     fx, fy, cx, cy, skew = (intrinsics[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2), (0, 1)))
     y = (v.reshape(1, -1) - cy) / fy
     x = (u.reshape(1, -1) - cx - skew * y) / fx
     one = torch.ones_like(x)
     origins = cam2world[:, None, :3, 3]
-    # The point one unit ahead, less the camera's place.  Taking the rotation alone would be more precise, but rays would
-    # then differ from upstream's by the rounding of that sum, which textures of 256 pixels make visible.
+    # The point one unit ahead, less the camera's place.  Taking the rotation alone would be more precise, but rays
+    # would then differ from upstream's by the rounding of that sum, which textures of 256 pixels make visible.
     ahead = (cam2world @ torch.stack([x, y, one, one], dim=1))[:, :3].transpose(1, 2)
     return origins, F.normalize(ahead - origins, dim=-1)
 
@@ -136,6 +135,7 @@ def importance_depths(
     draws: Draws,
 ) -> Tensor:  # [N, R, count], in no order
     """``count`` depths a ray where the weights are, by inverting their cumulative sum (NeRF, section 5.2)."""
+    shape = (*depths.shape[:2], count)
     depths, weights = depths.flatten(0, 1), weights.flatten(0, 1)
     # Each interval counts as much as its neighbours nearly do, and none counts nothing.
     weights = F.avg_pool1d(F.max_pool1d(weights[:, None], 2, 1, padding=1), 2, 1)[:, 0] + 0.01
@@ -149,7 +149,7 @@ def importance_depths(
     low, high = cumulative.gather(1, below), cumulative.gather(1, above)
     width = torch.where(high - low < 1e-5, 1.0, high - low)
     left, right = middle.gather(1, below), middle.gather(1, above)
-    return (left + (u - low) / width * (right - left)).unflatten(0, (-1, 1))
+    return (left + (u - low) / width * (right - left)).view(shape)
 
 
 def interval_weights(
@@ -161,7 +161,8 @@ def interval_weights(
     density = F.softplus((densities[..., 1:] + densities[..., :-1]) / 2 - 1)
     absorbed = density * depths.diff(dim=-1)
     before = absorbed.cumsum(-1) - absorbed
-    return torch.exp(-before) * -torch.expm1(-absorbed)
+    # 1 - exp, not expm1: on faint rays the depth is a ratio of these roundings, and upstream's are to be met
+    return torch.exp(-before) * (1 - torch.exp(-absorbed))
 
 
 class TriplaneDecoder(nn.Module):
@@ -215,16 +216,20 @@ class ImportanceRenderer(nn.Module):
     ) -> Rendering:
         check_options(options)
         draws = draws or Draws()
-        points = lambda depths: (origins[:, :, None] + depths[..., None] * directions[:, :, None]).flatten(1, 2)
+
+        def sample(depths: Tensor) -> tuple[Tensor, Tensor]:
+            points = (origins[:, :, None] + depths[..., None] * directions[:, :, None]).flatten(1, 2)
+            return self._sample(planes, decoder, points, depths.shape, options, draws)
+
         depths = stratified_depths(origins, directions, options, draws)
-        densities, colors = self._sample(planes, decoder, points(depths), depths.shape, options, draws)
+        densities, colors = sample(depths)
         count = options["depth_resolution_importance"]
         if count == 0:
             return composite(depths, densities, [colors], options)
         with torch.no_grad():
             weights = interval_weights(densities, depths)
-            fine = importance_depths(depths, weights, count, draws).view(*depths.shape[:2], count)
-        more_densities, more_colors = self._sample(planes, decoder, points(fine), fine.shape, options, draws)
+            fine = importance_depths(depths, weights, count, draws)
+        more_densities, more_colors = sample(fine)
         depths, densities = torch.cat([depths, fine], -1), torch.cat([densities, more_densities], -1)
         return composite(depths, densities, [colors, more_colors], options)
 
@@ -269,7 +274,7 @@ def composite(
         share = (F.pad(weights, (1, 0)) + F.pad(weights, (0, 1))) / 2
         share = torch.zeros_like(share).scatter(-1, order, share)
         parts = share.split([part.shape[2] for part in colors], dim=-1)
-        features = sum((w[..., None, :] @ c.to(torch.float32))[..., 0, :] for w, c in zip(parts, colors))
+        features = sum((w[..., None, :] @ c.to(torch.float32))[..., 0, :] for w, c in zip(parts, colors, strict=True))
         features = widen(features, total)
         if options.get("white_back", False):
             features = features + 1 - total

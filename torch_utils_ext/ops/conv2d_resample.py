@@ -64,4 +64,5 @@ def _transposed(w: Tensor, groups: int) -> Tensor:
     c_out, c_in = w.shape[:2]
     if groups == 1:
         return w.transpose(0, 1)
-    return w.unflatten(0, (groups, c_out // groups)).transpose(1, 2).reshape(groups * c_in, c_out // groups, *w.shape[2:])
+    w = w.unflatten(0, (groups, c_out // groups)).transpose(1, 2)
+    return w.reshape(groups * c_in, c_out // groups, *w.shape[3:])

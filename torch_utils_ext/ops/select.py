@@ -36,7 +36,7 @@ def select_ops(
     if torch.device(device).type != "cuda" or not torch.cuda.is_available():
         return "operations: plain PyTorch (no GPU)"
     if folder is None:
-        return "operations: plain PyTorch (no NVIDIA checkout named: --upstream=DIR or EG3D_DIR would use its CUDA kernels)"
+        return "operations: plain PyTorch (no NVIDIA checkout named; --upstream=DIR uses its CUDA kernels)"
     try:
         kernels = _build(folder)
     except _NotUsable as reason:
