@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from eg3d_unlearn import networks
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generator import Generator, wrap
+from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.objective import Objective, Stopwatch
 from eg3d_unlearn.report import hardware, peak_memory, versions
 from eg3d_unlearn.run import batch_size, check_precision, choose_device, load_judges
@@ -177,6 +178,7 @@ def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, 
     config = Config(network=setting, outdir='', latent_seed=0, batch=batch or 0, random_metric_weights=True, device=device, **options)
     try:
         place = choose_device(device)
+        keep_freed_memory()
         check_precision(config, place)
         rate = convolution_rate(place)
         bench = make_bench(setting, config, place)
