@@ -39,7 +39,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE')
 @option('--latent-seed', help="A random person instead of a photo: seed as in NVIDIA's tools.", type=click.IntRange(0, 2**32 - 1))
 @option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
-@option('--camera', help="EG3D camera label of the photo: 25 numbers or a json file.  [default: dataset.json beside the photo, else frontal]", metavar='25 NUMBERS|FILE')
+@option('--camera', help='EG3D camera label of the photo: 25 numbers or a json file.  [default: dataset.json beside the photo, else frontal]', metavar='25 NUMBERS|FILE')
 @option('--class', 'class_label', help='Class of the person, for class-conditional networks.', type=click.IntRange(min=0))
 @option('--trunc', help='Truncation psi for --latent-seed.', type=click.FloatRange(0, 1), default=1.0, show_default=True)
 @option('--inversion', help='How the photo becomes a latent: one for all layers (w) or one for each (w+).', type=click.Choice(['w', 'w+']), default='w+', show_default=True)
@@ -78,7 +78,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--precision', help="Arithmetic on a GPU; fp16 = the network's own half-precision blocks.", type=click.Choice(['fp32', 'tf32', 'bf16', 'fp16']), default='fp32', show_default=True)
 @option('--batch', help='Latents that go through at once.  [default: by device]', type=click.IntRange(min=1), default=None)
 @option('--snap', help='Steps between saved states.', type=click.IntRange(min=1), default=100, show_default=True)
-@option('--upstream', help="NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).", metavar='DIR')
+@option('--upstream', help='NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).', metavar='DIR')
 @option('--trust-pickle', help="Load a network of an unknown class with the checkout's own loader, WHICH RUNS CODE FROM THE FILE.", is_flag=True)
 @option('-n', '--dry-run', help='Check the options, print them and exit.', is_flag=True)
 def main(dry_run: bool, batch: int | None, **options) -> None:
@@ -99,7 +99,7 @@ def main(dry_run: bool, batch: int | None, **options) -> None:
     for name, value in preset.items():
         options[name] = value if options[name] is None else options[name]
     config = Config(batch=batch or 0, **options)
-    from eg3d_unlearn.run import check_inputs, choose_device, unlearn   # heavy imports only when there is work to do
+    from eg3d_unlearn.run import check_inputs, choose_device, unlearn  # heavy imports only when there is work to do
     try:
         if dry_run:
             check_inputs(config)

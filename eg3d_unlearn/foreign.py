@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import copy
 from pathlib import Path
 from typing import Iterator
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.upstream import find_upstream
+from torch_utils_ext.upstream import find_upstream, importing
 
 
 def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
@@ -21,22 +21,26 @@ def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
     folder = find_upstream(upstream)
     if folder is None or not (folder / 'legacy.py').is_file():
         raise InputError(f'--trust-pickle needs an NVIDIA checkout with legacy.py; --upstream={upstream} is none.')
-    sys.path.insert(0, str(folder))
     try:
-        import legacy
-        with open(path, 'rb') as file:
-            network = legacy.load_network_pkl(file)['G_ema']
+        with importing(folder):
+            import legacy
+            with open(path, 'rb') as file:
+                network = legacy.load_network_pkl(file)['G_ema']
     except Exception as error:       # whatever the file's own code raises
         raise InputError(f'The loader of {folder} could not open {path}: {type(error).__name__}: {error}') from error
-    finally:
-        sys.path.remove(str(folder))
     network = network.eval().requires_grad_(False)
-    if all(hasattr(network, name) for name in ('backbone', 'rendering_kwargs')):
+    if all(hasattr(network, name) for name in ('backbone', 'superresolution', 'rendering_kwargs')):
+        network.superresolution.register_forward_pre_hook(with_a_copy_of_the_rendering)
         return ForeignEG3D(network), 'eg3d'
     if hasattr(network, 'mapping') and hasattr(network, 'synthesis'):
-        return Foreign2D(network), 'stylegan2'
-    raise InputError(f'{type(network).__name__} in {path} has neither backbone and rendering_kwargs (EG3D) nor mapping and synthesis '
-                     '(StyleGAN), so GUIDE cannot be run on it.')
+        return Foreign2D(network), 'stylegan3' if hasattr(network.synthesis, 'layer_names') else 'stylegan2'
+    raise InputError(f'{type(network).__name__} in {path} has neither backbone, superresolution and rendering_kwargs (EG3D) nor mapping '
+                     'and synthesis (StyleGAN), so GUIDE cannot be run on it.')
+
+
+def with_a_copy_of_the_rendering(module: nn.Module, inputs: tuple) -> tuple:
+    """EG3D's super-resolution writes into the picture that it is given, a view of what the backward pass still needs."""
+    return (inputs[0].clone(), *inputs[1:])
 
 
 @contextlib.contextmanager
@@ -54,6 +58,7 @@ class _Foreign(nn.Module):
         super().__init__()
         self.__dict__['inner'] = network  # not registered: names in the state dict must stay the file's
         self._modules, self._parameters, self._buffers = network._modules, network._parameters, network._buffers
+        self._non_persistent_buffers_set = network._non_persistent_buffers_set
 
     def __getattr__(self, name: str):
         try:
@@ -62,7 +67,6 @@ class _Foreign(nn.Module):
             return getattr(self.__dict__['inner'], name)
 
     def __deepcopy__(self, memo: dict) -> _Foreign:
-        import copy
         return type(self)(copy.deepcopy(self.__dict__['inner'], memo))
 
 
@@ -83,7 +87,7 @@ class ForeignEG3D(_Foreign):
 
 
 class Foreign2D(_Foreign):
-    """A 2D generator whose feature maps are read by hooks on the direct children of its synthesis network."""
+    """A 2D generator whose feature maps are read by hooks: the same ones that our own networks return."""
 
     @property
     def synthesis(self):
@@ -92,12 +96,19 @@ class Foreign2D(_Foreign):
     def _synthesise(self, ws: Tensor, noise_mode: str, force_fp32: bool, return_features: bool) -> tuple[Tensor, list[Tensor]]:
         features = []
 
-        def note(module: nn.Module, inputs: tuple, output) -> None:
+        def note(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
             features.append((output[0] if isinstance(output, tuple) else output).float())
-        hooks = [child.register_forward_hook(note) for child in self.inner.synthesis.children()]
+        hooks = [part.register_forward_hook(note) for part in self._parts()]
         try:
             image = self.inner.synthesis(ws, noise_mode=noise_mode, force_fp32=force_fp32)
         finally:
             for hook in hooks:
                 hook.remove()
         return image, [feature for feature in features if feature.ndim == 4]
+
+    def _parts(self) -> list[nn.Module]:
+        """StyleGAN3's layers but ToRGB; StyleGAN2's blocks, which return features and picture."""
+        synthesis = self.inner.synthesis
+        if hasattr(synthesis, 'layer_names'):
+            return [getattr(synthesis, name) for name in synthesis.layer_names[:-1]]
+        return list(synthesis.children())

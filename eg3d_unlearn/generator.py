@@ -228,7 +228,7 @@ def wrap(network: nn.Module, family: str, class_label: int | None = None, precis
     if class_label is not None and not conditional:
         raise InputError(f'--class={class_label} was given, but the network has no classes. Leave it out.')
     if conditional and not 0 <= class_label < network.c_dim:
-        raise InputError(f'--class={class_label} is outside the network\'s classes 0 to {network.c_dim - 1}.')
+        raise InputError(f"--class={class_label} is outside the network's classes 0 to {network.c_dim - 1}.")
     if family == 'eg3d':
         return EG3D(network, class_label, precision, fov_deg)
     return FAMILIES[family](network, class_label, precision)
@@ -236,15 +236,18 @@ def wrap(network: nn.Module, family: str, class_label: int | None = None, precis
 
 def build(record: NetworkRecord, device: torch.device | str = 'cpu') -> nn.Module:
     """The network of a pickle, built by our own code and filled with the file's tensors."""
-    network = networks.build(record.upstream_class, record.init_kwargs)
+    fork = "A fork's network? Try --trust-pickle --upstream=DIR with its checkout."
+    try:
+        network = networks.build(record.upstream_class, record.init_kwargs)
+    except InputError as error:
+        raise InputError(f'{record.class_name} of the file cannot be built: {error} {fork}') from None
     state = record.state_dict()
     expected = network.state_dict()
     wrong = sorted(set(state) ^ set(expected)) + sorted(
         name for name in set(state) & set(expected) if state[name].shape != expected[name].shape)
     if wrong:
         raise InputError(f'The tensors of {record.class_name} in the file do not fit its init_kwargs: {wrong[0]} is missing, '
-                         f'unexpected or of another shape ({len(wrong)} in all). A fork\'s network? Try --trust-pickle '
-                         '--upstream=DIR with its checkout.')
+                         f'unexpected or of another shape ({len(wrong)} in all). {fork}')
     network.load_state_dict(state)
     # Training and tools change these after construction, and NVIDIA's tools take them from the pickle too.
     for name in ('neural_rendering_resolution', 'rendering_kwargs'):

@@ -32,7 +32,7 @@ def feature_distance(
     features_t: list[Tensor],        # the same shapes
 ) -> Tensor:                         # [N], >= 0
     """MSE(F_u, F_t) of Eq. 4, averaged over the feature maps (EG3D has one: the tri-planes)."""
-    distances = [(u - t).square().flatten(1).mean(dim=1) for u, t in zip(features_u, features_t)]
+    distances = [(u - t).square().flatten(1).mean(dim=1) for u, t in zip(features_u, features_t, strict=True)]
     return torch.stack(distances).mean(dim=0)
 
 

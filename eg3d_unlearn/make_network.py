@@ -23,9 +23,8 @@ CONTRAST = {'backbone.synthesis': {'torgb.weight': 4.0}, 'decoder': {'net.2.weig
             'superresolution': {'affine.weight': 0.1}, 'synthesis': {'torgb.weight': 0.25}}
 
 
-def random_network(setting: str, seed: int = 0) -> tuple[nn.Module, dict]:
-    """The network of ``settings.TRIAL[setting]``, and that recipe."""
-    recipe = TRIAL[setting]
+def random_network(recipe: dict, seed: int = 0) -> nn.Module:
+    """A network by a recipe of `settings`, with random weights whose pictures one can see."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = networks.build(recipe['upstream_class'], recipe['init_kwargs']).requires_grad_(False)
@@ -41,12 +40,13 @@ def random_network(setting: str, seed: int = 0) -> tuple[nn.Module, dict]:
         mapping.w_avg.copy_(mapping(torch.randn([1000, network.z_dim]), c)[:, 0].mean(0))
     if recipe['raw'] is not None:
         network.neural_rendering_resolution = recipe['raw']
-    return network, recipe
+    return network
 
 
 def save_random_network(path: Path, setting: str, seed: int = 0) -> None:
     """Write `random_network` as a network pickle that upstream's tools open."""
-    network, recipe = random_network(setting, seed)
+    recipe = TRIAL[setting]
+    network = random_network(recipe, seed)
     attributes = {}
     if recipe['raw'] is not None:
         attributes = {'neural_rendering_resolution': recipe['raw'], 'rendering_kwargs': network.rendering_kwargs}

@@ -141,7 +141,7 @@ class Objective:
         with self.clock('backbone'):
             ends = [*pass_u.features] + ([] if pass_u.image is None else [pass_u.image])
             leaves = [*seen.features] + ([] if seen.image is None else [seen.image])
-            pairs = [(end, leaf.grad) for end, leaf in zip(ends, leaves) if leaf.grad is not None]
+            pairs = [(end, leaf.grad) for end, leaf in zip(ends, leaves, strict=True) if leaf.grad is not None]
             torch.autograd.backward([end for end, _ in pairs], [grad for _, grad in pairs])
 
     @torch.no_grad()
@@ -201,6 +201,6 @@ class Objective:
         if len(rows) == 1:
             return self.target_pass
         rest = self.g_s.backbone(torch.cat([row.ws_t for row in rows[1:]]))
-        features = [torch.cat(pair) for pair in zip(self.target_pass.features, rest.features)]
+        features = [torch.cat(pair) for pair in zip(self.target_pass.features, rest.features, strict=True)]
         image = None if rest.image is None else torch.cat([self.target_pass.image, rest.image])
         return Backbone(torch.cat([self.target_pass.ws, rest.ws]), features, image)

@@ -80,7 +80,7 @@ class Lpips(nn.Module):
         b: list[Tensor],  # features of N pictures
     ) -> Tensor:          # [N] float32, >= 0
         """Sum over layers of the weighted squared difference, averaged over pixels (equation 1 of the paper)."""
-        return torch.stack([_Distance.apply(*layer) for layer in zip(a, b, self.heads)]).sum(0)
+        return torch.stack([_Distance.apply(*layer) for layer in zip(a, b, self.heads, strict=True)]).sum(0)
 
     def forward(
         self,

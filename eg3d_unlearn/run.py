@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from eg3d_unlearn import cameras, photo, report
@@ -28,7 +28,7 @@ from eg3d_unlearn.training_loop import training_loop
 from torch_utils_ext import ops
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import NetworkPickle, read_network_pickle, write_unlearned_pickle
+from torch_utils_ext.network_pickle import NetworkPickle, NetworkRecord, read_network_pickle, write_unlearned_pickle
 from torch_utils_ext.network_url import resolve_network
 
 
@@ -79,18 +79,26 @@ def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle,
     record = pickle.records.get('G_ema')
     if record is None:
         raise InputError(f'{path} holds no G_ema network, only {", ".join(pickle.records) or "no network at all"}.')
-    if record.family is None:
-        from eg3d_unlearn.foreign import load_trusted
-        network, family = load_trusted(path, config.upstream)
-        network = network.to(device)
-    else:
-        network, family = build(record, device), record.family
+    network, family = make_network(config, record, path, device)
     if network.img_resolution < 32:
         raise InputError(f'The network makes pictures of {network.img_resolution} pixels; at least 32 are needed.')
     if config.loss_resolution != 'full' and family != 'eg3d':
         raise InputError(f'--loss-resolution={config.loss_resolution} needs a neural rendering, which 2D networks have not. '
                          'Use --loss-resolution=full.')
     return pickle, wrap(network, family, config.class_label, config.precision, config.fov_deg)
+
+
+def make_network(config: Config, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:
+    """Our own network where it fits the file, and its family; with ``--trust-pickle`` the checkout's where ours does not."""
+    if record.family is not None:
+        try:
+            return build(record, device), record.family
+        except InputError:           # a fork that kept the class's name
+            if not config.trust_pickle:
+                raise
+    from eg3d_unlearn.foreign import load_trusted
+    network, family = load_trusted(path, config.upstream)
+    return network.to(device), family
 
 
 def load_judges(config: Config, family: str, device: torch.device) -> Judges:

@@ -105,14 +105,24 @@ def step_that_fits(objective: Objective, step: int, optimiser: torch.optim.Optim
     while True:
         try:
             return objective(step)
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             optimiser.zero_grad(set_to_none=True)
             if objective.batch == 1:
                 raise InputError('The device ran out of memory with one latent at a time. Try --precision=bf16, --loss-resolution=raw '
                                  'or --device=cpu.') from None
             objective.batch //= 2
-            torch.cuda.empty_cache()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             folder.log(f'Out of memory: going on with {objective.batch} latents at once.')
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the machine itself, had no room; on a CPU torch says so in a plain RuntimeError."""
+    # torch.OutOfMemoryError came with torch 2.5; before, only CUDA had its own.
+    kinds = (MemoryError, torch.cuda.OutOfMemoryError, getattr(torch, 'OutOfMemoryError', MemoryError))
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def check_loss(loss: float, step: int, first_losses: list[float], saved: int, folder: RunFolder) -> None:

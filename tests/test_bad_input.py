@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-
 from small import SMALL, small_generator
+
 from torch_utils_ext.network_pickle import save_network_pickle
 from unlearn import main
 
@@ -173,13 +173,15 @@ def test_a_full_disk_while_writing_the_network(files, tmp_path, monkeypatch):
     assert 'network-unlearned.pkl' in os.listdir(tmp_path / 'out')
 
 
-def test_out_of_memory_halves_the_batch_and_then_gives_up(files, tmp_path, monkeypatch):
+@pytest.mark.parametrize('error', [torch.cuda.OutOfMemoryError('CUDA out of memory'), MemoryError(),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")])
+def test_out_of_memory_halves_the_batch_and_then_gives_up(files, tmp_path, monkeypatch, error):
     from eg3d_unlearn import objective
     sizes = []
 
     def too_much(self, step):
         sizes.append(self.batch)
-        raise torch.OutOfMemoryError('CUDA out of memory')
+        raise error
     monkeypatch.setattr(objective.Objective, '__call__', too_much)
     result = run(files, tmp_path, [SG2, SEED, *CHEAP, '--batch=4'])
     assert result.exit_code == 1 and 'out of memory with one latent' in ' '.join(result.output.split()) and sizes == [4, 2, 1]

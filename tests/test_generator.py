@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 import torch
+from small import SMALL, small_generator
 
 from eg3d_unlearn.generator import W_AVG_SAMPLES, wrap
-from small import SMALL, small_generator
 from torch_utils_ext.errors import InputError
 
 FAMILIES = list(SMALL)
@@ -35,7 +35,7 @@ def test_three_at_once_equal_one_by_one(generator):
     for row in range(3):
         alone = generator.synthesize(ws[row:row + 1])
         torch.testing.assert_close(alone.image, together.image[row:row + 1], atol=1e-4, rtol=1e-4)
-        for a, b in zip(alone.features, together.features):
+        for a, b in zip(alone.features, together.features, strict=True):
             torch.testing.assert_close(a, b[row:row + 1], atol=1e-4, rtol=1e-4)
 
 

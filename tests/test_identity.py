@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn.identity import ALIGNMENTS, NAMES, _empty_network, crop, distance, load_identity
+from eg3d_unlearn.identity import ALIGNMENTS, NAMES, _empty_network, crop, load_identity
 from eg3d_unlearn.identity.iresnet import IResNet, fold_before
+from eg3d_unlearn.loss import identity_distance
 from eg3d_unlearn.resample import FULL, Box, resample
 from torch_utils_ext.errors import InputError
 
@@ -91,7 +92,7 @@ def test_embeddings_are_unit_vectors(name):
         embeddings = recogniser.embed(faces(3, 128), 'eg3d')
     assert embeddings.shape == (3, 512) and embeddings.dtype == torch.float32
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(3), atol=1e-5)
-    assert distance(embeddings[:1], embeddings[1:2]) > 0.05  # untrained, yet it tells pictures apart
+    assert identity_distance(embeddings[:1], embeddings[1:2]) > 0.05  # untrained, yet it tells pictures apart
 
 
 def test_untrained_weights_are_reproducible_and_leave_the_global_generator_alone(arcface):
@@ -105,7 +106,7 @@ def test_untrained_weights_are_reproducible_and_leave_the_global_generator_alone
 def test_gradients_reach_pictures_only(arcface):
     images = faces(2, 64).requires_grad_()
     embeddings = arcface.embed(images, 'ffhq')
-    distance(embeddings[:1], embeddings[1:]).sum().backward()
+    identity_distance(embeddings[:1], embeddings[1:]).sum().backward()
     assert images.grad.isfinite().all() and images.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in arcface.parameters()) and not arcface.training
 
@@ -119,7 +120,7 @@ def test_each_picture_by_itself(arcface):
 def test_distance_by_hand():
     a = torch.tensor([[1.0, 0.0], [0.6, 0.8], [1.0, 0.0]], requires_grad=True)
     b = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-1.0, 0.0]])
-    values = distance(a, b)
+    values = identity_distance(a, b)
     assert values.tolist() == pytest.approx([0, 0.04, 2])
     values.sum().backward()
     assert torch.equal(a.grad, -b)
@@ -153,7 +154,7 @@ def test_boxes_are_those_of_the_documentation():
     assert [512 * edge for edge in crop.arcface_box('eg3d')] == pytest.approx([48.5, 3.5, 463.3, 418.3], abs=0.1)
     assert crop.arcface_box('ffhq') == pytest.approx((0.118, 0.120, 0.883, 0.885), abs=1e-3)
     published = Box(32 / 256, 35 / 256, 220 / 256, 223 / 256)  # GUIDE's crop for FFHQ
-    assert max(abs(a - b) for a, b in zip(crop.arcface_box('ffhq'), published)) < 0.025
+    assert max(abs(a - b) for a, b in zip(crop.arcface_box('ffhq'), published, strict=True)) < 0.025
     assert all(box('full') == FULL for box in (crop.arcface_box, crop.facenet_box))
 
 
@@ -166,7 +167,7 @@ def test_eg3d_points_are_the_mean_of_the_reference_faces():
     assert torch.allclose((mean + mirrored) / 2, torch.tensor(crop.EG3D_POINTS), atol=0.06)
     for face in points:
         box = crop.fit_box([(x / 512, y / 512) for x, y in face.tolist()], crop.ARCFACE_POINTS, 112)
-        assert max(abs(a - b) for a, b in zip(box, crop.arcface_box('eg3d'))) < 0.045  # 5 of 112 pixels
+        assert max(abs(a - b) for a, b in zip(box, crop.arcface_box('eg3d'), strict=True)) < 0.045  # 5 of 112 pixels
 
 
 def test_fit_box_recovers_a_known_box():

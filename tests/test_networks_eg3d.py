@@ -15,23 +15,23 @@ import torch
 from eg3d_unlearn.networks import build, rendering, superresolution
 from torch_utils_ext.errors import InputError
 
-CLASS_NAME = "training.triplane.TriPlaneGenerator"
+CLASS_NAME = 'training.triplane.TriPlaneGenerator'
 RENDERING = {
-    "superresolution_module": "training.superresolution.SuperresolutionHybrid2X", "superresolution_noise_mode": "none",
-    "c_gen_conditioning_zero": True, "c_scale": 0, "sr_antialias": True, "clamp_mode": "softplus", "decoder_lr_mul": 1.0,
-    "ray_start": 2.25, "ray_end": 3.3, "box_warp": 1, "disparity_space_sampling": False, "depth_resolution": 6,
-    "depth_resolution_importance": 6,
+    'superresolution_module': 'training.superresolution.SuperresolutionHybrid2X', 'superresolution_noise_mode': 'none',
+    'c_gen_conditioning_zero': True, 'c_scale': 0, 'sr_antialias': True, 'clamp_mode': 'softplus', 'decoder_lr_mul': 1.0,
+    'ray_start': 2.25, 'ray_end': 3.3, 'box_warp': 1, 'disparity_space_sampling': False, 'depth_resolution': 6,
+    'depth_resolution_importance': 6,
 }
 TINY = {
-    "z_dim": 16, "c_dim": 25, "w_dim": 512, "img_resolution": 128, "img_channels": 3, "mapping_kwargs": {"num_layers": 2},
-    "channel_base": 512, "channel_max": 8, "num_fp16_res": 0, "conv_clamp": None, "sr_num_fp16_res": 0,
+    'z_dim': 16, 'c_dim': 25, 'w_dim': 512, 'img_resolution': 128, 'img_channels': 3, 'mapping_kwargs': {'num_layers': 2},
+    'channel_base': 512, 'channel_max': 8, 'num_fp16_res': 0, 'conv_clamp': None, 'sr_num_fp16_res': 0,
 }
-OPTIONS = {"depth_resolution": 5, "ray_start": 1.0, "ray_end": 3.0, "disparity_space_sampling": False, "box_warp": 1}
+OPTIONS = {'depth_resolution': 5, 'ray_start': 1.0, 'ray_end': 3.0, 'disparity_space_sampling': False, 'box_warp': 1}
 
 
 def tiny(seed=0, size=128, **changes):
     torch.manual_seed(seed)
-    return build(CLASS_NAME, {**TINY, "img_resolution": size, "rendering_kwargs": {**RENDERING, **changes}})
+    return build(CLASS_NAME, {**TINY, 'img_resolution': size, 'rendering_kwargs': {**RENDERING, **changes}})
 
 
 def numbers(*shape, seed=0):
@@ -62,12 +62,12 @@ def test_rays_of_a_straight_camera():
 
 def test_stratified_depths_stay_in_their_strata():
     directions = torch.zeros(1, 3, 3)
-    fixed = rendering.stratified_depths(directions, directions, OPTIONS, rendering.Draws("fixed"))
+    fixed = rendering.stratified_depths(directions, directions, OPTIONS, rendering.Draws('fixed'))
     assert fixed[0, 0].tolist() == pytest.approx([1.25, 1.75, 2.25, 2.75, 3.25])
     drawn = rendering.stratified_depths(directions, directions, OPTIONS, rendering.Draws())
     assert ((drawn - fixed).abs() <= 0.25 + 1e-6).all() and (drawn.diff(dim=-1) > 0).all()
-    disparity = {**OPTIONS, "disparity_space_sampling": True}
-    even = 1 / rendering.stratified_depths(directions, directions, disparity, rendering.Draws("fixed"))
+    disparity = {**OPTIONS, 'disparity_space_sampling': True}
+    even = 1 / rendering.stratified_depths(directions, directions, disparity, rendering.Draws('fixed'))
     assert even.diff(dim=-1).std() < 1e-6
 
 
@@ -84,7 +84,7 @@ def test_importance_depths_follow_the_weights():
     depths = torch.linspace(0, 10, 11).expand(1, 4, 11)
     weights = torch.zeros(1, 4, 10)
     weights[..., 6] = 1000.0
-    fine = rendering.importance_depths(depths, weights, 64, rendering.Draws("fixed"))
+    fine = rendering.importance_depths(depths, weights, 64, rendering.Draws('fixed'))
     assert fine.shape == (1, 4, 64)
     # The interval 6 to 7 and, half as much, its neighbours; between the middles of intervals.
     assert ((fine >= 4.5 - 1e-3) & (fine <= 7.5 + 1e-3))[..., 1:-1].all()
@@ -137,7 +137,7 @@ def test_empty_space():
     depths, empty = torch.linspace(1, 2, 4).view(1, 1, 4), torch.full([1, 1, 4], -200.0)
     colors = [torch.rand(1, 1, 4, 3)]
     black = rendering.composite(depths, empty, colors, {})
-    white = rendering.composite(depths, empty, colors, {"white_back": True})
+    white = rendering.composite(depths, empty, colors, {'white_back': True})
     assert black.features.tolist() == [[[-1, -1, -1]]] and white.features.tolist() == [[[1, 1, 1]]]
     assert black.opacity.item() == 0 and black.depth.item() == 2
 
@@ -156,22 +156,22 @@ def test_planes_are_xy_xz_zx():
     assert rendering.sample_planes(planes.flatten(1, 2), torch.full([1, 1, 3], 9.0), 1).abs().max() == 0
 
 
-@pytest.mark.parametrize("change, sentence", [
-    ({"clamp_mode": "relu"}, "clamp_mode 'relu'"),
-    ({"ray_start": "auto"}, "both 'auto'"),
-    ({"superresolution_module": "training.superresolution.My"}, "'training.superresolution.My'; known are"),
+@pytest.mark.parametrize('change, sentence', [
+    ({'clamp_mode': 'relu'}, "clamp_mode 'relu'"),
+    ({'ray_start': 'auto'}, "both 'auto'"),
+    ({'superresolution_module': 'training.superresolution.My'}, "'training.superresolution.My'; known are"),
 ])
 def test_rendering_options(change, sentence):
     with pytest.raises(InputError, match=sentence):
         tiny(**change)
-    missing = {name: value for name, value in RENDERING.items() if name != "box_warp"}
-    with pytest.raises(InputError, match="lacks box_warp"):
-        build(CLASS_NAME, {**TINY, "rendering_kwargs": missing})
+    missing = {name: value for name, value in RENDERING.items() if name != 'box_warp'}
+    with pytest.raises(InputError, match='lacks box_warp'):
+        build(CLASS_NAME, {**TINY, 'rendering_kwargs': missing})
 
 
 # ---- the generator ----
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def net():
     return tiny()
 
@@ -179,41 +179,41 @@ def net():
 def test_shapes_and_split(net):
     ws = net.mapping(numbers(1, 16), camera())
     assert ws.shape == (1, net.num_ws, 512)
-    planes = net.planes(ws, noise_mode="const")
+    planes = net.planes(ws, noise_mode='const')
     assert planes.shape == (1, 96, 256, 256)
-    split = net.render(planes, ws, camera(), 16, jitter="fixed")
-    whole = net.synthesis(ws, camera(), 16, noise_mode="const", jitter="fixed")
+    split = net.render(planes, ws, camera(), 16, jitter='fixed')
+    whole = net.synthesis(ws, camera(), 16, noise_mode='const', jitter='fixed')
     assert {name: tuple(value.shape) for name, value in whole.items()} == {
-        "image": (1, 3, 128, 128), "image_raw": (1, 3, 16, 16), "image_depth": (1, 1, 16, 16)}
+        'image': (1, 3, 128, 128), 'image_raw': (1, 3, 16, 16), 'image_depth': (1, 1, 16, 16)}
     for name, value in whole.items():
         assert torch.equal(value, split[name]) and value.dtype == torch.float32
-    raw = net.render(planes, ws, camera(), 16, jitter="fixed", superresolve=False)
-    assert raw["image"] is None and torch.equal(raw["image_raw"], whole["image_raw"])
+    raw = net.render(planes, ws, camera(), 16, jitter='fixed', superresolve=False)
+    assert raw['image'] is None and torch.equal(raw['image_raw'], whole['image_raw'])
     assert net.neural_rendering_resolution == 16
 
 
 def test_upstream_keywords(net):
     z, c = numbers(1, 16), camera()
-    first = net(z, c, neural_rendering_resolution=8, cache_backbone=True, noise_mode="const", jitter="fixed", update_emas=False)
-    other = net(numbers(1, 16, seed=1), c, use_cached_backbone=True, noise_mode="const", jitter="fixed", force_fp32=True)
-    assert torch.equal(first["image_raw"], other["image_raw"])
+    first = net(z, c, neural_rendering_resolution=8, cache_backbone=True, noise_mode='const', jitter='fixed', update_emas=False)
+    other = net(numbers(1, 16, seed=1), c, use_cached_backbone=True, noise_mode='const', jitter='fixed', force_fp32=True)
+    assert torch.equal(first['image_raw'], other['image_raw'])
     net._last_planes = None
     directions = points = numbers(1, 7, 3) / 4
-    sampled = net.sample(points, directions, z, c, truncation_psi=0.7, noise_mode="const")
-    assert sampled["sigma"].shape == (1, 7, 1) and sampled["rgb"].shape == (1, 7, 32)
+    sampled = net.sample(points, directions, z, c, truncation_psi=0.7, noise_mode='const')
+    assert sampled['sigma'].shape == (1, 7, 1) and sampled['rgb'].shape == (1, 7, 32)
     ws = net.mapping(z, c, truncation_psi=0.7)
-    mixed = net.sample_mixed(points, directions, ws, truncation_psi=1, noise_mode="const")
-    assert torch.equal(sampled["sigma"], mixed["sigma"]) and torch.equal(sampled["rgb"], mixed["rgb"])
+    mixed = net.sample_mixed(points, directions, ws, truncation_psi=1, noise_mode='const')
+    assert torch.equal(sampled['sigma'], mixed['sigma']) and torch.equal(sampled['rgb'], mixed['rgb'])
 
 
 def test_samples_do_not_see_each_other(net):
     cameras = torch.cat([camera(0.3), camera(0, 0.2), camera(-0.4)])
     planes, ws = numbers(3, 96, 64, 64), numbers(3, net.num_ws, 512)
-    for options in ({}, {"ray_start": "auto", "ray_end": "auto", "box_warp": 0.4, "white_back": True}):
+    for options in ({}, {'ray_start': 'auto', 'ray_end': 'auto', 'box_warp': 0.4, 'white_back': True}):
         net.rendering_kwargs = {**RENDERING, **options}
-        together = net.render(planes, ws, cameras, 12, jitter="fixed")
+        together = net.render(planes, ws, cameras, 12, jitter='fixed')
         for i in range(3):
-            alone = net.render(planes[i : i + 1], ws[i : i + 1], cameras[i : i + 1], 12, jitter="fixed")
+            alone = net.render(planes[i : i + 1], ws[i : i + 1], cameras[i : i + 1], 12, jitter='fixed')
             for name in alone:
                 torch.testing.assert_close(together[name][i : i + 1], alone[name], rtol=1e-3, atol=1e-3)
     net.rendering_kwargs = dict(RENDERING)
@@ -223,22 +223,22 @@ def test_depths_come_from_the_generator(net):
     planes, ws = numbers(1, 96, 64, 64), numbers(1, net.num_ws, 512)
 
     def draw(seed):
-        return net.render(planes, ws, camera(), 8, False, torch.Generator().manual_seed(seed))["image_raw"]
+        return net.render(planes, ws, camera(), 8, False, torch.Generator().manual_seed(seed))['image_raw']
 
     state = torch.get_rng_state()
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(InputError, match="jitter is 'some'"):
-        net.render(planes, ws, camera(), 8, jitter="some")
+        net.render(planes, ws, camera(), 8, jitter='some')
 
 
 def test_raw_image_survives_the_super_resolution(net):
     """At the module's own input resolution upstream adds into the raw image, and its backward pass fails."""
     planes, ws = numbers(1, 96, 64, 64).requires_grad_(), numbers(1, net.num_ws, 512)
-    full = net.render(planes, ws, camera(), 64, jitter="fixed")
-    raw = net.render(planes, ws, camera(), 64, jitter="fixed", superresolve=False)
-    assert torch.equal(full["image_raw"], raw["image_raw"])
-    (full["image"].mean() + full["image_raw"].square().mean()).backward()
+    full = net.render(planes, ws, camera(), 64, jitter='fixed')
+    raw = net.render(planes, ws, camera(), 64, jitter='fixed', superresolve=False)
+    assert torch.equal(full['image_raw'], raw['image_raw'])
+    (full['image'].mean() + full['image_raw'].square().mean()).backward()
     assert planes.grad.isfinite().all() and planes.grad.abs().sum() > 0
 
 
@@ -250,25 +250,25 @@ def test_conditioning():
     assert not torch.allclose(on[0], on[1])
 
 
-@pytest.mark.parametrize("name", list(superresolution.MODULES))
+@pytest.mark.parametrize('name', list(superresolution.MODULES))
 def test_super_resolution_modules(name):
     kind = superresolution.MODULES[name]
-    with pytest.raises(InputError, match="makes pictures of .* img_resolution is 64"):
+    with pytest.raises(InputError, match='makes pictures of .* img_resolution is 64'):
         kind(32, 64, 0)
     torch.manual_seed(0)
-    module = kind(32, kind.output_resolution, 4, channel_base=1, fused_modconv_default="inference_only")
+    module = kind(32, kind.output_resolution, 4, channel_base=1, fused_modconv_default='inference_only')
     x, ws = numbers(1, 32, 16, 16), numbers(1, 14, 512)
     with torch.no_grad():
-        y = module(x[:, :3], x, ws, noise_mode="none")
+        y = module(x[:, :3], x, ws, noise_mode='none')
     assert y.shape == (1, 3, kind.output_resolution, kind.output_resolution)
 
 
 def test_bfloat16_autocast(net):
     planes, ws = numbers(1, 96, 64, 64), numbers(1, net.num_ws, 512)
-    exact = net.render(planes, ws, camera(), 16, jitter="fixed")
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = net.render(planes, ws, camera(), 16, jitter="fixed")
-        made = net.planes(ws, noise_mode="const")
+    exact = net.render(planes, ws, camera(), 16, jitter='fixed')
+    with torch.autocast('cpu', torch.bfloat16):
+        rough = net.render(planes, ws, camera(), 16, jitter='fixed')
+        made = net.planes(ws, noise_mode='const')
     assert made.dtype == torch.float32
     for name, value in rough.items():
         assert value.dtype == torch.float32 and (value - exact[name]).abs().mean() < 0.1 * exact[name].std() + 0.01
@@ -277,8 +277,8 @@ def test_bfloat16_autocast(net):
 def test_deepcopy_and_state(net):
     twin = copy.deepcopy(net)
     assert list(twin.state_dict()) == list(net.state_dict())
-    assert "superresolution.resample_filter" in net.state_dict()
-    assert "plane_axes" not in " ".join(net.state_dict())
+    assert 'superresolution.resample_filter' in net.state_dict()
+    assert 'plane_axes' not in ' '.join(net.state_dict())
 
 
 # ---- upstream's code beside ours ----
@@ -306,36 +306,36 @@ with importing(Path(sys.argv[2])):
 
 
 @pytest.mark.upstream
-@pytest.mark.skipif(not os.environ.get("EG3D_DIR"), reason="set EG3D_DIR to a checkout of EG3D to compare with it")
-@pytest.mark.parametrize("module, size, resolution, options", [
-    ("2X", 128, 16, {"white_back": True, "box_warp": 1.6, "ray_start": 0.1, "ray_end": 2.6}),
-    ("2X", 128, 80, {"disparity_space_sampling": True, "density_noise": 0.5, "superresolution_noise_mode": "random"}),
-    ("4X", 256, 16, {"c_gen_conditioning_zero": False, "c_scale": 1.0}),
-    ("8X", 512, 16, {"depth_resolution_importance": 0, "decoder_lr_mul": 0.5}),
-    ("8XDC", 512, 16, {"sr_antialias": False}),
+@pytest.mark.skipif(not os.environ.get('EG3D_DIR'), reason='set EG3D_DIR to a checkout of EG3D to compare with it')
+@pytest.mark.parametrize('module, size, resolution, options', [
+    ('2X', 128, 16, {'white_back': True, 'box_warp': 1.6, 'ray_start': 0.1, 'ray_end': 2.6}),
+    ('2X', 128, 80, {'disparity_space_sampling': True, 'density_noise': 0.5, 'superresolution_noise_mode': 'random'}),
+    ('4X', 256, 16, {'c_gen_conditioning_zero': False, 'c_scale': 1.0}),
+    ('8X', 512, 16, {'depth_resolution_importance': 0, 'decoder_lr_mul': 0.5}),
+    ('8XDC', 512, 16, {'sr_antialias': False}),
 ])
 def test_equals_upstream(module, size, resolution, options, tmp_path):
-    net = tiny(size=size, superresolution_module=f"training.superresolution.SuperresolutionHybrid{module}", **options)
+    net = tiny(size=size, superresolution_module=f'training.superresolution.SuperresolutionHybrid{module}', **options)
     for name, value in net.state_dict().items():
-        if name.split(".")[-1] in ("noise_strength", "bias", "w_avg"):
+        if name.split('.')[-1] in ('noise_strength', 'bias', 'w_avg'):
             value.add_(0.2 * torch.randn(value.shape))
     z, c, points = numbers(1, 16), camera(0.3, 0.1), numbers(1, 50, 3) / 2
-    out = tmp_path / "out.pt"
-    torch.save((net.init_kwargs, net.state_dict(), z, c, points, resolution, str(out)), tmp_path / "in.pt")
-    folder = Path(os.environ["EG3D_DIR"])
-    folder = folder if (folder / "dnnlib").is_dir() else folder / "eg3d"
+    out = tmp_path / 'out.pt'
+    torch.save((net.init_kwargs, net.state_dict(), z, c, points, resolution, str(out)), tmp_path / 'in.pt')
+    folder = Path(os.environ['EG3D_DIR'])
+    folder = folder if (folder / 'dnnlib').is_dir() else folder / 'eg3d'
     root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-c", UPSTREAM_RUN, str(root), str(folder), str(tmp_path / "in.pt")]
+    command = [sys.executable, '-c', UPSTREAM_RUN, str(root), str(folder), str(tmp_path / 'in.pt')]
     subprocess.run(command, check=True, capture_output=True)
     names, theirs, grads, limits = torch.load(out)
     assert names == [(n, v.shape) for n, v in net.state_dict().items()]
-    ours = {"ws": net.mapping(z, c, truncation_psi=0.7, truncation_cutoff=7).detach()}
+    ours = {'ws': net.mapping(z, c, truncation_psi=0.7, truncation_cutoff=7).detach()}
     torch.manual_seed(5)  # ours draws the same numbers in the same order
-    ours.update(net.synthesis(ours["ws"], c, neural_rendering_resolution=resolution, noise_mode="random"))
-    loss = sum(ours[name].square().mean() for name in ("image", "image_raw", "image_depth"))
-    ours.update(net.sample_mixed(points, points, ours["ws"], noise_mode="const"))
+    ours.update(net.synthesis(ours['ws'], c, neural_rendering_resolution=resolution, noise_mode='random'))
+    loss = sum(ours[name].square().mean() for name in ('image', 'image_raw', 'image_depth'))
+    ours.update(net.sample_mixed(points, points, ours['ws'], noise_mode='const'))
     for name, value in ours.items():
-        if not (name == "sigma" and options.get("density_noise")):
+        if not (name == 'sigma' and options.get('density_noise')):
             assert (value - theirs[name]).abs().max() < 3e-4 * theirs[name].std() + 1e-6, name
     loss.backward()
     for name, parameter in net.named_parameters():

@@ -15,18 +15,18 @@ from eg3d_unlearn.networks import KNOWN, build, layers, stylegan2
 from torch_utils_ext import ops
 from torch_utils_ext.errors import InputError
 
-ADA, FLAT = "training.networks.Generator", "training.networks_stylegan2.Generator"
-SIZES = {"z_dim": 16, "c_dim": 0, "w_dim": 12, "img_resolution": 16, "img_channels": 3, "mapping_kwargs": {"num_layers": 2}}
-CHANNELS = {"channel_base": 128, "channel_max": 16}
+ADA, FLAT = 'training.networks.Generator', 'training.networks_stylegan2.Generator'
+SIZES = {'z_dim': 16, 'c_dim': 0, 'w_dim': 12, 'img_resolution': 16, 'img_channels': 3, 'mapping_kwargs': {'num_layers': 2}}
+CHANNELS = {'channel_base': 128, 'channel_max': 16}
 
 
 def tiny(class_name=FLAT, seed=0, **changes):
     """A network whose noise and biases are on."""
     torch.manual_seed(seed)
-    own = {"synthesis_kwargs": CHANNELS} if class_name == ADA else CHANNELS
+    own = {'synthesis_kwargs': CHANNELS} if class_name == ADA else CHANNELS
     net = build(class_name, {**SIZES, **own, **changes})
     for name, value in net.state_dict().items():
-        if name.split(".")[-1] in ("noise_strength", "bias"):
+        if name.split('.')[-1] in ('noise_strength', 'bias'):
             value.add_(0.2 * torch.randn(value.shape))
     return net
 
@@ -48,9 +48,9 @@ def modulated_by_definition(x, weight, styles, demodulate):
     return torch.cat(out)
 
 
-@pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("demodulate", [True, False])
-@pytest.mark.parametrize("fused", [True, False, None])
+@pytest.mark.parametrize('n', [1, 3])
+@pytest.mark.parametrize('demodulate', [True, False])
+@pytest.mark.parametrize('fused', [True, False, None])
 def test_modulated_convolution(n, demodulate, fused):
     x, weight, styles = numbers(n, 4, 8, 8), numbers(5, 4, 3, 3, seed=1), numbers(n, 4, seed=2)
     y = layers.modulated_conv2d(x, weight, styles, padding=1, demodulate=demodulate, fused=fused)
@@ -68,8 +68,8 @@ def test_half_precision_does_not_overflow():
     assert (half - expected).abs().max() < 0.02 * expected.std()
 
 
-@pytest.mark.parametrize("clamp", [None, 0.5])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize('clamp', [None, 0.5])
+@pytest.mark.parametrize('channels_last', [False, True])
 def test_colours_are_the_modulated_convolution(clamp, channels_last):
     """The matrix product of the CPU against the convolution, value and gradients, with and without a picture."""
     torch.manual_seed(0)
@@ -110,16 +110,16 @@ def test_mapping_by_hand():
 
 # ---- networks ----
 
-@pytest.mark.parametrize("class_name", [ADA, FLAT])
-@pytest.mark.parametrize("architecture", ["orig", "skip", "resnet"])
+@pytest.mark.parametrize('class_name', [ADA, FLAT])
+@pytest.mark.parametrize('architecture', ['orig', 'skip', 'resnet'])
 def test_samples_do_not_see_each_other(class_name, architecture):
-    change = {"architecture": architecture}
-    change = {"synthesis_kwargs": {**CHANNELS, **change}} if class_name == ADA else change
+    change = {'architecture': architecture}
+    change = {'synthesis_kwargs': {**CHANNELS, **change}} if class_name == ADA else change
     net = tiny(class_name, **change)
     ws = numbers(3, net.num_ws, 12)
-    together = net.synthesis(ws, noise_mode="const")
+    together = net.synthesis(ws, noise_mode='const')
     assert together.shape == (3, 3, 16, 16) and together.dtype == torch.float32
-    apart = torch.cat([net.synthesis(w[None], noise_mode="const") for w in ws])
+    apart = torch.cat([net.synthesis(w[None], noise_mode='const') for w in ws])
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
 
 
@@ -127,15 +127,15 @@ def test_the_two_classes_are_one_network():
     ada, flat = tiny(ADA), tiny(FLAT, conv_clamp=None, num_fp16_res=0)
     flat.load_state_dict(ada.state_dict())
     z = numbers(2, 16)
-    torch.testing.assert_close(ada(z, None, noise_mode="const"), flat(z, None, noise_mode="const"))
+    torch.testing.assert_close(ada(z, None, noise_mode='const'), flat(z, None, noise_mode='const'))
     assert ada.mapping.w_avg_beta == 0.995 and flat.mapping.w_avg_beta == 0.998
 
 
 def test_features():
     net = tiny()
     ws = numbers(2, net.num_ws, 12)
-    image, features = net.synthesis(ws, noise_mode="const", return_features=True)
-    assert torch.equal(image, net.synthesis(ws, noise_mode="const"))
+    image, features = net.synthesis(ws, noise_mode='const', return_features=True)
+    assert torch.equal(image, net.synthesis(ws, noise_mode='const'))
     assert [tuple(f.shape) for f in features] == [(2, 16, 4, 4), (2, 16, 8, 8), (2, 8, 16, 16)]
     assert all(f.dtype == torch.float32 for f in features)
 
@@ -148,12 +148,12 @@ def test_noise_comes_from_the_generator():
         return net.synthesis(ws, generator=torch.Generator().manual_seed(seed))
 
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
-    assert not torch.equal(net.synthesis(ws, noise_mode="const"), net.synthesis(ws, noise_mode="none"))
+    assert not torch.equal(net.synthesis(ws, noise_mode='const'), net.synthesis(ws, noise_mode='none'))
     state = torch.get_rng_state()
     draw(1)
-    assert torch.equal(torch.get_rng_state(), state), "the global generator must stay as it is"
+    assert torch.equal(torch.get_rng_state(), state), 'the global generator must stay as it is'
     with pytest.raises(InputError, match="noise_mode is 'loud'"):
-        net.synthesis(ws, noise_mode="loud")
+        net.synthesis(ws, noise_mode='loud')
 
 
 def test_classes():
@@ -164,11 +164,11 @@ def test_classes():
 
 
 def test_upstream_keywords_and_every_way_of_modulation():
-    net = tiny(num_fp16_res=3, fp16_channels_last=True, conv_clamp=256, fused_modconv_default="inference_only")
+    net = tiny(num_fp16_res=3, fp16_channels_last=True, conv_clamp=256, fused_modconv_default='inference_only')
     ws = numbers(2, net.num_ws, 12)
-    reference = net.synthesis(ws, noise_mode="const")
+    reference = net.synthesis(ws, noise_mode='const')
     for fused in (True, False, None):
-        image = net.synthesis(ws, noise_mode="const", force_fp32=True, fused_modconv=fused, update_emas=True)
+        image = net.synthesis(ws, noise_mode='const', force_fp32=True, fused_modconv=fused, update_emas=True)
         torch.testing.assert_close(image, reference, rtol=1e-4, atol=1e-4)
 
 
@@ -176,8 +176,8 @@ def test_every_parameter_learns_in_place_and_not():
     net = tiny()
     ws = numbers(2, net.num_ws, 12)
     with torch.no_grad():
-        frozen = net.synthesis(ws, noise_mode="const")
-    image = net.synthesis(ws, noise_mode="const")
+        frozen = net.synthesis(ws, noise_mode='const')
+    image = net.synthesis(ws, noise_mode='const')
     torch.testing.assert_close(image, frozen, rtol=1e-5, atol=1e-5)
     image.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.synthesis.parameters())
@@ -188,7 +188,7 @@ def test_gradient_is_the_slope():
     ws = numbers(2, net.num_ws, 12)
 
     def loss():
-        return net.synthesis(ws, noise_mode="const").square().mean()
+        return net.synthesis(ws, noise_mode='const').square().mean()
 
     loss().backward()
     for parameter in (net.synthesis.b8.conv0.weight, net.synthesis.b16.torgb.weight, net.synthesis.b16.conv1.affine.weight):
@@ -205,10 +205,10 @@ def test_gradient_is_the_slope():
 def test_bfloat16_autocast():
     net = tiny()
     ws = numbers(1, net.num_ws, 12)
-    exact = net.synthesis(ws, noise_mode="const")
-    with torch.autocast("cpu", torch.bfloat16):
+    exact = net.synthesis(ws, noise_mode='const')
+    with torch.autocast('cpu', torch.bfloat16):
         z = net.mapping(numbers(1, 16), None, truncation_psi=0.5)
-        image = net.synthesis(ws, noise_mode="const")
+        image = net.synthesis(ws, noise_mode='const')
     assert z.dtype == image.dtype == torch.float32
     assert (image - exact).abs().max() < 0.1 * exact.std()
 
@@ -219,18 +219,18 @@ def test_build():
     net = build(ADA, SIZES)
     assert net.init_kwargs == SIZES and net.class_name == ADA and not net.training
     assert all(p.requires_grad for p in net.parameters())
-    assert set(KNOWN) == {ADA, FLAT, "training.triplane.TriPlaneGenerator", "training.networks_stylegan3.Generator"}
+    assert set(KNOWN) == {ADA, FLAT, 'training.triplane.TriPlaneGenerator', 'training.networks_stylegan3.Generator'}
 
 
-@pytest.mark.parametrize("class_name, change, sentence", [
-    ("training.networks.Discriminator", {}, "'training.networks.Discriminator' is known; known are training.triplane"),
-    (FLAT, {"chanel_base": 1}, "unknown arguments: chanel_base"),
-    (FLAT, {"use_fp16": True}, "unknown arguments: use_fp16"),
-    (FLAT, {"mapping_kwargs": {"layers": 1}}, "mapping_kwargs has unknown arguments: layers"),
-    (ADA, {"channel_base": 1}, "unknown arguments: channel_base"),
-    (ADA, {"synthesis_kwargs": {"fused_modconv_default": True}}, "synthesis_kwargs has unknown arguments: fused_modconv"),
-    (FLAT, {"architecture": "dense"}, "architecture is 'dense'; expected one of orig, skip, resnet"),
-    (FLAT, {"img_resolution": 48}, "img_resolution is 48; expected a power of two"),
+@pytest.mark.parametrize('class_name, change, sentence', [
+    ('training.networks.Discriminator', {}, "'training.networks.Discriminator' is known; known are training.triplane"),
+    (FLAT, {'chanel_base': 1}, 'unknown arguments: chanel_base'),
+    (FLAT, {'use_fp16': True}, 'unknown arguments: use_fp16'),
+    (FLAT, {'mapping_kwargs': {'layers': 1}}, 'mapping_kwargs has unknown arguments: layers'),
+    (ADA, {'channel_base': 1}, 'unknown arguments: channel_base'),
+    (ADA, {'synthesis_kwargs': {'fused_modconv_default': True}}, 'synthesis_kwargs has unknown arguments: fused_modconv'),
+    (FLAT, {'architecture': 'dense'}, "architecture is 'dense'; expected one of orig, skip, resnet"),
+    (FLAT, {'img_resolution': 48}, 'img_resolution is 48; expected a power of two'),
 ])
 def test_build_errors(class_name, change, sentence):
     with pytest.raises(InputError, match=sentence):
@@ -238,9 +238,9 @@ def test_build_errors(class_name, change, sentence):
 
 
 def test_build_names_what_is_missing():
-    with pytest.raises(InputError, match="lacks the arguments c_dim, w_dim"):
-        build(FLAT, {"z_dim": 1, "img_resolution": 8, "img_channels": 3})
-    with pytest.raises(InputError, match=r"ws has the shape \(1, 2, 12\); expected \[N, 6, 12\]"):
+    with pytest.raises(InputError, match='lacks the arguments c_dim, w_dim'):
+        build(FLAT, {'z_dim': 1, 'img_resolution': 8, 'img_channels': 3})
+    with pytest.raises(InputError, match=r'ws has the shape \(1, 2, 12\); expected \[N, 6, 12\]'):
         tiny().synthesis(numbers(1, 2, 12))
 
 
@@ -265,25 +265,25 @@ with importing(Path(sys.argv[2])):
 
 
 @pytest.mark.upstream
-@pytest.mark.parametrize("variable, class_name", [("STYLEGAN2_ADA_DIR", ADA), ("EG3D_DIR", FLAT), ("STYLEGAN3_DIR", FLAT)])
-@pytest.mark.parametrize("options", [
-    {"architecture": "orig"}, {"architecture": "skip", "conv_clamp": 2}, {"architecture": "resnet"},
-    {"resample_filter": [1, 2, 1], "use_noise": False, "activation": "swish"}])
+@pytest.mark.parametrize('variable, class_name', [('STYLEGAN2_ADA_DIR', ADA), ('EG3D_DIR', FLAT), ('STYLEGAN3_DIR', FLAT)])
+@pytest.mark.parametrize('options', [
+    {'architecture': 'orig'}, {'architecture': 'skip', 'conv_clamp': 2}, {'architecture': 'resnet'},
+    {'resample_filter': [1, 2, 1], 'use_noise': False, 'activation': 'swish'}])
 def test_equals_upstream(variable, class_name, options, tmp_path):
     if not os.environ.get(variable):
         pytest.skip(f"set {variable} to a checkout of NVIDIA's code to compare with it")
     options = {**CHANNELS, **options}
-    change = {"synthesis_kwargs": options} if class_name == ADA else options
+    change = {'synthesis_kwargs': options} if class_name == ADA else options
     net = tiny(class_name, c_dim=5, **change)
     ws, z, c = numbers(1, net.num_ws, 12), numbers(2, 16), torch.eye(5)[:2]
-    image = net.synthesis(ws, noise_mode="const")
+    image = net.synthesis(ws, noise_mode='const')
     image.square().mean().backward()
-    out = tmp_path / "out.pt"
-    torch.save((class_name, net.init_kwargs, net.state_dict(), ws, z, c, str(out)), tmp_path / "in.pt")
+    out = tmp_path / 'out.pt'
+    torch.save((class_name, net.init_kwargs, net.state_dict(), ws, z, c, str(out)), tmp_path / 'in.pt')
     folder = Path(os.environ[variable])
-    folder = folder if (folder / "dnnlib").is_dir() else folder / "eg3d"
+    folder = folder if (folder / 'dnnlib').is_dir() else folder / 'eg3d'
     root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-c", UPSTREAM_RUN, str(root), str(folder), str(tmp_path / "in.pt")]
+    command = [sys.executable, '-c', UPSTREAM_RUN, str(root), str(folder), str(tmp_path / 'in.pt')]
     subprocess.run(command, check=True, capture_output=True)
     names, theirs, grads, mapped = torch.load(out)
     assert names == [(n, v.shape) for n, v in net.state_dict().items()]

@@ -164,7 +164,7 @@ def test_moving_averages_follow_on_request_only():
 # ---- beside upstream ----
 
 # Runs in upstream's own process: sys.argv = checkout, tests folder, init_kwargs, output file.
-UPSTREAM_SCRIPT = '''
+UPSTREAM_SCRIPT = """
 import json, sys, types
 import numpy as np, torch
 checkout, tests, settings, output = sys.argv[1:]
@@ -195,7 +195,7 @@ for name, tensor in network.named_buffers():
     if name.split('.')[-1] in ('w_avg', 'magnitude_ema'):
         arrays['ema:' + name] = tensor.numpy()
 np.savez(output, **arrays)
-'''
+"""
 
 
 @pytest.mark.upstream

@@ -1,11 +1,11 @@
 """A step of GUIDE: its gradient, its draws, and no pass too many."""
 import pytest
 import torch
+from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
 
 from eg3d_unlearn.loss import Weights, feature_distance, identity_distance, local_loss, total_loss
 from eg3d_unlearn.objective import ADJACENT, GLOBAL, LOCAL, Objective
 from eg3d_unlearn.target import ufo_target
-from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
 
 
 def make(family, **options):

@@ -36,10 +36,10 @@ def naive_upfirdn2d(x, f, up, down, padding, flip, gain):
     return torch.from_numpy(np.array(y).transpose(2, 3, 0, 1) * gain)
 
 
-@pytest.mark.parametrize("up", [(1, 1), (2, 2), (3, 1)])
-@pytest.mark.parametrize("down", [(1, 1), (2, 2), (1, 3)])
-@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (2, 1, 2, 1), (5, 4, 6, 7), (-1, 3, 4, -1)])
-@pytest.mark.parametrize("taps", [[1, 3, 3, 1], [[1, 2, 3], [4, 5, 6]], list(range(1, 9))])
+@pytest.mark.parametrize('up', [(1, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize('down', [(1, 1), (2, 2), (1, 3)])
+@pytest.mark.parametrize('padding', [(0, 0, 0, 0), (2, 1, 2, 1), (5, 4, 6, 7), (-1, 3, 4, -1)])
+@pytest.mark.parametrize('taps', [[1, 3, 3, 1], [[1, 2, 3], [4, 5, 6]], list(range(1, 9))])
 def test_upfirdn2d_is_its_definition(up, down, padding, taps):
     f = ops.setup_filter(taps)
     x = torch.randn([2, 2, 9, 8], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -55,7 +55,7 @@ def test_setup_filter():
     assert ops.setup_filter(list(range(8))).shape == (8,)
     assert ops.setup_filter(None).tolist() == [[1]]
     assert ops.setup_filter([1, 2], flip_filter=True, normalize=False, gain=4).tolist() == [[16, 8], [8, 4]]
-    with pytest.raises(ValueError, match="at least one tap"):
+    with pytest.raises(ValueError, match='at least one tap'):
         ops.setup_filter([])
     taps = torch.tensor([[1.0, 1.0]])
     ops.setup_filter(taps)
@@ -72,10 +72,10 @@ def test_resampling_keeps_a_constant_inside():
     assert ops.filter2d(x, f).shape == x.shape
 
 
-@pytest.mark.parametrize("kernel", [1, 3])
-@pytest.mark.parametrize("up, down", [(1, 1), (2, 1), (1, 2), (2, 2)])
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("flip_weight", [False, True])
+@pytest.mark.parametrize('kernel', [1, 3])
+@pytest.mark.parametrize('up, down', [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize('groups', [1, 2])
+@pytest.mark.parametrize('flip_weight', [False, True])
 def test_conv2d_resample_is_its_definition(kernel, up, down, groups, flip_weight):
     """Resample, convolve, resample, each by itself at the full resolution."""
     rng = torch.Generator().manual_seed(0)
@@ -93,14 +93,14 @@ def test_conv2d_resample_is_its_definition(kernel, up, down, groups, flip_weight
 
 
 REFERENCE = {
-    "linear": lambda x: x, "relu": lambda x: np.maximum(x, 0) * 2**0.5, "lrelu": lambda x: np.where(x > 0, x, 0.2 * x) * 2**0.5,
-    "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
-    "selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)),
-    "softplus": lambda x: np.log1p(np.exp(x)), "swish": lambda x: x / (1 + np.exp(-x)) * 2**0.5,
+    'linear': lambda x: x, 'relu': lambda x: np.maximum(x, 0) * 2**0.5, 'lrelu': lambda x: np.where(x > 0, x, 0.2 * x) * 2**0.5,
+    'tanh': np.tanh, 'sigmoid': lambda x: 1 / (1 + np.exp(-x)), 'elu': lambda x: np.where(x > 0, x, np.expm1(x)),
+    'selu': lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)),
+    'softplus': lambda x: np.log1p(np.exp(x)), 'swish': lambda x: x / (1 + np.exp(-x)) * 2**0.5,
 }
 
 
-@pytest.mark.parametrize("act", list(ops.activation_funcs))
+@pytest.mark.parametrize('act', list(ops.activation_funcs))
 def test_bias_act(act):
     x = torch.randn([3, 4, 5], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     b = torch.linspace(-1, 1, 4, dtype=torch.float64)
@@ -109,8 +109,8 @@ def test_bias_act(act):
     torch.testing.assert_close(ops.bias_act(x, b, act=act), expected)
     clamped = ops.bias_act(x, b, act=act, gain=0.5, clamp=0.3)
     torch.testing.assert_close(clamped, (expected / ops.activation_funcs[act].gain * 0.5).clamp(-0.3, 0.3))
-    assert torch.equal(x, before), "the input must not change"
-    torch.testing.assert_close(ops.bias_act(x, act="lrelu", alpha=0, gain=1), x.clamp_min(0))
+    assert torch.equal(x, before), 'the input must not change'
+    torch.testing.assert_close(ops.bias_act(x, act='lrelu', alpha=0, gain=1), x.clamp_min(0))
 
 
 def test_gradients():
@@ -122,8 +122,8 @@ def test_gradients():
     check = torch.autograd.gradcheck
     assert check(lambda x: ops.upfirdn2d(x, f, up=2, down=3, padding=(3, 2)), x)
     assert check(lambda x, w: ops.conv2d_resample(x, w, f, up=2, padding=1, flip_weight=False), (x, w))
-    assert check(lambda x, b: ops.bias_act(x, b, act="lrelu", clamp=1), (x, b))
-    assert check(lambda x, b: ops.bias_act(x, b, act="swish"), (x, b))
+    assert check(lambda x, b: ops.bias_act(x, b, act='lrelu', clamp=1), (x, b))
+    assert check(lambda x, b: ops.bias_act(x, b, act='swish'), (x, b))
 
 
 # ---- upstream's kernels ----
@@ -131,14 +131,14 @@ def test_gradients():
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A folder that looks like a checkout, and a machine that looks as if it had a GPU and a compiler."""
-    monkeypatch.delenv("EG3D_DIR", raising=False)
+    monkeypatch.delenv('EG3D_DIR', raising=False)
     for mark in upstream.MARKS:
         (tmp_path / mark).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / mark).write_text("")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(select, "_has_compiler", lambda: True)
-    monkeypatch.setattr(select, "_wait_for_lock", lambda plugin: None)
-    monkeypatch.setattr(select, "_compare", lambda name, module: None)
+        (tmp_path / mark).write_text('')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(select, '_has_compiler', lambda: True)
+    monkeypatch.setattr(select, '_wait_for_lock', lambda plugin: None)
+    monkeypatch.setattr(select, '_compare', lambda name, module: None)
     yield tmp_path
     upstream.use_kernels({})
 
@@ -146,107 +146,107 @@ def checkout(tmp_path, monkeypatch):
 def modules(monkeypatch, init):
     """Stand-ins for the checkout's modules, whose kernels build as `init` says."""
     module = SimpleNamespace(_init=init, _plugin=None, bias_act=lambda *a, **k: "the kernel's")
-    monkeypatch.setattr(upstream, "import_upstream", lambda folder, name: module)
+    monkeypatch.setattr(upstream, 'import_upstream', lambda folder, name: module)
     return module
 
 
 def test_plain_without_gpu(monkeypatch):
-    monkeypatch.delenv("EG3D_DIR", raising=False)
-    assert ops.select_ops(None, "cpu") == "operations: plain PyTorch (no GPU)"
-    assert upstream.kernel("bias_act") is None
+    monkeypatch.delenv('EG3D_DIR', raising=False)
+    assert ops.select_ops(None, 'cpu') == 'operations: plain PyTorch (no GPU)'
+    assert upstream.kernel('bias_act') is None
 
 
 def test_plain_without_checkout_or_compiler(checkout, monkeypatch):
-    assert "--upstream=DIR" in ops.select_ops(None, "cuda")
-    monkeypatch.setattr(select, "_has_compiler", lambda: False)
-    assert "no nvcc" in ops.select_ops(checkout, "cuda")
+    assert '--upstream=DIR' in ops.select_ops(None, 'cuda')
+    monkeypatch.setattr(select, '_has_compiler', lambda: False)
+    assert 'no nvcc' in ops.select_ops(checkout, 'cuda')
 
 
 def test_kernels_are_used(checkout, monkeypatch):
     module = modules(monkeypatch, lambda: None)
     module._plugin = object()
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
-    module._init = lambda: os.environ.__setitem__("TORCH_CUDA_ARCH_LIST", "")
-    line = ops.select_ops(checkout, "cuda")
-    assert line == f"operations: CUDA kernels of {checkout.resolve()} (bias_act)"
-    assert os.environ["TORCH_CUDA_ARCH_LIST"] == "9.0"
-    assert upstream.kernel("bias_act") is module.bias_act
-    assert upstream.kernel("bias_act", torch.zeros(1)) is None, "not for a tensor on the CPU"
+    monkeypatch.setenv('TORCH_CUDA_ARCH_LIST', '9.0')
+    module._init = lambda: os.environ.__setitem__('TORCH_CUDA_ARCH_LIST', '')
+    line = ops.select_ops(checkout, 'cuda')
+    assert line == f'operations: CUDA kernels of {checkout.resolve()} (bias_act)'
+    assert os.environ['TORCH_CUDA_ARCH_LIST'] == '9.0'
+    assert upstream.kernel('bias_act') is module.bias_act
+    assert upstream.kernel('bias_act', torch.zeros(1)) is None, 'not for a tensor on the CPU'
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "is_autocast_enabled", lambda device: True)
-        patch.setattr(torch, "get_autocast_dtype", lambda device: torch.bfloat16)
-        assert upstream.kernel("bias_act") is None, "not compiled for bfloat16"
-    ops.select_ops(None, "cpu")
-    assert upstream.kernel("bias_act") is None
+        patch.setattr(torch, 'is_autocast_enabled', lambda device: True)
+        patch.setattr(torch, 'get_autocast_dtype', lambda device: torch.bfloat16)
+        assert upstream.kernel('bias_act') is None, 'not compiled for bfloat16'
+    ops.select_ops(None, 'cpu')
+    assert upstream.kernel('bias_act') is None
 
 
 def test_a_failed_build_names_its_cause(checkout, monkeypatch):
     def fails():
-        raise RuntimeError("Ninja is required to load C++ extensions\nand more")
+        raise RuntimeError('Ninja is required to load C++ extensions\nand more')
 
     modules(monkeypatch, fails)
-    line = ops.select_ops(checkout, "cuda")
-    assert "plain PyTorch" in line and "RuntimeError: Ninja is required" in line and "and more" not in line
+    line = ops.select_ops(checkout, 'cuda')
+    assert 'plain PyTorch' in line and 'RuntimeError: Ninja is required' in line and 'and more' not in line
     modules(monkeypatch, lambda: False)  # StyleGAN2-ADA warns and goes on without
-    assert "did not build" in ops.select_ops(checkout, "cuda")
+    assert 'did not build' in ops.select_ops(checkout, 'cuda')
 
 
 def test_a_differing_kernel_is_not_used(checkout, monkeypatch):
     def differs(name, module):
-        raise select._NotUsable(f"{name} of the CUDA kernels differs from plain PyTorch by 1.0e+00")
+        raise select._NotUsable(f'{name} of the CUDA kernels differs from plain PyTorch by 1.0e+00')
 
     modules(monkeypatch, lambda: True)._plugin = object()
-    monkeypatch.setattr(select, "_compare", differs)
-    assert "differs from plain PyTorch" in ops.select_ops(checkout, "cuda")
-    assert upstream.kernel("bias_act") is None
+    monkeypatch.setattr(select, '_compare', differs)
+    assert 'differs from plain PyTorch' in ops.select_ops(checkout, 'cuda')
+    assert upstream.kernel('bias_act') is None
 
 
 def test_comparison_with_a_kernel(monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
-    for name, plain in (("bias_act", ops.bias_act), ("upfirdn2d", ops.upfirdn2d)):
+    monkeypatch.setattr(torch.Tensor, 'cuda', lambda self: self)
+    for name, plain in (('bias_act', ops.bias_act), ('upfirdn2d', ops.upfirdn2d)):
         select._compare(name, SimpleNamespace(**{name: plain}))
-        with pytest.raises(select._NotUsable, match="differs from plain PyTorch"):
+        with pytest.raises(select._NotUsable, match='differs from plain PyTorch'):
             select._compare(name, SimpleNamespace(**{name: lambda *a, plain=plain, **k: plain(*a, **k) + 1e-3}))
 
 
 def test_stale_lock(tmp_path, monkeypatch):
     from torch.utils import cpp_extension
 
-    monkeypatch.setattr(cpp_extension, "_get_build_directory", lambda name, verbose: str(tmp_path))
-    select._wait_for_lock("bias_act_plugin")
-    lock = tmp_path / "digest-gpu" / "lock"
+    monkeypatch.setattr(cpp_extension, '_get_build_directory', lambda name, verbose: str(tmp_path))
+    select._wait_for_lock('bias_act_plugin')
+    lock = tmp_path / 'digest-gpu' / 'lock'
     lock.parent.mkdir()
-    lock.write_text("")
+    lock.write_text('')
     os.utime(lock, (time.time() - 2 * select.LOCK_SECONDS,) * 2)
-    with pytest.raises(select._NotUsable, match="stale lock .*lock: .*delete"):
-        select._wait_for_lock("bias_act_plugin")
-    monkeypatch.setattr(cpp_extension, "_get_build_directory", raising_read_only)
-    with pytest.raises(select._NotUsable, match="TORCH_EXTENSIONS_DIR"):
-        select._wait_for_lock("bias_act_plugin")
+    with pytest.raises(select._NotUsable, match='stale lock .*lock: .*delete'):
+        select._wait_for_lock('bias_act_plugin')
+    monkeypatch.setattr(cpp_extension, '_get_build_directory', raising_read_only)
+    with pytest.raises(select._NotUsable, match='TORCH_EXTENSIONS_DIR'):
+        select._wait_for_lock('bias_act_plugin')
 
 
 def raising_read_only(name, verbose):
-    raise PermissionError(13, "Permission denied", "/read/only")
+    raise PermissionError(13, 'Permission denied', '/read/only')
 
 
 def test_find_upstream(tmp_path, monkeypatch):
-    monkeypatch.delenv("EG3D_DIR", raising=False)
+    monkeypatch.delenv('EG3D_DIR', raising=False)
     assert upstream.find_upstream(None) is None
-    with pytest.raises(InputError, match="--upstream=.*is no folder.*expected a checkout of EG3D"):
-        upstream.find_upstream(tmp_path / "nowhere")
-    monkeypatch.setenv("EG3D_DIR", str(tmp_path))
-    with pytest.raises(InputError, match="EG3D_DIR=.*has neither"):
+    with pytest.raises(InputError, match='--upstream=.*is no folder.*expected a checkout of EG3D'):
+        upstream.find_upstream(tmp_path / 'nowhere')
+    monkeypatch.setenv('EG3D_DIR', str(tmp_path))
+    with pytest.raises(InputError, match='EG3D_DIR=.*has neither'):
         upstream.find_upstream(None)
     for mark in upstream.MARKS:
-        (tmp_path / "eg3d" / mark).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "eg3d" / mark).write_text("")
-    assert upstream.find_upstream(None) == (tmp_path / "eg3d").resolve()
+        (tmp_path / 'eg3d' / mark).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'eg3d' / mark).write_text('')
+    assert upstream.find_upstream(None) == (tmp_path / 'eg3d').resolve()
 
 
 @pytest.mark.upstream
-@pytest.mark.skipif(not os.environ.get("EG3D_DIR"), reason="set EG3D_DIR to a checkout of EG3D to compare with it")
+@pytest.mark.skipif(not os.environ.get('EG3D_DIR'), reason='set EG3D_DIR to a checkout of EG3D to compare with it')
 def test_modules_come_from_the_checkout():
-    module = upstream.import_upstream(upstream.find_upstream(None), "torch_utils.ops.bias_act")
+    module = upstream.import_upstream(upstream.find_upstream(None), 'torch_utils.ops.bias_act')
     assert set(module.activation_funcs) == set(ops.activation_funcs)
     for name, spec in ops.activation_funcs.items():
         assert spec.gain == pytest.approx(module.activation_funcs[name].def_gain)

@@ -135,7 +135,7 @@ def test_watching_offers_modules_of_the_checkout_once_and_executed(tmp_path):
         sys.modules.pop('watched_one', None)
 
 
-PERSISTENCE = '''
+PERSISTENCE = """
 import types
 def persistent_class(cls):
     class Decorator(cls):
@@ -147,7 +147,7 @@ def _src_to_module(src):
         _made[src] = types.ModuleType('_imported_module_1')
         exec(src, _made[src].__dict__)
     return _made[src]
-'''
+"""
 
 
 def test_watching_offers_modules_out_of_a_pickle(tmp_path):
@@ -469,7 +469,7 @@ def test_fov_degrees():
 # Patches of modules of the checkout.
 
 def test_sampler_data_source(tmp_path):
-    module = make(tmp_path, '''
+    module = make(tmp_path, """
 import torch
 class InfiniteSampler(torch.utils.data.Sampler):
     def __init__(self, dataset, rank=0):
@@ -477,7 +477,7 @@ class InfiniteSampler(torch.utils.data.Sampler):
         self.dataset = dataset
     def __iter__(self):
         return iter(range(len(self.dataset)))
-''')
+""")
     if not sampler_data_source.needed():
         module.InfiniteSampler([5, 6])
         pytest.skip("this PyTorch's Sampler still takes a data source")
@@ -490,7 +490,7 @@ class InfiniteSampler(torch.utils.data.Sampler):
     assert not sampler_data_source.concerns(module)
 
 
-GRID_SAMPLE = '''
+GRID_SAMPLE = """
 import torch
 enabled = False
 class _GridSample2dBackward:
@@ -506,7 +506,7 @@ class Old(torch.autograd.Function):
         return torch._C._jit_get_operation('aten::grid_sampler_2d_backward')(gradient, image, grid, 0, 0, False)
 def grid_sample(input, grid):
     return Old.apply(input, grid) if enabled else torch.nn.functional.grid_sample(input, grid, align_corners=False)
-'''
+"""
 
 
 def test_grid_sample_backward(tmp_path):
@@ -534,7 +534,7 @@ def test_grid_sample_backward(tmp_path):
     assert torch.autograd.gradgradcheck(lambda image: module.grid_sample(image, fixed).sin(), [image])
 
 
-OP = '''
+OP = """
 custom_ops = None
 _plugin = None
 def _init():
@@ -544,7 +544,7 @@ def _init():
     return True
 def op(x):
     return 'cuda' if _init() else 'plain'
-'''
+"""
 
 
 def test_plugin_fallback(tmp_path, monkeypatch):
@@ -589,14 +589,14 @@ def test_plugin_fallback_names_the_cause(message, named):
 
 
 def test_extension_arch_list(tmp_path, monkeypatch):
-    module = make(tmp_path, '''
+    module = make(tmp_path, """
 import os
 def get_plugin(name, fail=False):
     os.environ['TORCH_CUDA_ARCH_LIST'] = ''
     if fail:
         raise RuntimeError('no compiler')
     return name
-''')
+""")
     monkeypatch.setenv('TORCH_CUDA_ARCH_LIST', '8.6')
     module.get_plugin('p')
     assert os.environ['TORCH_CUDA_ARCH_LIST'] == ''
@@ -614,12 +614,12 @@ def get_plugin(name, fail=False):
 
 
 def test_visual_studio(tmp_path, monkeypatch):
-    module = make(tmp_path, '''
+    module = make(tmp_path, """
 import glob
 def _find_compiler_bindir():
     found = glob.glob('C:/Program Files (x86)/Microsoft Visual Studio/*/Community/VC/Tools/MSVC/*/bin/Hostx64/x64')
     return found[-1] if found else None
-''')
+""")
     newest = 'C:/Program Files/Microsoft Visual Studio/2022/Community/VC/Tools/MSVC/14.38/bin/Hostx64/x64'
     files = [newest.replace('14.38', '14.29'), newest]
     monkeypatch.setattr('glob.glob', lambda pattern: [file for file in files if fnmatch.fnmatch(file, pattern)])
@@ -631,7 +631,7 @@ def _find_compiler_bindir():
     assert module._find_compiler_bindir() is None
 
 
-HALF = PERSISTENCE + '''
+HALF = PERSISTENCE + """
 import torch
 class Block(torch.nn.Module):
     use_fp16 = True
@@ -643,7 +643,7 @@ class Careful(torch.nn.Module):
     use_fp16 = True
     def forward(self, x, force_fp32=False):
         return x.half() if self.use_fp16 and x.device.type == 'cuda' and not force_fp32 else x
-'''
+"""
 
 
 def test_half_on_cpu(tmp_path):
@@ -660,14 +660,14 @@ def test_half_on_cpu(tmp_path):
     assert not half_on_cpu.concerns(make(tmp_path, 'class Other:\n    forward = 3\n', 'other'))
 
 
-BLOCK = '''
+BLOCK = """
 import torch
 class SynthesisBlockNoUp(torch.nn.Module):
     def forward(self, x, img, ws=None, **rest):
         y = x.mean(1, keepdim=True)
         img = img.add_(y) if img is not None else y
         return x, img
-'''
+"""
 
 
 def test_inplace_rgb(tmp_path):
@@ -691,7 +691,7 @@ def test_inplace_rgb(tmp_path):
 
 
 def test_plane_axes(tmp_path):
-    module = make(tmp_path, '''
+    module = make(tmp_path, """
 import torch
 class ImportanceRenderer(torch.nn.Module):
     def __init__(self):
@@ -701,7 +701,7 @@ class ImportanceRenderer(torch.nn.Module):
         if planes.device != self.plane_axes.device:  # as CUDA kernels do
             raise RuntimeError('Expected all tensors to be on the same device')
         return planes @ self.plane_axes
-''')
+""")
     renderer = module.ImportanceRenderer().to('meta')  # stands for CUDA: the one other device that is everywhere
     planes = torch.zeros([2, 3], device='meta')
     with pytest.raises(RuntimeError, match='same device'):

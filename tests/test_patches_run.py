@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # A checkout of our own shape, with several of the known failures.
 CHECKOUT = {
     'torch_utils/__init__.py': '',
-    'torch_utils/persistence.py': '''
+    'torch_utils/persistence.py': """
 import sys, types
 _made = {}
 def persistent_class(cls):
@@ -28,7 +28,7 @@ def _src_to_module(src):
     return _made[src]
 def rebuild(src, name):
     return getattr(_src_to_module(src), name)()
-''',
+""",
     'dnnlib/__init__.py': 'from distutils.util import strtobool',
     'gen.py': '''
 """A script that insists on CUDA and unpickles code."""
@@ -115,7 +115,7 @@ def test_only_the_patches_that_it_needs(checkout):
     assert result.returncode == 3, result.stderr
 
 
-WORKERS = '''
+WORKERS = """
 import multiprocessing
 import torch
 from dnnlib import strtobool
@@ -127,7 +127,7 @@ if __name__ == '__main__':
     multiprocessing.set_start_method('spawn')
     with multiprocessing.Pool(1) as pool:
         print(pool.map(job, [3]))
-'''
+"""
 
 
 def test_processes_of_the_script_are_patched_too(checkout):

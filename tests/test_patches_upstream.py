@@ -41,7 +41,7 @@ NETWORKS = {
 }
 
 # Writes a pickle with the checkout's own classes.  legacy.load_network_pkl asks for a D that is a module: G will do.
-MAKE = '''
+MAKE = """
 import json, pickle, sys
 from pathlib import Path
 from patches.runner import Run, prepare
@@ -55,7 +55,7 @@ if hasattr(G, 'neural_rendering_resolution'):
     G.neural_rendering_resolution = 32
 with open(out, 'wb') as f:
     pickle.dump(dict(G=G, D=G, G_ema=G, training_set_kwargs=None, augment_pipe=None), f)
-'''
+"""
 
 
 def python(*args: object, **options) -> subprocess.CompletedProcess:
@@ -149,7 +149,7 @@ def test_eg3d_gradients_where_no_size_changes(network, tmp_path):
     """At 64 pixels the rendering goes straight into SuperresolutionHybrid2X; a backward pass failed there."""
     folder, file = network('EG3D_DIR')
     script = tmp_path / 'gradient.py'
-    script.write_text(f'''
+    script.write_text(f"""
 import sys
 sys.path.insert(0, {str(folder)!r})
 import legacy, torch
@@ -159,7 +159,7 @@ ws = torch.zeros([1, G.backbone.num_ws, 512], device='cuda', requires_grad=True)
 c = torch.tensor([[1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 2.7, 0, 0, 0, 1, 4.26, 0, .5, 0, 4.26, .5, 0, 0, 1]]).cuda()
 G.synthesis(ws, c, neural_rendering_resolution=64)['image'].sum().backward()
 print('gradient', bool(ws.grad.abs().sum() > 0))
-''')
+""")
     for skip, code in (('plane_axes', 0), ('inplace_rgb', 1)):
         result = python('-m', 'patches.run', f'--skip={skip}', script, cwd=tmp_path)
         assert result.returncode == code, result.stderr
@@ -192,7 +192,7 @@ def test_stylegan3_gen_video(network, tmp_path):
 def test_small_parts(variable, tmp_path):
     """What the scripts above do not reach: the sampler of training, second gradients of grid_sample, FID's root."""
     pytest.importorskip('scipy', reason='pip install scipy to run this test')
-    result = python('-c', '''
+    result = python('-c', """
 import sys
 from pathlib import Path
 from patches.runner import Run, prepare
@@ -207,5 +207,5 @@ image = torch.randn([1, 1, 4, 4], dtype=torch.float64, requires_grad=True)
 grid = torch.rand([1, 3, 3, 2], dtype=torch.float64)
 print('second', torch.autograd.gradgradcheck(lambda x: grid_sample_gradfix.grid_sample(x, grid).sin(), [image]))
 print('root', fid.scipy.linalg.sqrtm([[4.0, 0], [0, 9]], disp=False)[0].tolist())
-''', checkout(variable))
+""", checkout(variable))
     assert result.stdout == 'sampler 0\nsecond True\nroot [[2.0, 0.0], [0.0, 3.0]]\n', result.stderr

@@ -11,9 +11,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from small import SMALL, small_generator
 
 from eg3d_unlearn.run_folder import RunFolder
-from small import SMALL, small_generator
 from torch_utils_ext.network_pickle import save_network_pickle
 
 ONE_THREAD = {**os.environ, 'OMP_NUM_THREADS': '1'}

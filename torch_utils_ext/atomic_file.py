@@ -23,10 +23,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = None
     try:
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        for leftover in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
             leftover.unlink()
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "w+b") as file:
+        handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.part', dir=path.parent)
+        with os.fdopen(handle, 'w+b') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary = None
         _sync_folder(path.parent)
     except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from None
+        raise InputError(f'Cannot write {path}: {error.strerror or error}.') from None
     finally:
         if temporary is not None:
             with suppress(OSError):
@@ -49,7 +49,7 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open folders
+    if os.name == 'nt':  # Windows cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

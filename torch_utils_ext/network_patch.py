@@ -16,7 +16,7 @@ from torch_utils_ext.safe_pickle import Span, reachable
 if TYPE_CHECKING:
     from torch_utils_ext.network_pickle import NetworkPickle
 
-CACHES = ("_last_planes",)  # attributes in which upstream keeps what the network made last: it could show the person
+CACHES = ('_last_planes',)  # attributes in which upstream keeps what the network made last: it could show the person
 _CHUNK = 1 << 20
 
 
@@ -36,9 +36,9 @@ def write_unlearned_pickle(
     another part of the file shares with the networks, `source` changed in between, disk full or not writable.
     """
     out_path = Path(out_path)
-    records = [source.records[key] for key in ("G", "G_ema") if key in source.records]
+    records = [source.records[key] for key in ('G', 'G_ema') if key in source.records]
     for key, record in source.records.items():
-        if key != "D":
+        if key != 'D':
             _check_fit(key, record.tensors, tensors)
     caches = _caches([record.value for record in records])
     with source.open() as original, replacing(out_path) as copy:
@@ -66,7 +66,7 @@ def _check_fit(key: str, places: dict[str, TensorRecord], tensors: dict[str, tor
         )
     for name, place in places.items():
         if tuple(tensors[name].shape) != place.shape:
-            raise InputError(f"{name} has shape {list(tensors[name].shape)}, expected {list(place.shape)} as in {key}.")
+            raise InputError(f'{name} has shape {list(tensors[name].shape)}, expected {list(place.shape)} as in {key}.')
 
 
 def _caches(roots: list[Any]) -> list[TensorRecord]:
@@ -86,10 +86,10 @@ def _converted(name: str, values: torch.Tensor, dtype: torch.dtype) -> torch.Ten
     """`values` on the CPU in the file's dtype; what the dtype cannot hold is an error."""
     values = values.detach().cpu()
     if values.is_floating_point() != dtype.is_floating_point:
-        raise InputError(f"{name} is {values.dtype}, expected {dtype} as in the pickle.")
+        raise InputError(f'{name} is {values.dtype}, expected {dtype} as in the pickle.')
     converted = values.to(dtype)
     if dtype.is_floating_point and bool((values.isfinite() & ~converted.isfinite()).any()):
-        raise InputError(f"{name} has numbers that are too large for {dtype}, the type that the pickle keeps them in.")
+        raise InputError(f'{name} has numbers that are too large for {dtype}, the type that the pickle keeps them in.')
     return converted
 
 
@@ -107,7 +107,7 @@ def _replace(
 def _verify(copy: BinaryIO, name: str, place: TensorRecord, values: torch.Tensor) -> None:
     """Two tensors that share numbers (views of one storage) can only be written if their values agree."""
     if not _same_bytes(place.read(copy), _converted(name, values, place.dtype)):
-        raise InputError(f"{name} shares its numbers with another tensor of the pickle, and the two should now differ.")
+        raise InputError(f'{name} shares its numbers with another tensor of the pickle, and the two should now differ.')
 
 
 def _same_bytes(left: torch.Tensor, right: torch.Tensor) -> bool:
@@ -119,7 +119,7 @@ def _same_bytes(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 def _check_not_shared(source: NetworkPickle, changed: list[tuple[int, int]]) -> None:
     """Nothing but G and G_ema may hold numbers that were changed."""
-    inside = {id(source.records[key].value) for key in ("G", "G_ema") if key in source.records}
+    inside = {id(source.records[key].value) for key in ('G', 'G_ema') if key in source.records}
     outside = [value for value in source.contents.values() if id(value) not in inside]
     ranges = _merged(changed)
     starts = [first for first, _ in ranges]
@@ -128,8 +128,8 @@ def _check_not_shared(source: NetworkPickle, changed: list[tuple[int, int]]) -> 
             nearest = bisect.bisect_left(starts, value.offset + value.length) - 1
             if nearest >= 0 and ranges[nearest][1] > value.offset:
                 raise InputError(
-                    f"{source.path} keeps numbers of its generator in another part of the file as well, "
-                    "so the generator alone cannot be replaced."
+                    f'{source.path} keeps numbers of its generator in another part of the file as well, '
+                    'so the generator alone cannot be replaced.'
                 )
 
 

@@ -25,18 +25,18 @@ from torch_utils_ext.pickle_tensors import TensorRecord
 from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, TRUST, Plain, elements, mapping, network_policy
 from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, shown
 
-__all__ = ["NetworkPickle", "NetworkRecord", "read_network_pickle", "save_network_pickle", "write_unlearned_pickle"]
+__all__ = ['NetworkPickle', 'NetworkRecord', 'read_network_pickle', 'save_network_pickle', 'write_unlearned_pickle']
 
-NETWORK_KEYS = ("G", "D", "G_ema")
+NETWORK_KEYS = ('G', 'D', 'G_ema')
 MAX_ENTRIES = 50_000  # modules and tensors in one network; a large EG3D has about 1,000
 MAX_NESTING = 50
 MAX_TENSOR_NAME = 200
 
 FAMILIES = {
-    "training.triplane.TriPlaneGenerator": "eg3d",
-    "training.networks.Generator": "stylegan2",
-    "training.networks_stylegan2.Generator": "stylegan2",
-    "training.networks_stylegan3.Generator": "stylegan3",
+    'training.triplane.TriPlaneGenerator': 'eg3d',
+    'training.networks.Generator': 'stylegan2',
+    'training.networks_stylegan2.Generator': 'stylegan2',
+    'training.networks_stylegan3.Generator': 'stylegan3',
 }
 
 
@@ -85,14 +85,14 @@ class NetworkPickle:
     def open(self) -> Iterator[BinaryIO]:
         """The file for reading.  Raises InputError when it is gone or is another one than when it was read."""
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, 'rb') as file:
                 if _identity(file) != self.identity:
-                    raise InputError(f"{self.path} was changed while it was in use; start again.")
+                    raise InputError(f'{self.path} was changed while it was in use; start again.')
                 yield file
         except PickleError as error:
-            raise InputError(f"Cannot read {self.path}: {error}.") from None
+            raise InputError(f'Cannot read {self.path}: {error}.') from None
         except OSError as error:
-            raise InputError(f"Cannot read {self.path}: {error.strerror or error}.") from None
+            raise InputError(f'Cannot read {self.path}: {error.strerror or error}.') from None
 
 
 def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) -> NetworkPickle:
@@ -106,23 +106,23 @@ def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) ->
     path = Path(path)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(f"{path} is a device or a pipe; expected a network pickle (.pkl).")
-        with open(path, "rb") as file:
+            raise InputError(f'{path} is a device or a pipe; expected a network pickle (.pkl).')
+        with open(path, 'rb') as file:
             head = file.read(4096)
             foreign = describe_foreign(head)
             if foreign is not None:
-                raise InputError(f"{path} is not a network pickle: {foreign}.")
+                raise InputError(f'{path} is not a network pickle: {foreign}.')
             source = NetworkPickle(path, os.fstat(file.fileno()).st_size, _identity(file))
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 _read_into(source, data, allow_unknown)
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder; expected a network pickle (.pkl).") from None
+        raise InputError(f'{path} is a folder; expected a network pickle (.pkl).') from None
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist; expected a network pickle (.pkl).") from None
+        raise InputError(f'{path} does not exist; expected a network pickle (.pkl).') from None
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+        raise InputError(f'Cannot read {path}: {error.strerror or error}.') from None
     except PickleError as error:
-        raise InputError(f"Cannot use {path} as a network pickle: {error}.") from None
+        raise InputError(f'Cannot use {path} as a network pickle: {error}.') from None
     return source
 
 
@@ -130,20 +130,20 @@ def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> N
     machine = Machine(data, 0, len(data), network_policy(allow_unknown), Budget(len(data)))
     contents = mapping(machine.run())
     if machine.position != len(data):
-        raise PickleError(f"{len(data) - machine.position:,} bytes follow the end of the pickle")
-    if contents is None or "G_ema" not in contents:
+        raise PickleError(f'{len(data) - machine.position:,} bytes follow the end of the pickle')
+    if contents is None or 'G_ema' not in contents:
         raise PickleError("it does not hold a dictionary with a network under 'G_ema'")
     source.contents = contents
     for key in NETWORK_KEYS:
         if _is_persistent(contents.get(key)):
             # Nothing here needs the discriminator, so one that is out of the ordinary stands in nobody's way.
-            with suppress(PickleError) if key == "D" else nullcontext():
-                source.records[key] = _network(contents[key], data, source, key != "D", allow_unknown)
-    if "G_ema" not in source.records:
+            with suppress(PickleError) if key == 'D' else nullcontext():
+                source.records[key] = _network(contents[key], data, source, key != 'D', allow_unknown)
+    if 'G_ema' not in source.records:
         raise PickleError("what it holds under 'G_ema' is not a network of torch_utils.persistence")
-    if "G" not in source.records:
+    if 'G' not in source.records:
         source.notes.append("The file holds no 'G', only 'G_ema' (as GUIDE writes them); upstream's tools refuse it.")
-    settings = contents.get("training_set_kwargs")
+    settings = contents.get('training_set_kwargs')
     source.training_set_kwargs = None if settings is None else Plain(data)(mapping(settings) or {})
 
 
@@ -151,29 +151,29 @@ def _network(
     value: Call, data: mmap.mmap, source: NetworkPickle, generator: bool, allow_unknown: bool
 ) -> NetworkRecord:
     meta = mapping(value.args[0])
-    state = mapping(meta["state"])
+    state = mapping(meta['state'])
     plain = Plain(data)
-    init_args, init_kwargs = plain(state.get("_init_args", ())), plain(state.get("_init_kwargs", {}))
+    init_args, init_kwargs = plain(state.get('_init_args', ())), plain(state.get('_init_kwargs', {}))
     if not isinstance(init_args, tuple) or not isinstance(init_kwargs, dict):
-        raise PickleError("the arguments that its network was made with are damaged")
-    bridged = state.get("_bridge_version") == BRIDGE_VERSION
+        raise PickleError('the arguments that its network was made with are damaged')
+    bridged = state.get('_bridge_version') == BRIDGE_VERSION
     tensors = dict(_bridged_tensors(state) if bridged else _ModuleWalk(value).tensors())
     if sum(record.length for record in tensors.values()) > source.size:
-        raise PickleError("its network claims more numbers than the file holds")
+        raise PickleError('its network claims more numbers than the file holds')
     upstream_class = None
     if generator:
-        upstream_class = state.get("upstream_class") if bridged else _upstream_class(meta, init_kwargs, tensors)
+        upstream_class = state.get('upstream_class') if bridged else _upstream_class(meta, init_kwargs, tensors)
         if upstream_class not in FAMILIES and not allow_unknown:
             raise PickleError(
                 f"its network {shown(meta['class_name'])} is not a generator of EG3D, StyleGAN2 or StyleGAN3, "
                 f"so nothing was run; {TRUST}"
             )
-    attributes = plain(state.get("attributes", {})) if bridged else _attributes(state, plain)
+    attributes = plain(state.get('attributes', {})) if bridged else _attributes(state, plain)
     return NetworkRecord(
-        class_name=meta["class_name"],
+        class_name=meta['class_name'],
         upstream_class=upstream_class,
         family=FAMILIES.get(upstream_class),
-        module_src=meta["module_src"],
+        module_src=meta['module_src'],
         init_args=init_args,
         init_kwargs=init_kwargs,
         attributes=attributes,
@@ -185,19 +185,19 @@ def _network(
 
 def _upstream_class(meta: dict, init_kwargs: dict, tensors: dict[str, TensorRecord]) -> str | None:
     """Where NVIDIA's repositories keep the class, from its name, its arguments and its tensors."""
-    if meta["class_name"] == "TriPlaneGenerator":
-        parts = {"backbone.mapping.w_avg", "backbone.synthesis.b4.const", "decoder.net.0.weight"}
-        return "training.triplane.TriPlaneGenerator" if parts <= tensors.keys() else None
-    if meta["class_name"] != "Generator" or "mapping.w_avg" not in tensors:
+    if meta['class_name'] == 'TriPlaneGenerator':
+        parts = {'backbone.mapping.w_avg', 'backbone.synthesis.b4.const', 'decoder.net.0.weight'}
+        return 'training.triplane.TriPlaneGenerator' if parts <= tensors.keys() else None
+    if meta['class_name'] != 'Generator' or 'mapping.w_avg' not in tensors:
         return None
-    if "synthesis.input.freqs" in tensors:
-        return "training.networks_stylegan3.Generator"
-    if "synthesis.b4.const" not in tensors:
+    if 'synthesis.input.freqs' in tensors:
+        return 'training.networks_stylegan3.Generator'
+    if 'synthesis.b4.const' not in tensors:
         return None
     # StyleGAN2-ADA takes the arguments of the synthesis network as one dict; the later repositories take them one by
     # one, and only they know the option fused_modconv_default.
-    nested = "synthesis_kwargs" in init_kwargs or "fused_modconv_default" not in meta["module_src"]
-    return "training.networks.Generator" if nested else "training.networks_stylegan2.Generator"
+    nested = 'synthesis_kwargs' in init_kwargs or 'fused_modconv_default' not in meta['module_src']
+    return 'training.networks.Generator' if nested else 'training.networks_stylegan2.Generator'
 
 
 def _is_persistent(value: Any) -> bool:
@@ -207,7 +207,7 @@ def _is_persistent(value: Any) -> bool:
 def module_state(value: Any) -> dict | None:
     """The attributes of a torch.nn.Module in the pickle, persistent or by reference; None for anything else."""
     if _is_persistent(value):
-        return mapping(mapping(value.args[0])["state"])
+        return mapping(mapping(value.args[0])['state'])
     if isinstance(value, Call) and (value.function in MODULE_CLASSES or isinstance(mapping(value.state), dict)):
         return mapping(value.state)
     return None
@@ -222,27 +222,27 @@ class _ModuleWalk:
 
     def tensors(self) -> Iterator[tuple[str, TensorRecord]]:
         """Name and place of each."""
-        waiting: list[tuple[str, int, Any]] = [("", 0, self.root)]
+        waiting: list[tuple[str, int, Any]] = [('', 0, self.root)]
         while waiting:
             prefix, depth, value = waiting.pop()
             if depth > MAX_NESTING or len(prefix) > MAX_TENSOR_NAME:
-                raise PickleError("the modules of its network are nested without end")
+                raise PickleError('the modules of its network are nested without end')
             state = module_state(value)
             if state is None:
                 raise PickleError(f"{shown(prefix.rstrip('.')) or 'the network'} in it is not a module")
             yield from self._own(prefix, state)
-            children = [(f"{prefix}{name}.", depth + 1, child) for name, child in self._entries(state, "_modules")]
+            children = [(f'{prefix}{name}.', depth + 1, child) for name, child in self._entries(state, '_modules')]
             waiting.extend(reversed(children))
 
     def _own(self, prefix: str, state: dict) -> Iterator[tuple[str, TensorRecord]]:
-        transient = elements(state.get("_non_persistent_buffers_set")) or ()
+        transient = elements(state.get('_non_persistent_buffers_set')) or ()
         self._count(len(transient))
         transient = {name for name in transient if isinstance(name, str)}
-        found = self._entries(state, "_parameters")
-        found += [(name, tensor) for name, tensor in self._entries(state, "_buffers") if name not in transient]
+        found = self._entries(state, '_parameters')
+        found += [(name, tensor) for name, tensor in self._entries(state, '_buffers') if name not in transient]
         for name, tensor in found:
             if not isinstance(tensor, TensorRecord):
-                raise PickleError(f"{shown(prefix + name)} in it is not a tensor")
+                raise PickleError(f'{shown(prefix + name)} in it is not a tensor')
             yield prefix + name, tensor
 
     def _entries(self, state: dict, group: str) -> list[tuple[str, Any]]:
@@ -250,21 +250,21 @@ class _ModuleWalk:
         entries = mapping(state.get(group))
         self._count(len(entries or ()) + 1)
         if entries is None or not all(isinstance(name, str) and len(name) <= MAX_TENSOR_NAME for name in entries):
-            raise PickleError("a module of its network is damaged")
+            raise PickleError('a module of its network is damaged')
         return [(name, value) for name, value in entries.items() if value is not None]
 
     def _count(self, entries: int) -> None:
         # Each mention counts: modules that share their children can describe more names than there are bytes.
         self.left -= entries
         if self.left < 0:
-            raise PickleError(f"its network has more than {MAX_ENTRIES:,} modules and tensors")
+            raise PickleError(f'its network has more than {MAX_ENTRIES:,} modules and tensors')
 
 
 def _bridged_tensors(state: dict) -> Iterator[tuple[str, TensorRecord]]:
     """The same for a network that `save_network_pickle` wrote: its tensors are in one dict."""
-    for name, tensor in (mapping(state.get("tensors")) or {}).items():
+    for name, tensor in (mapping(state.get('tensors')) or {}).items():
         if not isinstance(name, str) or len(name) > MAX_TENSOR_NAME or not isinstance(tensor, TensorRecord):
-            raise PickleError("a tensor of its network is damaged")
+            raise PickleError('a tensor of its network is damaged')
         yield name, tensor
 
 
@@ -272,7 +272,7 @@ def _attributes(state: dict, plain: Plain) -> dict[str, Any]:
     """The plain attributes that are the network's own, not torch's.  Others stay in the file, unread."""
     found = {}
     for name, value in state.items():
-        if not isinstance(name, str) or name.startswith("_") or name == "training" or isinstance(value, TensorRecord):
+        if not isinstance(name, str) or name.startswith('_') or name == 'training' or isinstance(value, TensorRecord):
             continue
         if module_state(value) is None:
             with suppress(PickleError):

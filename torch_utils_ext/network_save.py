@@ -41,34 +41,34 @@ def save_network_pickle(
     """
     tensors = {name: tensor.detach().cpu() for name, tensor in state_dict.items()}
     state = {
-        "_bridge_version": BRIDGE_VERSION,
-        "upstream_class": upstream_class,
-        "_init_args": (),
-        "_init_kwargs": init_kwargs,
-        "attributes": attributes or {},
-        "tensors": tensors,
+        '_bridge_version': BRIDGE_VERSION,
+        'upstream_class': upstream_class,
+        '_init_args': (),
+        '_init_kwargs': init_kwargs,
+        'attributes': attributes or {},
+        'tensors': tensors,
     }
     meta = {
-        "type": "class",
-        "version": PERSISTENCE_VERSION,
-        "module_src": Path(__file__).with_name("upstream_bridge.py").read_text(encoding="utf-8"),
-        "class_name": upstream_class.rsplit(".", 1)[1],
-        "state": state,
+        'type': 'class',
+        'version': PERSISTENCE_VERSION,
+        'module_src': Path(__file__).with_name('upstream_bridge.py').read_text(encoding='utf-8'),
+        'class_name': upstream_class.rsplit('.', 1)[1],
+        'state': state,
     }
     network = Call(PERSISTENT, (meta,))
     with replacing(Path(out_path)) as file:
-        file.write(b"\x80\x04")
+        file.write(b'\x80\x04')
         emitter = Emitter(file)
         emitter.emit(
             {
-                "G": network,
-                "D": Call(Global("torch.nn.modules.linear", "Identity"), ()),  # upstream insists on a module
-                "G_ema": Call(PERSISTENT, (dict(meta, state=dict(state)),)),
-                "training_set_kwargs": training_set_kwargs,
-                "augment_pipe": None,
+                'G': network,
+                'D': Call(Global('torch.nn.modules.linear', 'Identity'), ()),  # upstream insists on a module
+                'G_ema': Call(PERSISTENT, (dict(meta, state=dict(state)),)),
+                'training_set_kwargs': training_set_kwargs,
+                'augment_pipe': None,
             }
         )
-        file.write(b".")
+        file.write(b'.')
 
 
 class Emitter:
@@ -85,80 +85,80 @@ class Emitter:
     def emit(self, value: Any) -> None:
         """Write the operations that push `value`.  Raises InputError for what is not plain data."""
         if value is None or isinstance(value, bool):
-            self.file.write({None: b"N", True: b"\x88", False: b"\x89"}[value])
+            self.file.write({None: b'N', True: b'\x88', False: b'\x89'}[value])
         elif isinstance(value, int):
-            raw = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-            self.file.write(b"\x8a" + struct.pack("<B", len(raw)) + raw)
+            raw = value.to_bytes(value.bit_length() // 8 + 1, 'little', signed=True)
+            self.file.write(b'\x8a' + struct.pack('<B', len(raw)) + raw)
         elif isinstance(value, float):
-            self.file.write(b"G" + struct.pack(">d", value))
+            self.file.write(b'G' + struct.pack('>d', value))
         elif isinstance(value, str):
-            raw = value.encode("utf-8", "surrogatepass")
-            self.file.write(b"X" + struct.pack("<I", len(raw)) + raw)
+            raw = value.encode('utf-8', 'surrogatepass')
+            self.file.write(b'X' + struct.pack('<I', len(raw)) + raw)
         elif isinstance(value, bytes):
-            self.file.write(b"B" + struct.pack("<I", len(value)) + value)
+            self.file.write(b'B' + struct.pack('<I', len(value)) + value)
         elif isinstance(value, torch.Tensor):
             self._tensor(value)
         elif isinstance(value, Global):
-            self.file.write(f"c{value.module}\n{value.name}\n".encode())
+            self.file.write(f'c{value.module}\n{value.name}\n'.encode())
         else:
             self._container(value)
 
     def _container(self, value: Any) -> None:
         if isinstance(value, tuple):
-            self._marked(value, b"t")
+            self._marked(value, b't')
         elif isinstance(value, list):
-            self.file.write(b"]")
-            self._marked(value, b"e")
+            self.file.write(b']')
+            self._marked(value, b'e')
         elif isinstance(value, (set, frozenset)):
-            self.file.write(b"\x8f")
-            self._marked(sorted(value), b"\x90")
+            self.file.write(b'\x8f')
+            self._marked(sorted(value), b'\x90')
         elif isinstance(value, dict):
-            self.file.write(b"}")
-            self._marked([part for item in value.items() for part in item], b"u")
+            self.file.write(b'}')
+            self._marked([part for item in value.items() for part in item], b'u')
         elif isinstance(value, Call):
             self.emit(value.function)
             self.emit(value.args)
-            self.file.write(b"R")
+            self.file.write(b'R')
             if value.state is not None:
                 self.emit(value.state)
-                self.file.write(b"b")
+                self.file.write(b'b')
         else:
-            raise InputError(f"Cannot save {type(value).__name__} in a network pickle, only plain Python and tensors.")
+            raise InputError(f'Cannot save {type(value).__name__} in a network pickle, only plain Python and tensors.')
 
     def _marked(self, parts: Any, operation: bytes) -> None:
-        self.file.write(b"(")
+        self.file.write(b'(')
         for part in parts:
             self.emit(part)
         self.file.write(operation)
 
     def _tensor(self, tensor: torch.Tensor) -> None:
         if id(tensor) in self.memo:
-            self.file.write(b"j" + struct.pack("<I", self.memo[id(tensor)]))
+            self.file.write(b'j' + struct.pack('<I', self.memo[id(tensor)]))
             return
         values = tensor.detach().cpu().contiguous()
         if values.dtype not in _STORAGE_NAMES:
-            raise InputError(f"Cannot save a tensor of {values.dtype} in a network pickle.")
-        self.emit(Global("torch._utils", "_rebuild_tensor_v2"))
-        self.file.write(b"(")
+            raise InputError(f'Cannot save a tensor of {values.dtype} in a network pickle.')
+        self.emit(Global('torch._utils', '_rebuild_tensor_v2'))
+        self.file.write(b'(')
         self._storage(values)
         self.emit(0)
         self.emit(tuple(values.shape))
         self.emit(tuple(values.stride()))
         self.emit(False)
         self.emit(ORDERED)
-        self.file.write(b"tR")
+        self.file.write(b'tR')
         self.memo[id(tensor)] = len(self.memo)
         self.kept.append(tensor)
-        self.file.write(b"r" + struct.pack("<I", self.memo[id(tensor)]))
+        self.file.write(b'r' + struct.pack('<I', self.memo[id(tensor)]))
 
     def _storage(self, values: torch.Tensor) -> None:
         """``torch.storage._load_from_bytes(b)`` with b as the legacy ``torch.save`` writes it, see pickle_tensors."""
         raw = values.reshape(-1).view(torch.uint8).numpy()
         header = _storage_header(values)
-        self.emit(Global("torch.storage", "_load_from_bytes"))
-        self.file.write(b"\x8e" + struct.pack("<Q", len(header) + raw.nbytes) + header)
+        self.emit(Global('torch.storage', '_load_from_bytes'))
+        self.file.write(b'\x8e' + struct.pack('<Q', len(header) + raw.nbytes) + header)
         self.file.write(raw.data)
-        self.file.write(b"\x85R")
+        self.file.write(b'\x85R')
 
 
 def _storage_header(values: torch.Tensor) -> bytes:
@@ -166,17 +166,17 @@ def _storage_header(values: torch.Tensor) -> bytes:
     out = io.BytesIO()
     emitter = Emitter(out)
     system = {
-        "protocol_version": FORMAT_VERSION,
-        "little_endian": True,
-        "type_sizes": {"short": 2, "int": 4, "long": 4},
+        'protocol_version': FORMAT_VERSION,
+        'little_endian': True,
+        'type_sizes': {'short': 2, 'int': 4, 'long': 4},
     }
-    storage = ("storage", Global("torch", _STORAGE_NAMES[values.dtype]), "0", "cpu", values.numel(), None)
-    for value, end in ((MAGIC, b"."), (FORMAT_VERSION, b"."), (system, b"."), (storage, b"Q."), (["0"], b".")):
-        out.write(b"\x80\x02")
+    storage = ('storage', Global('torch', _STORAGE_NAMES[values.dtype]), '0', 'cpu', values.numel(), None)
+    for value, end in ((MAGIC, b'.'), (FORMAT_VERSION, b'.'), (system, b'.'), (storage, b'Q.'), (['0'], b'.')):
+        out.write(b'\x80\x02')
         emitter.emit(value)
         out.write(end)
-    out.write(struct.pack("<q", values.numel()))
+    out.write(struct.pack('<q', values.numel()))
     return out.getvalue()
 
 
-ORDERED = Call(Global("collections", "OrderedDict"), ())
+ORDERED = Call(Global('collections', 'OrderedDict'), ())

@@ -22,31 +22,31 @@ class Published:
     sha256: str | None = None
 
 
-_NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research"
+_NGC = 'https://api.ngc.nvidia.com/v2/models/nvidia/research'
 _FOLDERS = {
-    f"{_NGC}/eg3d/versions/1/files": (
-        "afhqcats512-128 ffhq512-128 ffhq512-64 ffhqrebalanced512-128 ffhqrebalanced512-64 shapenetcars128-64"
+    f'{_NGC}/eg3d/versions/1/files': (
+        'afhqcats512-128 ffhq512-128 ffhq512-64 ffhqrebalanced512-128 ffhqrebalanced512-64 shapenetcars128-64'
     ),
-    f"{_NGC}/stylegan3/versions/1/files": (
-        "stylegan3-t-ffhq-1024x1024 stylegan3-t-ffhqu-1024x1024 stylegan3-t-ffhqu-256x256 "
-        "stylegan3-r-ffhq-1024x1024 stylegan3-r-ffhqu-1024x1024 stylegan3-r-ffhqu-256x256 "
-        "stylegan3-t-metfaces-1024x1024 stylegan3-t-metfacesu-1024x1024 "
-        "stylegan3-r-metfaces-1024x1024 stylegan3-r-metfacesu-1024x1024 "
-        "stylegan3-t-afhqv2-512x512 stylegan3-r-afhqv2-512x512"
+    f'{_NGC}/stylegan3/versions/1/files': (
+        'stylegan3-t-ffhq-1024x1024 stylegan3-t-ffhqu-1024x1024 stylegan3-t-ffhqu-256x256 '
+        'stylegan3-r-ffhq-1024x1024 stylegan3-r-ffhqu-1024x1024 stylegan3-r-ffhqu-256x256 '
+        'stylegan3-t-metfaces-1024x1024 stylegan3-t-metfacesu-1024x1024 '
+        'stylegan3-r-metfaces-1024x1024 stylegan3-r-metfacesu-1024x1024 '
+        'stylegan3-t-afhqv2-512x512 stylegan3-r-afhqv2-512x512'
     ),
-    f"{_NGC}/stylegan2/versions/1/files": (
-        "stylegan2-ffhq-1024x1024 stylegan2-ffhq-512x512 stylegan2-ffhq-256x256 "
-        "stylegan2-ffhqu-1024x1024 stylegan2-ffhqu-256x256 "
-        "stylegan2-metfaces-1024x1024 stylegan2-metfacesu-1024x1024 stylegan2-afhqv2-512x512 "
-        "stylegan2-afhqcat-512x512 stylegan2-afhqdog-512x512 stylegan2-afhqwild-512x512 "
-        "stylegan2-brecahad-512x512 stylegan2-cifar10-32x32 stylegan2-celebahq-256x256 stylegan2-lsundog-256x256"
+    f'{_NGC}/stylegan2/versions/1/files': (
+        'stylegan2-ffhq-1024x1024 stylegan2-ffhq-512x512 stylegan2-ffhq-256x256 '
+        'stylegan2-ffhqu-1024x1024 stylegan2-ffhqu-256x256 '
+        'stylegan2-metfaces-1024x1024 stylegan2-metfacesu-1024x1024 stylegan2-afhqv2-512x512 '
+        'stylegan2-afhqcat-512x512 stylegan2-afhqdog-512x512 stylegan2-afhqwild-512x512 '
+        'stylegan2-brecahad-512x512 stylegan2-cifar10-32x32 stylegan2-celebahq-256x256 stylegan2-lsundog-256x256'
     ),
-    "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained": (
-        "ffhq metfaces afhqcat afhqdog afhqwild cifar10 brecahad"
+    'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained': (
+        'ffhq metfaces afhqcat afhqdog afhqwild cifar10 brecahad'
     ),
 }
 PUBLISHED = {
-    f"{name}.pkl": Published(f"{folder}/{name}.pkl") for folder, names in _FOLDERS.items() for name in names.split()
+    f'{name}.pkl': Published(f'{folder}/{name}.pkl') for folder, names in _FOLDERS.items() for name in names.split()
 }
 
 
@@ -60,47 +60,47 @@ def resolve_network(name: str | os.PathLike, cache_dir: str | os.PathLike | None
     place of a network, or a checksum that differs.
     """
     text = os.fspath(name)
-    if urlsplit(text).scheme in ("http", "https"):
+    if urlsplit(text).scheme in ('http', 'https'):
         return _cached(Published(text), cache_dir, progress)
     path = Path(text).expanduser()
     if path.exists():
         return path
     if text in PUBLISHED:
-        print(f"There is no file {text} here; taking {PUBLISHED[text].url}", file=sys.stderr)
+        print(f'There is no file {text} here; taking {PUBLISHED[text].url}', file=sys.stderr)
         return _cached(PUBLISHED[text], cache_dir, progress)
     raise InputError(
-        f"There is no network {text}: expected a .pkl file, an http(s) URL, or a published name such as "
-        "ffhqrebalanced512-128.pkl."
+        f'There is no network {text}: expected a .pkl file, an http(s) URL, or a published name such as '
+        'ffhqrebalanced512-128.pkl.'
     )
 
 
 def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bool) -> Path:
     folder = Path(cache_dir) if cache_dir is not None else default_cache()
     # Different sites publish different networks under one name, so the URL is in the name as well.
-    name = Path(unquote(urlsplit(source.url).path)).name or "network.pkl"
-    path = folder / f"{hashlib.sha256(source.url.encode()).hexdigest()[:12]}-{name}"
-    record = path.with_name(path.name + ".sha256")
+    name = Path(unquote(urlsplit(source.url).path)).name or 'network.pkl'
+    path = folder / f'{hashlib.sha256(source.url.encode()).hexdigest()[:12]}-{name}'
+    record = path.with_name(path.name + '.sha256')
     try:
         if not path.exists():
             record.unlink(missing_ok=True)
             try:
                 download(source.url, path, progress=progress, refuse=_foreign)
             except InputError as error:
-                raise InputError(f"{error} Download it by other means and give its path, or put it at {path}.") from None
+                raise InputError(f'{error} Download it by other means and give its path, or put it at {path}.') from None
         digest = sha256_of(path)
         expected = source.sha256 or (record.read_text().split()[0] if record.exists() else digest)
         if digest != expected:
-            raise InputError(f"{path} has SHA-256 {digest}, expected {expected}; delete it to download it again.")
+            raise InputError(f'{path} has SHA-256 {digest}, expected {expected}; delete it to download it again.')
         if not record.exists():
-            record.write_text(f"{digest}  {path.name}\n")
+            record.write_text(f'{digest}  {path.name}\n')
     except OSError as error:
         raise InputError(
-            f"Cannot keep the download of {source.url} in {folder}: {error.strerror or error}; "
-            f"{CACHE_VARIABLE} names another folder."
+            f'Cannot keep the download of {source.url} in {folder}: {error.strerror or error}; '
+            f'{CACHE_VARIABLE} names another folder.'
         ) from None
     return path
 
 
 def _foreign(head: bytes) -> str | None:
     foreign = describe_foreign(head)
-    return None if foreign is None else f"no network pickle: {foreign}"
+    return None if foreign is None else f'no network pickle: {foreign}'

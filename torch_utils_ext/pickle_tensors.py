@@ -19,25 +19,25 @@ FORMAT_VERSION = 1001
 MAX_DIMENSIONS = 16
 
 STORAGE_DTYPES = {
-    "HalfStorage": torch.float16,
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "BFloat16Storage": torch.bfloat16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "ShortStorage": torch.int16,
-    "IntStorage": torch.int32,
-    "LongStorage": torch.int64,
-    "BoolStorage": torch.bool,
+    'HalfStorage': torch.float16,
+    'FloatStorage': torch.float32,
+    'DoubleStorage': torch.float64,
+    'BFloat16Storage': torch.bfloat16,
+    'CharStorage': torch.int8,
+    'ByteStorage': torch.uint8,
+    'ShortStorage': torch.int16,
+    'IntStorage': torch.int32,
+    'LongStorage': torch.int64,
+    'BoolStorage': torch.bool,
 }
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in STORAGE_DTYPES.values()}
-UNTYPED = "UntypedStorage"
+DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in STORAGE_DTYPES.values()}
+UNTYPED = 'UntypedStorage'
 
 
 class Storage:
     """The elements behind one or more tensors: `length` bytes from byte `offset` of the file, little-endian."""
 
-    __slots__ = ("dtype", "length", "offset")
+    __slots__ = ('dtype', 'length', 'offset')
 
     def __init__(self, dtype: torch.dtype | None, offset: int, length: int) -> None:
         self.dtype = dtype  # None where the tensor says it
@@ -48,7 +48,7 @@ class Storage:
 class TensorRecord:
     """A tensor in the file: dtype, shape, and where its elements lie.  `read` and `write` reach them."""
 
-    __slots__ = ("dtype", "is_parameter", "shape", "storage", "storage_offset", "stride")
+    __slots__ = ('dtype', 'is_parameter', 'shape', 'storage', 'storage_offset', 'stride')
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class TensorRecord:
         region = bytearray(self.length)
         file.seek(self.offset)
         if file.readinto(region) != len(region):
-            raise PickleError("it has become shorter since it was opened")
+            raise PickleError('it has become shorter since it was opened')
         return region
 
     def _view(self, region: bytearray) -> torch.Tensor:
@@ -115,7 +115,7 @@ class TensorRecord:
 def load_from_bytes(args: tuple, machine: Machine) -> Storage:
     """``torch.storage._load_from_bytes(b)``: the storage that the nested file b describes."""
     if len(args) != 1 or not isinstance(args[0], Span):
-        raise PickleError("a tensor in it has no bytes to load from")
+        raise PickleError('a tensor in it has no bytes to load from')
     place: Span = args[0]
     inner = Machine(machine.data, place.offset, place.offset + place.length, _NESTED, machine.budget)
     if inner.run() != MAGIC:
@@ -123,16 +123,16 @@ def load_from_bytes(args: tuple, machine: Machine) -> Storage:
     if _next(inner) != FORMAT_VERSION:
         raise PickleError("a tensor in it is in an unknown version of PyTorch's legacy format")
     system = _next(inner)
-    if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise PickleError("a tensor in it was not written by a little-endian machine")
+    if not isinstance(system, dict) or system.get('little_endian') is not True:
+        raise PickleError('a tensor in it was not written by a little-endian machine')
     claim, keys = _next(inner), _next(inner)
     if not isinstance(claim, _StorageClaim) or not isinstance(keys, list) or keys != [claim.key]:
-        raise PickleError("a tensor in it does not hold exactly one storage")
-    if inner.number("<q") != claim.numel:
-        raise PickleError("a tensor in it gives two different numbers of elements")
+        raise PickleError('a tensor in it does not hold exactly one storage')
+    if inner.number('<q') != claim.numel:
+        raise PickleError('a tensor in it gives two different numbers of elements')
     length = claim.numel * (claim.dtype or torch.uint8).itemsize
     if length != inner.end - inner.position:
-        raise PickleError(f"a tensor in it announces {length:,} bytes and holds {inner.end - inner.position:,}")
+        raise PickleError(f'a tensor in it announces {length:,} bytes and holds {inner.end - inner.position:,}')
     return Storage(claim.dtype, inner.position, length)
 
 
@@ -140,16 +140,16 @@ def rebuild_tensor(args: tuple, machine: Machine) -> TensorRecord:
     """``torch._utils._rebuild_tensor_v2`` (and ``_v3``, whose seventh argument is the dtype)."""
     machine.budget.pay(256)
     if not 6 <= len(args) <= 8 or not isinstance(args[0], Storage):
-        raise PickleError("a tensor in it has no storage")
+        raise PickleError('a tensor in it has no storage')
     storage, storage_offset, shape, stride = args[:4]
     dtype = storage.dtype
     if dtype is None:
         dtype = DTYPES.get(args[6].name) if len(args) > 6 and isinstance(args[6], Global) else None
         if dtype is None:
-            raise PickleError("a tensor in it is of an unknown type")
+            raise PickleError('a tensor in it is of an unknown type')
     shape, stride = _sizes(shape), _sizes(stride)
     if len(shape) != len(stride) or not _is_size(storage_offset):
-        raise PickleError("a tensor in it has no valid shape")
+        raise PickleError('a tensor in it has no valid shape')
     record = TensorRecord(storage, dtype, storage_offset, shape, stride)
     _check_layout(record)
     return record
@@ -159,7 +159,7 @@ def rebuild_parameter(args: tuple, machine: Machine) -> TensorRecord:
     """``torch._utils._rebuild_parameter(data, requires_grad, hooks)``, also ``_with_state``."""
     machine.budget.pay(256)
     if not 3 <= len(args) <= 4 or not isinstance(args[0], TensorRecord):
-        raise PickleError("a parameter in it is no tensor")
+        raise PickleError('a parameter in it is no tensor')
     data = args[0]
     return TensorRecord(data.storage, data.dtype, data.storage_offset, data.shape, data.stride, is_parameter=True)
 
@@ -167,14 +167,14 @@ def rebuild_parameter(args: tuple, machine: Machine) -> TensorRecord:
 def _check_layout(record: TensorRecord) -> None:
     """Every element inside the storage and none of them twice (an expanded tensor could claim any size)."""
     if record.numel * record.dtype.itemsize > record.storage.length:
-        raise PickleError(f"a tensor of shape {list(record.shape)} in it has more elements than its storage")
+        raise PickleError(f'a tensor of shape {list(record.shape)} in it has more elements than its storage')
     if record.offset + record.length > record.storage.offset + record.storage.length:
-        raise PickleError(f"a tensor of shape {list(record.shape)} in it reaches beyond its storage")
+        raise PickleError(f'a tensor of shape {list(record.shape)} in it reaches beyond its storage')
     reach = 1
     for step, size in sorted(zip(record.stride, record.shape, strict=True)):
         if size > 1:
             if step < reach:
-                raise PickleError(f"a tensor of shape {list(record.shape)} in it uses the same number twice")
+                raise PickleError(f'a tensor of shape {list(record.shape)} in it uses the same number twice')
             reach += step * (size - 1)
 
 
@@ -186,7 +186,7 @@ def _sizes(value: object) -> tuple[int, ...]:
     if isinstance(value, Call) and value.function == SIZE and len(value.args) == 1:
         value = value.args[0]
     if not isinstance(value, tuple) or len(value) > MAX_DIMENSIONS or not all(_is_size(size) for size in value):
-        raise PickleError("a tensor in it has no valid shape")
+        raise PickleError('a tensor in it has no valid shape')
     return value
 
 
@@ -201,19 +201,19 @@ class _StorageClaim:
 
 def _persistent_storage(identity: object) -> _StorageClaim:
     if not isinstance(identity, tuple) or len(identity) != 6:
-        raise PickleError("a tensor in it does not describe its storage")
+        raise PickleError('a tensor in it does not describe its storage')
     tag, kind, key, location, numel, view = identity
-    if tag != "storage" or not isinstance(kind, Global) or not isinstance(key, str) or not isinstance(location, str):
-        raise PickleError("a tensor in it does not describe its storage")
+    if tag != 'storage' or not isinstance(kind, Global) or not isinstance(key, str) or not isinstance(location, str):
+        raise PickleError('a tensor in it does not describe its storage')
     if not _is_size(numel) or view is not None:
-        raise PickleError("a tensor in it describes its storage as a part of another")
+        raise PickleError('a tensor in it describes its storage as a part of another')
     return _StorageClaim(STORAGE_DTYPES.get(kind.name), key, numel)
 
 
 def _permits_storage(name: Global) -> bool:
-    if name.module in ("torch", "torch.storage") and (name.name in STORAGE_DTYPES or name.name == UNTYPED):
+    if name.module in ('torch', 'torch.storage') and (name.name in STORAGE_DTYPES or name.name == UNTYPED):
         return True
-    raise PickleError(f"a tensor in it asks for {name}, which no tensor needs: the file is broken or hostile")
+    raise PickleError(f'a tensor in it asks for {name}, which no tensor needs: the file is broken or hostile')
 
 
 def _next(machine: Machine) -> object:
@@ -224,12 +224,12 @@ def _next(machine: Machine) -> object:
     return value
 
 
-SIZE = Global("torch", "Size")
+SIZE = Global('torch', 'Size')
 _NESTED = Policy(permits=_permits_storage, persistent=_persistent_storage)
 TENSOR_REDUCERS = {
-    Global("torch.storage", "_load_from_bytes"): load_from_bytes,
-    Global("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
-    Global("torch._utils", "_rebuild_tensor_v3"): rebuild_tensor,
-    Global("torch._utils", "_rebuild_parameter"): rebuild_parameter,
-    Global("torch._utils", "_rebuild_parameter_with_state"): rebuild_parameter,
+    Global('torch.storage', '_load_from_bytes'): load_from_bytes,
+    Global('torch._utils', '_rebuild_tensor_v2'): rebuild_tensor,
+    Global('torch._utils', '_rebuild_tensor_v3'): rebuild_tensor,
+    Global('torch._utils', '_rebuild_parameter'): rebuild_parameter,
+    Global('torch._utils', '_rebuild_parameter_with_state'): rebuild_parameter,
 }

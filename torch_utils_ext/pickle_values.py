@@ -22,44 +22,44 @@ MAX_PLAIN_VALUES = 100_000  # in one set of init arguments, every mention of a s
 MAX_PLAIN_DEPTH = 50
 MAX_PLAIN_BYTES = 1 << 20
 
-PERSISTENT = Global("torch_utils.persistence", "_reconstruct_persistent_obj")
+PERSISTENT = Global('torch_utils.persistence', '_reconstruct_persistent_obj')
 PERSISTENCE_VERSION = 6
 
 # Classes of EG3D that are not persistent: pickles mention them by name and hold only their attributes.
 _EG3D_CLASSES = {
-    "training.triplane": {"OSGDecoder"},
-    "training.volumetric_rendering.renderer": {"ImportanceRenderer"},
-    "training.volumetric_rendering.ray_marcher": {"MipRayMarcher2"},
-    "training.volumetric_rendering.ray_sampler": {"RaySampler"},
+    'training.triplane': {'OSGDecoder'},
+    'training.volumetric_rendering.renderer': {'ImportanceRenderer'},
+    'training.volumetric_rendering.ray_marcher': {'MipRayMarcher2'},
+    'training.volumetric_rendering.ray_sampler': {'RaySampler'},
 }
 _TORCH_MODULES = {
-    "torch.nn.modules.activation": {"ELU", "GELU", "LeakyReLU", "PReLU", "ReLU", "SiLU", "Sigmoid", "Softplus", "Tanh"},
-    "torch.nn.modules.batchnorm": {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"},
-    "torch.nn.modules.container": {"ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"},
-    "torch.nn.modules.conv": {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d"},
-    "torch.nn.modules.dropout": {"Dropout", "Dropout2d"},
-    "torch.nn.modules.flatten": {"Flatten", "Unflatten"},
-    "torch.nn.modules.instancenorm": {"InstanceNorm2d"},
-    "torch.nn.modules.linear": {"Bilinear", "Identity", "Linear"},
-    "torch.nn.modules.normalization": {"GroupNorm", "LayerNorm"},
-    "torch.nn.modules.padding": {"ReflectionPad2d", "ReplicationPad2d", "ZeroPad2d"},
-    "torch.nn.modules.pixelshuffle": {"PixelShuffle", "PixelUnshuffle"},
-    "torch.nn.modules.pooling": {"AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"},
-    "torch.nn.modules.upsampling": {"Upsample", "UpsamplingBilinear2d"},
+    'torch.nn.modules.activation': {'ELU', 'GELU', 'LeakyReLU', 'PReLU', 'ReLU', 'SiLU', 'Sigmoid', 'Softplus', 'Tanh'},
+    'torch.nn.modules.batchnorm': {'BatchNorm1d', 'BatchNorm2d', 'BatchNorm3d', 'SyncBatchNorm'},
+    'torch.nn.modules.container': {'ModuleDict', 'ModuleList', 'ParameterDict', 'ParameterList', 'Sequential'},
+    'torch.nn.modules.conv': {'Conv1d', 'Conv2d', 'Conv3d', 'ConvTranspose2d', 'ConvTranspose3d'},
+    'torch.nn.modules.dropout': {'Dropout', 'Dropout2d'},
+    'torch.nn.modules.flatten': {'Flatten', 'Unflatten'},
+    'torch.nn.modules.instancenorm': {'InstanceNorm2d'},
+    'torch.nn.modules.linear': {'Bilinear', 'Identity', 'Linear'},
+    'torch.nn.modules.normalization': {'GroupNorm', 'LayerNorm'},
+    'torch.nn.modules.padding': {'ReflectionPad2d', 'ReplicationPad2d', 'ZeroPad2d'},
+    'torch.nn.modules.pixelshuffle': {'PixelShuffle', 'PixelUnshuffle'},
+    'torch.nn.modules.pooling': {'AdaptiveAvgPool2d', 'AvgPool2d', 'MaxPool2d'},
+    'torch.nn.modules.upsampling': {'Upsample', 'UpsamplingBilinear2d'},
 }
 _PLAIN_NAMES = {
-    "builtins": {"set", "frozenset"},
-    "__builtin__": {"set", "frozenset"},
-    "collections": {"OrderedDict"},
-    "dnnlib": {"EasyDict"},
-    "dnnlib.util": {"EasyDict"},
-    "numpy": {"dtype", "ndarray"},
-    "numpy._core.multiarray": {"_reconstruct", "scalar"},
-    "numpy.core.multiarray": {"_reconstruct", "scalar"},
-    "numpy._core.numeric": {"_frombuffer"},
-    "numpy.core.numeric": {"_frombuffer"},
-    "torch": {"Size", "device", *DTYPES},
-    "torch_utils.persistence": {"_reconstruct_persistent_obj"},
+    'builtins': {'set', 'frozenset'},
+    '__builtin__': {'set', 'frozenset'},
+    'collections': {'OrderedDict'},
+    'dnnlib': {'EasyDict'},
+    'dnnlib.util': {'EasyDict'},
+    'numpy': {'dtype', 'ndarray'},
+    'numpy._core.multiarray': {'_reconstruct', 'scalar'},
+    'numpy.core.multiarray': {'_reconstruct', 'scalar'},
+    'numpy._core.numeric': {'_frombuffer'},
+    'numpy.core.numeric': {'_frombuffer'},
+    'torch': {'Size', 'device', *DTYPES},
+    'torch_utils.persistence': {'_reconstruct_persistent_obj'},
 }
 ALLOWED = frozenset(
     Global(module, name)
@@ -74,9 +74,9 @@ MODULE_CLASSES = frozenset(
     for name in names
 )
 
-_NUMPY_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
+_NUMPY_TYPES = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'}
 TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader"
-_PYTHON_MODULES = sys.stdlib_module_names | {"__builtin__", "__main__", "nt", "posix", "copy_reg", "commands"}
+_PYTHON_MODULES = sys.stdlib_module_names | {'__builtin__', '__main__', 'nt', 'posix', 'copy_reg', 'commands'}
 
 
 def network_policy(allow_unknown: bool) -> Policy:
@@ -91,18 +91,18 @@ def network_policy(allow_unknown: bool) -> Policy:
 
 
 def _refusal(name: Global) -> str:
-    top = name.module.split(".")[0]
-    if name.module.startswith("dnnlib.tflib"):
+    top = name.module.split('.')[0]
+    if name.module.startswith('dnnlib.tflib'):
         return (
             "it is from the TensorFlow code of StyleGAN; upstream's legacy.py converts it: "
             "python legacy.py --source=OLD.pkl --dest=NEW.pkl"
         )
-    if name == Global("_codecs", "encode"):
+    if name == Global('_codecs', 'encode'):
         return "it is of pickle protocol 2 or older; load it with upstream's code and save it with protocol 4"
-    if name.module == "torch.storage" or name.name in STORAGE_DTYPES or name.name.endswith("Storage"):
-        return f"it holds a bare tensor storage ({name}), which no network pickle does"
-    if top in _PYTHON_MODULES or top in ("torch", "numpy"):
-        return f"it asks for {name}, which no network needs: it is broken or hostile, and nothing in it was run"
+    if name.module == 'torch.storage' or name.name in STORAGE_DTYPES or name.name.endswith('Storage'):
+        return f'it holds a bare tensor storage ({name}), which no network pickle does'
+    if top in _PYTHON_MODULES or top in ('torch', 'numpy'):
+        return f'it asks for {name}, which no network needs: it is broken or hostile, and nothing in it was run'
     return f"its class {name} is not one of NVIDIA's EG3D or StyleGAN networks, so nothing was run; {TRUST}"
 
 
@@ -117,7 +117,7 @@ def mapping(value: Any) -> dict | None:
 
 def elements(value: Any) -> list | tuple | None:
     """The elements of a set or frozenset, in the file's order; None for anything else."""
-    if isinstance(value, Call) and value.function.name in ("set", "frozenset") and len(value.args) <= 1:
+    if isinstance(value, Call) and value.function.name in ('set', 'frozenset') and len(value.args) <= 1:
         inner = value.args[0] if value.args else value.items or []
         return inner if isinstance(inner, (list, tuple)) else None
     return None
@@ -134,7 +134,7 @@ class Plain:
         """`value` as scalars, strings, bytes, lists, tuples, sets and dicts.  Raises PickleError for anything else."""
         self.left -= 1
         if depth > MAX_PLAIN_DEPTH or self.left < 0:
-            raise PickleError("its settings are nested or repeated without end")
+            raise PickleError('its settings are nested or repeated without end')
         if isinstance(value, str):
             self.left -= len(value) // 64
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -149,61 +149,61 @@ class Plain:
             return self._set(members)
         if isinstance(value, Span):
             return self._bytes(value)
-        if isinstance(value, Global) and value.module == "torch":
+        if isinstance(value, Global) and value.module == 'torch':
             return str(value)
         if isinstance(value, Call):
             return self._call(value, depth)
-        raise PickleError("one of its settings is not plain data")
+        raise PickleError('one of its settings is not plain data')
 
     def _set(self, members: list | tuple) -> set:
         self.left -= len(members)
         if self.left < 0 or not all(isinstance(member, str) for member in members):
-            raise PickleError("one of its settings is a set of other things than text")
+            raise PickleError('one of its settings is a set of other things than text')
         return set(members)
 
     def _bytes(self, place: Span) -> bytes:
         if place.length > MAX_PLAIN_BYTES:
-            raise PickleError(f"one of its settings is {place.length:,} bytes long")
+            raise PickleError(f'one of its settings is {place.length:,} bytes long')
         self.left -= place.length // 64
         return self.data[place.offset : place.offset + place.length]
 
     def _call(self, value: Call, depth: int) -> Any:
         if value.function in (_DEVICE, _SIZE) and 1 <= len(value.args) <= 2:
             parts = self(value.args, depth + 1)
-            return ":".join(str(part) for part in parts) if value.function == _DEVICE else parts[0]
-        if value.function.name == "_reconstruct" and isinstance(value.state, tuple) and len(value.state) == 5:
+            return ':'.join(str(part) for part in parts) if value.function == _DEVICE else parts[0]
+        if value.function.name == '_reconstruct' and isinstance(value.state, tuple) and len(value.state) == 5:
             _, shape, dtype, fortran, place = value.state
-            return self._array(place, dtype, shape, "F" if fortran is True else "C", depth)
-        if value.function.name == "_frombuffer" and len(value.args) == 4:
+            return self._array(place, dtype, shape, 'F' if fortran is True else 'C', depth)
+        if value.function.name == '_frombuffer' and len(value.args) == 4:
             place, dtype, shape, order = value.args
             return self._array(place, dtype, shape, order, depth)
-        raise PickleError(f"one of its settings is a {value.function}")
+        raise PickleError(f'one of its settings is a {value.function}')
 
     def _array(self, place: Any, dtype: Any, shape: Any, order: Any, depth: int) -> list:
         """A numpy array as nested lists."""
         raw = self._bytes(place) if isinstance(place, Span) else None
         kind = _numpy_type(dtype)
         sizes = self(shape, depth + 1)
-        if raw is None or not isinstance(sizes, tuple) or len(sizes) > 8 or order not in ("C", "F"):
-            raise PickleError("an array in its settings is damaged")
+        if raw is None or not isinstance(sizes, tuple) or len(sizes) > 8 or order not in ('C', 'F'):
+            raise PickleError('an array in its settings is damaged')
         count = 1
         for size in sizes:
             count *= size if type(size) is int and 0 <= size <= len(raw) else len(raw) + 1
         if count * kind.itemsize != len(raw):
-            raise PickleError("an array in its settings is damaged")
+            raise PickleError('an array in its settings is damaged')
         self.left -= count
         if self.left < 0:
-            raise PickleError(f"an array in its settings has {count:,} elements")
+            raise PickleError(f'an array in its settings has {count:,} elements')
         return np.frombuffer(raw, kind).reshape(sizes, order=order).tolist() if raw else []
 
 
 def _numpy_type(value: Any) -> np.dtype:
     """The numpy type that ``numpy.dtype('f8', False, True)`` with its state describes."""
     if isinstance(value, Call) and value.function == _DTYPE and _is_numpy_type(value.args[:1]):
-        order = value.state[1] if isinstance(value.state, tuple) and len(value.state) > 1 else "<"
-        if order in ("<", "|", "="):
-            return np.dtype("<" + value.args[0])
-    raise PickleError("a number in it is of a numpy type that no network uses")
+        order = value.state[1] if isinstance(value.state, tuple) and len(value.state) > 1 else '<'
+        if order in ('<', '|', '='):
+            return np.dtype('<' + value.args[0])
+    raise PickleError('a number in it is of a numpy type that no network uses')
 
 
 def _is_numpy_type(names: tuple) -> bool:
@@ -213,32 +213,32 @@ def _is_numpy_type(names: tuple) -> bool:
 def _numpy_scalar(args: tuple, machine: Machine) -> bool | int | float:
     """``numpy.core.multiarray.scalar(dtype, bytes)`` as a Python number."""
     if len(args) != 2 or not isinstance(args[1], Span):
-        raise PickleError("a numpy number in it is damaged")
+        raise PickleError('a numpy number in it is damaged')
     kind, place = _numpy_type(args[0]), args[1]
     if place.length != kind.itemsize:
-        raise PickleError("a numpy number in it is damaged")
+        raise PickleError('a numpy number in it is damaged')
     return np.frombuffer(machine.data[place.offset : place.offset + place.length], kind)[0].item()
 
 
 def _persistent_object(args: tuple, machine: Machine) -> Call:
     """``_reconstruct_persistent_obj(meta)``: kept as a call once `meta` is seen to be what persistence writes."""
     meta = mapping(args[0]) if len(args) == 1 else None
-    if meta is None or mapping(meta.get("state")) is None:
-        raise PickleError("a persistent object in it is not as torch_utils.persistence writes them")
-    if meta.get("type") != "class" or meta.get("version") != PERSISTENCE_VERSION:
-        version = meta.get("version")
-        got = version if isinstance(version, int) and abs(version) < 1_000_000 else "unknown"
-        raise PickleError(f"its objects are of torch_utils.persistence version {got}, expected {PERSISTENCE_VERSION}")
-    if not isinstance(meta.get("module_src"), str) or not isinstance(meta.get("class_name"), str):
-        raise PickleError("a persistent object in it is not as torch_utils.persistence writes them")
+    if meta is None or mapping(meta.get('state')) is None:
+        raise PickleError('a persistent object in it is not as torch_utils.persistence writes them')
+    if meta.get('type') != 'class' or meta.get('version') != PERSISTENCE_VERSION:
+        version = meta.get('version')
+        got = version if isinstance(version, int) and abs(version) < 1_000_000 else 'unknown'
+        raise PickleError(f'its objects are of torch_utils.persistence version {got}, expected {PERSISTENCE_VERSION}')
+    if not isinstance(meta.get('module_src'), str) or not isinstance(meta.get('class_name'), str):
+        raise PickleError('a persistent object in it is not as torch_utils.persistence writes them')
     return Call(PERSISTENT, args)
 
 
-_DTYPE = Global("numpy", "dtype")
-_DEVICE = Global("torch", "device")
-_SIZE = Global("torch", "Size")
+_DTYPE = Global('numpy', 'dtype')
+_DEVICE = Global('torch', 'device')
+_SIZE = Global('torch', 'Size')
 _VALUE_REDUCERS = {
     PERSISTENT: _persistent_object,
-    Global("numpy._core.multiarray", "scalar"): _numpy_scalar,
-    Global("numpy.core.multiarray", "scalar"): _numpy_scalar,
+    Global('numpy._core.multiarray', 'scalar'): _numpy_scalar,
+    Global('numpy.core.multiarray', 'scalar'): _numpy_scalar,
 }

@@ -52,13 +52,13 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return shown(f"{self.module}.{self.name}")
+        return shown(f'{self.module}.{self.name}')
 
 
 class Span:
     """A byte string in the file: where it lies, not what it says."""
 
-    __slots__ = ("length", "offset")
+    __slots__ = ('length', 'offset')
 
     def __init__(self, offset: int, length: int) -> None:
         self.offset = offset
@@ -68,7 +68,7 @@ class Span:
 class Call:
     """A call that the file asks for and that is not made: ``function(*args)``, then items and state for the result."""
 
-    __slots__ = ("args", "function", "items", "state")
+    __slots__ = ('args', 'function', 'items', 'state')
 
     def __init__(self, function: Global, args: tuple) -> None:
         self.function = function
@@ -102,24 +102,24 @@ class Budget:
     def opcode(self) -> None:
         self.opcodes -= 1
         if self.opcodes < 0:
-            raise PickleError(f"it has more than {MAX_OPCODES:,} pickle operations, far more than any network")
+            raise PickleError(f'it has more than {MAX_OPCODES:,} pickle operations, far more than any network')
         self.pay(_COST_OPCODE)
 
     def pay(self, cost: int) -> None:
         self.memory -= cost
         if self.memory < 0:
-            raise PickleError("what it describes would take far more memory than the file is long")
+            raise PickleError('what it describes would take far more memory than the file is long')
 
     def odd_key(self) -> None:
         self.odd_keys -= 1
         if self.odd_keys < 0:
-            raise PickleError(f"it has more than {MAX_ODD_KEYS:,} dictionary keys that are not text")
+            raise PickleError(f'it has more than {MAX_ODD_KEYS:,} dictionary keys that are not text')
 
 
 def shown(text: str, limit: int = 100) -> str:
     """Text from a file, fit for a message: control characters escaped, cut to `limit` characters."""
-    clean = text[:limit].encode("unicode_escape").decode("ascii")
-    return clean + ("..." if len(text) > limit else "")
+    clean = text[:limit].encode('unicode_escape').decode('ascii')
+    return clean + ('...' if len(text) > limit else '')
 
 
 def reachable(roots: Iterable[Any]) -> Iterator[Any]:
@@ -161,26 +161,26 @@ class Machine:
 
     def run(self) -> Any:
         """The one value that the pickle leaves.  Raises PickleError."""
-        if self.take(1) != b"\x80":
-            raise PickleError("it does not start as a pickle of protocol 2 to 5")
+        if self.take(1) != b'\x80':
+            raise PickleError('it does not start as a pickle of protocol 2 to 5')
         protocol = self.take(1)[0]
         if not 2 <= protocol <= 5:
-            raise PickleError(f"it says pickle protocol {protocol}, and only 2 to 5 are known")
+            raise PickleError(f'it says pickle protocol {protocol}, and only 2 to 5 are known')
         while True:
             opcode = self.take(1)
             self.budget.opcode()
             self.steps += 1
-            if opcode == b".":
+            if opcode == b'.':
                 break
             action = _ACTIONS.get(opcode)
             if action is None:
-                what = _REFUSED.get(opcode, "an unknown operation")
+                what = _REFUSED.get(opcode, 'an unknown operation')
                 raise PickleError(
-                    f"it holds {what} (opcode {opcode!r} at byte {self.position - 1}), which no network needs"
+                    f'it holds {what} (opcode {opcode!r} at byte {self.position - 1}), which no network needs'
                 )
             action(self)
         if len(self.stack) != 1 or self.marks:
-            raise PickleError("its pickle operations do not add up to one value")
+            raise PickleError('its pickle operations do not add up to one value')
         return self.stack[0]
 
     # Reading
@@ -188,7 +188,7 @@ class Machine:
     def take(self, count: int) -> bytes:
         chunk_end = self.position + count
         if chunk_end > self.end:
-            raise PickleError(f"it ends in the middle, at byte {self.end}: the file is incomplete or damaged")
+            raise PickleError(f'it ends in the middle, at byte {self.end}: the file is incomplete or damaged')
         chunk = self.data[self.position : chunk_end]
         self.position = chunk_end
         return chunk
@@ -201,8 +201,8 @@ class Machine:
         left = self.end - self.position
         if count > left:
             raise PickleError(
-                f"at byte {self.position} it announces {count:,} bytes, and only {left:,} are left: "
-                "the file is incomplete or damaged"
+                f'at byte {self.position} it announces {count:,} bytes, and only {left:,} are left: '
+                'the file is incomplete or damaged'
             )
 
     def skip(self, count: int) -> Span:
@@ -216,24 +216,24 @@ class Machine:
         place = self.skip(count)
         if count > MAX_STRING:
             raise PickleError(
-                f"it holds a text of {count:,} bytes, and no text in a network pickle is above {MAX_STRING:,}"
+                f'it holds a text of {count:,} bytes, and no text in a network pickle is above {MAX_STRING:,}'
             )
         try:
-            value = self.data[place.offset : place.offset + count].decode("utf-8", "surrogatepass")
+            value = self.data[place.offset : place.offset + count].decode('utf-8', 'surrogatepass')
         except UnicodeDecodeError:
-            raise PickleError(f"the text at byte {place.offset} is not UTF-8: the file is damaged") from None
+            raise PickleError(f'the text at byte {place.offset} is not UTF-8: the file is damaged') from None
         self.budget.pay(4 * len(value) if not value.isascii() else len(value))
         return value
 
     def line(self) -> str:
-        stop = self.data.find(b"\n", self.position, min(self.end, self.position + MAX_NAME))
+        stop = self.data.find(b'\n', self.position, min(self.end, self.position + MAX_NAME))
         if stop < 0:
-            raise PickleError(f"the name at byte {self.position} does not end: the file is incomplete or damaged")
+            raise PickleError(f'the name at byte {self.position} does not end: the file is incomplete or damaged')
         raw = self.take(stop - self.position + 1)[:-1]
         try:
-            return raw.decode("utf-8")
+            return raw.decode('utf-8')
         except UnicodeDecodeError:
-            raise PickleError("a name in it is not UTF-8: the file is damaged") from None
+            raise PickleError('a name in it is not UTF-8: the file is damaged') from None
 
     # The stack
 
@@ -243,7 +243,7 @@ class Machine:
     def pop(self) -> Any:
         # Values below the last mark are out of reach until the mark goes, as in Python's own unpickler.
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise PickleError("a pickle operation finds its stack empty: the file is damaged")
+            raise PickleError('a pickle operation finds its stack empty: the file is damaged')
         return self.stack.pop()
 
     def top(self) -> Any:
@@ -253,7 +253,7 @@ class Machine:
 
     def pop_mark(self) -> list[Any]:
         if not self.marks:
-            raise PickleError("a pickle operation finds no mark: the file is damaged")
+            raise PickleError('a pickle operation finds no mark: the file is damaged')
         start = self.marks.pop()
         values = self.stack[start:]
         del self.stack[start:]
@@ -274,14 +274,14 @@ class Machine:
     def append(self, values: list[Any]) -> None:
         target = self.top()
         if not isinstance(target, list):
-            raise PickleError("it appends to what is not a list")
+            raise PickleError('it appends to what is not a list')
         self.budget.pay(_COST_ITEM * len(values))
         target.extend(values)
 
     def add(self, values: list[Any]) -> None:
         target = self.top()
         if not isinstance(target, Call) or target.function != SET or target.args:
-            raise PickleError("it adds elements to what is not a new set")
+            raise PickleError('it adds elements to what is not a new set')
         self.budget.pay(_COST_ITEM * len(values))
         target.items = [*(target.items or ()), *values]
 
@@ -292,11 +292,11 @@ class Machine:
                 target.items = {}
             target = target.items
         if not isinstance(target, dict) or len(flat) % 2:
-            raise PickleError("it sets items in what is not a dictionary")
+            raise PickleError('it sets items in what is not a dictionary')
         for key, value in zip(flat[0::2], flat[1::2], strict=True):
             if not isinstance(key, str):
                 if not (key is None or isinstance(key, (bool, int, float))):
-                    raise PickleError("it uses a container as the key of a dictionary")
+                    raise PickleError('it uses a container as the key of a dictionary')
                 self.budget.odd_key()
             self.budget.pay(_COST_PAIR)
             target[key] = value
@@ -304,30 +304,30 @@ class Machine:
     def put(self, index: int) -> None:
         # Picklers number their memo 0, 1, 2, ...; an index beyond the operations so far is made up.
         if index > self.steps:
-            raise PickleError(f"it stores under memo index {index}, which no pickler would use here")
+            raise PickleError(f'it stores under memo index {index}, which no pickler would use here')
         self.budget.pay(_COST_PAIR)
         self.memo[index] = self.top()
 
     def get(self, index: int) -> None:
         if index not in self.memo:
-            raise PickleError(f"it refers to memo index {index}, under which it stored nothing")
+            raise PickleError(f'it refers to memo index {index}, under which it stored nothing')
         self.push(self.memo[index])
 
     # Names and calls
 
     def named(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str) or max(len(module), len(name)) > MAX_NAME:
-            raise PickleError("it names a class by what is not a name")
+            raise PickleError('it names a class by what is not a name')
         value = Global(module, name)
         if not self.policy.permits(value):
-            raise PickleError(f"it asks for {value}, which no network needs")
+            raise PickleError(f'it asks for {value}, which no network needs')
         self.budget.pay(_COST_CONTAINER)
         self.push(value)
 
     def call(self) -> None:
         args, function = self.pop(), self.pop()
         if not isinstance(function, Global) or not isinstance(args, tuple):
-            raise PickleError("it calls what is not a plain name")
+            raise PickleError('it calls what is not a plain name')
         self.budget.pay(_COST_CONTAINER)
         reducer = self.policy.reducers.get(function)
         self.push(Call(function, args) if reducer is None else reducer(args, self))
@@ -335,90 +335,90 @@ class Machine:
     def build(self) -> None:
         state, target = self.pop(), self.top()
         if not isinstance(target, Call) or target.state is not None:
-            raise PickleError("it sets the state of what is not a new object")
+            raise PickleError('it sets the state of what is not a new object')
         target.state = state
 
     def persistent(self) -> None:
         if self.policy.persistent is None:
-            raise PickleError("it refers to objects outside the file (a persistent id), which no network pickle does")
+            raise PickleError('it refers to objects outside the file (a persistent id), which no network pickle does')
         self.push(self.policy.persistent(self.pop()))
 
     def integer(self, count: int) -> None:
         if not 0 <= count <= MAX_INTEGER:
-            raise PickleError(f"it holds an integer of {count:,} bytes")
-        self.push(int.from_bytes(self.take(count), "little", signed=True))
+            raise PickleError(f'it holds an integer of {count:,} bytes')
+        self.push(int.from_bytes(self.take(count), 'little', signed=True))
 
     def frame(self) -> None:  # a hint for readers that read ahead
-        self.expect(self.number("<Q"))
+        self.expect(self.number('<Q'))
 
 
-SET = Global("builtins", "set")
-FROZENSET = Global("builtins", "frozenset")
+SET = Global('builtins', 'set')
+FROZENSET = Global('builtins', 'frozenset')
 DICT_CLASSES = frozenset(
     {
-        Global("collections", "OrderedDict"),
-        Global("dnnlib.util", "EasyDict"),
-        Global("dnnlib", "EasyDict"),
+        Global('collections', 'OrderedDict'),
+        Global('dnnlib.util', 'EasyDict'),
+        Global('dnnlib', 'EasyDict'),
     }
 )
 
 _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
-    b"\x95": Machine.frame,
-    b"(": lambda m: m.marks.append(len(m.stack)),
-    b"0": lambda m: m.pop() and None,
-    b"1": lambda m: m.pop_mark() and None,
-    b"N": lambda m: m.push(None),
-    b"\x88": lambda m: m.push(True),
-    b"\x89": lambda m: m.push(False),
-    b"J": lambda m: m.push(m.number("<i")),
-    b"K": lambda m: m.push(m.number("<B")),
-    b"M": lambda m: m.push(m.number("<H")),
-    b"\x8a": lambda m: m.integer(m.number("<B")),
-    b"\x8b": lambda m: m.integer(m.number("<i")),
-    b"G": lambda m: m.push(m.number(">d")),
-    b"\x8c": lambda m: m.push(m.text(m.number("<B"))),
-    b"X": lambda m: m.push(m.text(m.number("<I"))),
-    b"\x8d": lambda m: m.push(m.text(m.number("<Q"))),
-    b"C": lambda m: m.push(m.skip(m.number("<B"))),
-    b"B": lambda m: m.push(m.skip(m.number("<I"))),
-    b"\x8e": lambda m: m.push(m.skip(m.number("<Q"))),
-    b"\x96": lambda m: m.push(m.skip(m.number("<Q"))),
-    b")": lambda m: m.push(()),
-    b"\x85": lambda m: m.tuple_of(1),
-    b"\x86": lambda m: m.tuple_of(2),
-    b"\x87": lambda m: m.tuple_of(3),
-    b"t": lambda m: m.push(tuple(m.pop_mark())),
-    b"]": lambda m: m.empty([]),
-    b"a": lambda m: m.append([m.pop()]),
-    b"e": lambda m: m.append(m.pop_mark()),
-    b"}": lambda m: m.empty({}),
-    b"s": lambda m: m.set_items([m.pop(), m.pop()][::-1]),
-    b"u": lambda m: m.set_items(m.pop_mark()),
-    b"\x8f": lambda m: m.empty(Call(SET, ())),
-    b"\x90": lambda m: m.add(m.pop_mark()),
-    b"\x91": lambda m: m.empty(Call(FROZENSET, (m.pop_mark(),))),
-    b"c": lambda m: m.named(m.line(), m.line()),
-    b"\x93": lambda m: m.named(*[m.pop(), m.pop()][::-1]),
-    b"R": Machine.call,
-    b"\x81": Machine.call,  # cls.__new__(cls, *args): as inert as a call
-    b"b": Machine.build,
-    b"h": lambda m: m.get(m.number("<B")),
-    b"j": lambda m: m.get(m.number("<I")),
-    b"q": lambda m: m.put(m.number("<B")),
-    b"r": lambda m: m.put(m.number("<I")),
-    b"\x94": lambda m: m.put(len(m.memo)),
-    b"Q": Machine.persistent,
+    b'\x95': Machine.frame,
+    b'(': lambda m: m.marks.append(len(m.stack)),
+    b'0': lambda m: m.pop() and None,
+    b'1': lambda m: m.pop_mark() and None,
+    b'N': lambda m: m.push(None),
+    b'\x88': lambda m: m.push(True),
+    b'\x89': lambda m: m.push(False),
+    b'J': lambda m: m.push(m.number('<i')),
+    b'K': lambda m: m.push(m.number('<B')),
+    b'M': lambda m: m.push(m.number('<H')),
+    b'\x8a': lambda m: m.integer(m.number('<B')),
+    b'\x8b': lambda m: m.integer(m.number('<i')),
+    b'G': lambda m: m.push(m.number('>d')),
+    b'\x8c': lambda m: m.push(m.text(m.number('<B'))),
+    b'X': lambda m: m.push(m.text(m.number('<I'))),
+    b'\x8d': lambda m: m.push(m.text(m.number('<Q'))),
+    b'C': lambda m: m.push(m.skip(m.number('<B'))),
+    b'B': lambda m: m.push(m.skip(m.number('<I'))),
+    b'\x8e': lambda m: m.push(m.skip(m.number('<Q'))),
+    b'\x96': lambda m: m.push(m.skip(m.number('<Q'))),
+    b')': lambda m: m.push(()),
+    b'\x85': lambda m: m.tuple_of(1),
+    b'\x86': lambda m: m.tuple_of(2),
+    b'\x87': lambda m: m.tuple_of(3),
+    b't': lambda m: m.push(tuple(m.pop_mark())),
+    b']': lambda m: m.empty([]),
+    b'a': lambda m: m.append([m.pop()]),
+    b'e': lambda m: m.append(m.pop_mark()),
+    b'}': lambda m: m.empty({}),
+    b's': lambda m: m.set_items([m.pop(), m.pop()][::-1]),
+    b'u': lambda m: m.set_items(m.pop_mark()),
+    b'\x8f': lambda m: m.empty(Call(SET, ())),
+    b'\x90': lambda m: m.add(m.pop_mark()),
+    b'\x91': lambda m: m.empty(Call(FROZENSET, (m.pop_mark(),))),
+    b'c': lambda m: m.named(m.line(), m.line()),
+    b'\x93': lambda m: m.named(*[m.pop(), m.pop()][::-1]),
+    b'R': Machine.call,
+    b'\x81': Machine.call,  # cls.__new__(cls, *args): as inert as a call
+    b'b': Machine.build,
+    b'h': lambda m: m.get(m.number('<B')),
+    b'j': lambda m: m.get(m.number('<I')),
+    b'q': lambda m: m.put(m.number('<B')),
+    b'r': lambda m: m.put(m.number('<I')),
+    b'\x94': lambda m: m.put(len(m.memo)),
+    b'Q': Machine.persistent,
 }
 
 _REFUSED: dict[bytes, str] = {
-    b"\x82": "a reference to the extension registry",
-    b"\x83": "a reference to the extension registry",
-    b"\x84": "a reference to the extension registry",
-    b"P": "a reference to an object outside the file",
-    b"\x97": "a reference to a buffer outside the file",
-    b"\x98": "a reference to a buffer outside the file",
-    b"\x92": "a call with keyword arguments",
-    b"i": "an instance in the manner of Python 1",
-    b"o": "an instance in the manner of Python 1",
-    b"\x80": "a second protocol header",
-} | {operation.to_bytes(1, "little"): "an operation of older pickle protocols" for operation in b"ILFSTUVgpld2"}
+    b'\x82': 'a reference to the extension registry',
+    b'\x83': 'a reference to the extension registry',
+    b'\x84': 'a reference to the extension registry',
+    b'P': 'a reference to an object outside the file',
+    b'\x97': 'a reference to a buffer outside the file',
+    b'\x98': 'a reference to a buffer outside the file',
+    b'\x92': 'a call with keyword arguments',
+    b'i': 'an instance in the manner of Python 1',
+    b'o': 'an instance in the manner of Python 1',
+    b'\x80': 'a second protocol header',
+} | {operation.to_bytes(1, 'little'): 'an operation of older pickle protocols' for operation in b'ILFSTUVgpld2'}

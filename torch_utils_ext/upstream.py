@@ -16,9 +16,9 @@ from torch import Tensor
 
 from torch_utils_ext.errors import InputError
 
-ENVIRONMENT = "EG3D_DIR"
+ENVIRONMENT = 'EG3D_DIR'
 # What every checkout has: the operations, and the package that they import.
-MARKS = (Path("torch_utils") / "ops" / "bias_act.py", Path("dnnlib") / "__init__.py")
+MARKS = (Path('torch_utils') / 'ops' / 'bias_act.py', Path('dnnlib') / '__init__.py')
 # The kernels are not compiled for other types, bfloat16 among them.
 KERNEL_DTYPES = (torch.float16, torch.float32, torch.float64)
 
@@ -31,18 +31,18 @@ def find_upstream(folder: str | os.PathLike | None) -> Path | None:
     EG3D's own repository keeps the code one folder down; its top is accepted, too.  Raises InputError where the named
     folder is no checkout.
     """
-    source, name = "--upstream", folder
+    source, name = '--upstream', folder
     if not folder:
         source, name = ENVIRONMENT, os.environ.get(ENVIRONMENT)
     if not name:
         return None
-    for candidate in (Path(name), Path(name) / "eg3d"):
+    for candidate in (Path(name), Path(name) / 'eg3d'):
         if all((candidate / mark).is_file() for mark in MARKS):
             return candidate.resolve()
-    what = "has neither" if Path(name).is_dir() else "is no folder; there is neither"
+    what = 'has neither' if Path(name).is_dir() else 'is no folder; there is neither'
     raise InputError(
-        f"{source}={name} {what} {MARKS[0].as_posix()} nor {MARKS[1].as_posix()}: expected a checkout of EG3D (its "
-        f"folder eg3d), StyleGAN2-ADA or StyleGAN3."
+        f'{source}={name} {what} {MARKS[0].as_posix()} nor {MARKS[1].as_posix()}: expected a checkout of EG3D (its '
+        f'folder eg3d), StyleGAN2-ADA or StyleGAN3.'
     )
 
 
@@ -65,9 +65,9 @@ def import_upstream(folder: Path, name: str) -> ModuleType:
     """Module ``name`` of the checkout, e.g. ``torch_utils.ops.bias_act``; ImportError if another is in its place."""
     with importing(folder):
         module = importlib.import_module(name)
-    origin = Path(getattr(module, "__file__", None) or "").resolve()
+    origin = Path(getattr(module, '__file__', None) or '').resolve()
     if folder.resolve() not in origin.parents:
-        raise ImportError(f"{name} comes from {origin}, not from {folder}")
+        raise ImportError(f'{name} comes from {origin}, not from {folder}')
     return module
 
 
@@ -77,7 +77,7 @@ def kernel(name: str, x: Tensor | None = None) -> Callable | None:
         return None
     if x is not None and (not x.is_cuda or x.dtype not in KERNEL_DTYPES):
         return None
-    if torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") not in KERNEL_DTYPES:
+    if torch.is_autocast_enabled('cuda') and torch.get_autocast_dtype('cuda') not in KERNEL_DTYPES:
         return None
     return _kernels[name]
 
@@ -99,8 +99,8 @@ def _stand_ins() -> dict[str, ModuleType]:
     """The two functions that upstream takes from packages that are gone."""
     from torch.torch_version import TorchVersion
 
-    distutils, util, resources = ModuleType("distutils"), ModuleType("distutils.util"), ModuleType("pkg_resources")
-    util.strtobool = lambda text: int(text.lower() in ("y", "yes", "t", "true", "on", "1"))
+    distutils, util, resources = ModuleType('distutils'), ModuleType('distutils.util'), ModuleType('pkg_resources')
+    util.strtobool = lambda text: int(text.lower() in ('y', 'yes', 't', 'true', 'on', '1'))
     distutils.util = util
     resources.parse_version = TorchVersion
-    return {"distutils": distutils, "distutils.util": util, "pkg_resources": resources}
+    return {'distutils': distutils, 'distutils.util': util, 'pkg_resources': resources}

@@ -68,14 +68,6 @@ class Recogniser(nn.Module):
         return self(resample(images, self.input_size, self.crop_for(alignment)))
 
 
-def distance(
-    a: Tensor,  # [N, D] unit norm
-    b: Tensor,  # [N, D] unit norm
-) -> Tensor:    # [N] in [0, 2]
-    """One minus the cosine: 0 the same direction, 1 unrelated, 2 opposite."""
-    return 1 - (a * b).sum(1)
-
-
 def load_identity(
     name_or_path: str | Path,              # 'facenet' | 'arcface' | 'curricularface' | 'none' | a TorchScript file
     weights: str | Path | None = None,     # file of the weights; None = the cache, else a checked download

@@ -46,7 +46,7 @@ def fit_box(
     count = len(points)
     mean_x, mean_y = (sum(point[axis] for point in points) / count for axis in (0, 1))
     centre_x, centre_y = (sum(point[axis] for point in template) / count for axis in (0, 1))
-    pairs = [(t[0] - centre_x, t[1] - centre_y, p[0] - mean_x, p[1] - mean_y) for t, p in zip(template, points)]
+    pairs = [(t[0] - centre_x, t[1] - centre_y, p[0] - mean_x, p[1] - mean_y) for t, p in zip(template, points, strict=True)]
     scale = sum(tx * px + ty * py for tx, ty, px, py in pairs) / sum(tx * tx + ty * ty for tx, ty, _, _ in pairs)
     left, top = mean_x - scale * centre_x, mean_y - scale * centre_y
     return Box(left, top, left + scale * size, top + scale * size)

@@ -87,7 +87,7 @@ class IResNet(nn.Module):
             nn.Linear(STAGE_WIDTHS[-1] * pixels, EMBEDDING_DIM),
             nn.BatchNorm1d(EMBEDDING_DIM, affine=output_affine))
         units, in_channels = [], 64
-        for channels, count in zip(STAGE_WIDTHS, blocks):
+        for channels, count in zip(STAGE_WIDTHS, blocks, strict=True):
             for index in range(count):
                 units.append(Block(in_channels, channels, 2 if index == 0 else 1, squeeze_excite))
                 in_channels = channels

@@ -2,4 +2,4 @@
 
 from eg3d_unlearn.networks.build import KNOWN, build
 
-__all__ = ["KNOWN", "build"]
+__all__ = ['KNOWN', 'build']

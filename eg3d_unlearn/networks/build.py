@@ -42,24 +42,24 @@ def _check(what: str, given: dict, allowed: set[str], required: tuple[str, ...] 
         raise InputError(f"{what} lacks the arguments {', '.join(missing)}.")
 
 
-_SIZES = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
+_SIZES = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels')
 
 
 def _stylegan2(kwargs: dict) -> nn.Module:
     from eg3d_unlearn.networks import layers, stylegan2
 
-    allowed = _stylegan2_options() | {"mapping_kwargs"}
-    _check("init_kwargs of the StyleGAN2 generator", kwargs, allowed, _SIZES)
-    _check("mapping_kwargs", kwargs.get("mapping_kwargs") or {}, _options(layers.MappingNetwork))
+    allowed = _stylegan2_options() | {'mapping_kwargs'}
+    _check('init_kwargs of the StyleGAN2 generator', kwargs, allowed, _SIZES)
+    _check('mapping_kwargs', kwargs.get('mapping_kwargs') or {}, _options(layers.MappingNetwork))
     return stylegan2.Generator(**kwargs)
 
 
 def _stylegan2_ada(kwargs: dict) -> nn.Module:
     from eg3d_unlearn.networks import layers, stylegan2
 
-    _check("init_kwargs of the StyleGAN2-ADA generator", kwargs, _options(stylegan2.AdaGenerator), _SIZES)
-    _check("mapping_kwargs", kwargs.get("mapping_kwargs") or {}, _options(layers.MappingNetwork))
-    _check("synthesis_kwargs", kwargs.get("synthesis_kwargs") or {}, _stylegan2_options() - {"fused_modconv_default"})
+    _check('init_kwargs of the StyleGAN2-ADA generator', kwargs, _options(stylegan2.AdaGenerator), _SIZES)
+    _check('mapping_kwargs', kwargs.get('mapping_kwargs') or {}, _options(layers.MappingNetwork))
+    _check('synthesis_kwargs', kwargs.get('synthesis_kwargs') or {}, _stylegan2_options() - {'fused_modconv_default'})
     return stylegan2.AdaGenerator(**kwargs)
 
 
@@ -72,17 +72,17 @@ def _stylegan2_options() -> set[str]:
 def _block_options() -> set[str]:
     from eg3d_unlearn.networks import stylegan2 as sg2
 
-    return (_options(sg2.SynthesisBlock) | _options(sg2.SynthesisLayer)) - {"up"}
+    return (_options(sg2.SynthesisBlock) | _options(sg2.SynthesisLayer)) - {'up'}
 
 
 def _eg3d(kwargs: dict) -> nn.Module:
     from eg3d_unlearn.networks import eg3d, layers, superresolution
 
     allowed = _options(eg3d.TriPlaneGenerator) | _stylegan2_options()
-    _check("init_kwargs of the EG3D generator", kwargs, allowed, (*_SIZES, "rendering_kwargs"))
-    _check("mapping_kwargs", kwargs.get("mapping_kwargs") or {}, _options(layers.MappingNetwork))
-    of_module = _options(superresolution.Superresolution) - {"sr_antialias"}
-    _check("sr_kwargs", kwargs.get("sr_kwargs") or {}, of_module | _block_options())
+    _check('init_kwargs of the EG3D generator', kwargs, allowed, (*_SIZES, 'rendering_kwargs'))
+    _check('mapping_kwargs', kwargs.get('mapping_kwargs') or {}, _options(layers.MappingNetwork))
+    of_module = _options(superresolution.Superresolution) - {'sr_antialias'}
+    _check('sr_kwargs', kwargs.get('sr_kwargs') or {}, of_module | _block_options())
     return eg3d.TriPlaneGenerator(**kwargs)
 
 
@@ -90,14 +90,14 @@ def _stylegan3(kwargs: dict) -> nn.Module:
     from eg3d_unlearn.networks import stylegan3
 
     allowed = _options(stylegan3.Generator, stylegan3.SynthesisNetwork, stylegan3.SynthesisLayer)
-    _check("init_kwargs of the StyleGAN3 generator", kwargs, allowed | {"mapping_kwargs"}, _SIZES)
-    _check("mapping_kwargs", kwargs.get("mapping_kwargs") or {}, _options(stylegan3.MappingNetwork))
+    _check('init_kwargs of the StyleGAN3 generator', kwargs, allowed | {'mapping_kwargs'}, _SIZES)
+    _check('mapping_kwargs', kwargs.get('mapping_kwargs') or {}, _options(stylegan3.MappingNetwork))
     return stylegan3.Generator(**kwargs)
 
 
 KNOWN: dict[str, Callable[[dict], nn.Module]] = {
-    "training.triplane.TriPlaneGenerator": _eg3d,
-    "training.networks.Generator": _stylegan2_ada,
-    "training.networks_stylegan2.Generator": _stylegan2,
-    "training.networks_stylegan3.Generator": _stylegan3,
+    'training.triplane.TriPlaneGenerator': _eg3d,
+    'training.networks.Generator': _stylegan2_ada,
+    'training.networks_stylegan2.Generator': _stylegan2,
+    'training.networks_stylegan3.Generator': _stylegan3,
 }

@@ -49,16 +49,16 @@ class TriPlaneGenerator(nn.Module):
             z_dim, c_dim, w_dim, PLANE_RESOLUTION, 3 * COLOR_FEATURES, mapping_kwargs, **synthesis_kwargs
         )
         self.superresolution = self._superresolution(img_resolution, sr_num_fp16_res, sr_kwargs or {})
-        self.decoder = TriplaneDecoder(COLOR_FEATURES, COLOR_FEATURES, self.rendering_kwargs.get("decoder_lr_mul", 1))
+        self.decoder = TriplaneDecoder(COLOR_FEATURES, COLOR_FEATURES, self.rendering_kwargs.get('decoder_lr_mul', 1))
         self.neural_rendering_resolution = 64
         self.num_ws = self.backbone.num_ws
         self._last_planes = None
 
     def _superresolution(self, img_resolution: int, sr_num_fp16_res: int, sr_kwargs: dict) -> nn.Module:
-        name = self.rendering_kwargs.get("superresolution_module")
+        name = self.rendering_kwargs.get('superresolution_module')
         if name not in MODULES:
             raise InputError(f"superresolution_module is {name!r}; known are {', '.join(MODULES)}.")
-        antialias = self.rendering_kwargs.get("sr_antialias", False)
+        antialias = self.rendering_kwargs.get('sr_antialias', False)
         return MODULES[name](COLOR_FEATURES, img_resolution, sr_num_fp16_res, antialias, **sr_kwargs)
 
     def mapping(
@@ -69,15 +69,15 @@ class TriPlaneGenerator(nn.Module):
         truncation_cutoff: int | None = None,
         update_emas: bool = False,
     ) -> Tensor:  # [N, num_ws, w_dim] float32
-        if self.rendering_kwargs.get("c_gen_conditioning_zero", False):
+        if self.rendering_kwargs.get('c_gen_conditioning_zero', False):
             c = torch.zeros_like(c)
-        c = c * self.rendering_kwargs.get("c_scale", 0)
+        c = c * self.rendering_kwargs.get('c_scale', 0)
         return self.backbone.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
 
     def planes(
         self,
         ws: Tensor,  # [N, num_ws, w_dim]
-        noise_mode: str = "random",  # 'random', 'const' or 'none'
+        noise_mode: str = 'random',  # 'random', 'const' or 'none'
         force_fp32: bool = False,
         fused_modconv: bool | None = None,
         generator: torch.Generator | None = None,
@@ -96,7 +96,7 @@ class TriPlaneGenerator(nn.Module):
         neural_rendering_resolution: int | None = None,  # rays along each side; None: as last set
         superresolve: bool = True,  # False: 'image' is None
         generator: torch.Generator | None = None,
-        jitter: str = "random",  # 'fixed': no random numbers in the renderer, see rendering.Draws
+        jitter: str = 'random',  # 'fixed': no random numbers in the renderer, see rendering.Draws
         force_fp32: bool = False,
         fused_modconv: bool | None = None,
     ) -> dict[str, Tensor | None]:
@@ -114,13 +114,13 @@ class TriPlaneGenerator(nn.Module):
         features = rendering.features.transpose(1, 2).unflatten(2, (side, side)).contiguous()
         image = None
         if superresolve:
-            noise_mode = self.rendering_kwargs.get("superresolution_noise_mode", "none")
+            noise_mode = self.rendering_kwargs.get('superresolution_noise_mode', 'none')
             image = self.superresolution(
                 features[:, :3], features, ws, noise_mode=noise_mode, force_fp32=force_fp32,
                 fused_modconv=fused_modconv, generator=generator,
             )
         depth = rendering.depth.transpose(1, 2).unflatten(2, (side, side))
-        return {"image": image, "image_raw": features[:, :3], "image_depth": depth}
+        return {'image': image, 'image_raw': features[:, :3], 'image_depth': depth}
 
     def synthesis(
         self,
@@ -130,11 +130,11 @@ class TriPlaneGenerator(nn.Module):
         update_emas: bool = False,
         cache_backbone: bool = False,  # keep the planes of this call
         use_cached_backbone: bool = False,  # take the planes that were kept
-        noise_mode: str = "random",
+        noise_mode: str = 'random',
         force_fp32: bool = False,
         fused_modconv: bool | None = None,
         generator: torch.Generator | None = None,
-        jitter: str = "random",
+        jitter: str = 'random',
         superresolve: bool = True,
     ) -> dict[str, Tensor | None]:
         """`planes`, then `render`."""
@@ -173,7 +173,7 @@ class TriPlaneGenerator(nn.Module):
         **synthesis_kwargs,  # of `planes`
     ) -> dict[str, Tensor]:
         """As `sample`, from ws."""
-        draws = Draws(generator=synthesis_kwargs.get("generator"))
+        draws = Draws(generator=synthesis_kwargs.get('generator'))
         planes = self.planes(ws, update_emas=update_emas, **synthesis_kwargs)
         return self.renderer.run_model(planes, self.decoder, coordinates, self.rendering_kwargs, draws)
 

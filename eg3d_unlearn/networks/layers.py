@@ -29,7 +29,7 @@ class FullyConnectedLayer(nn.Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        activation: str = "linear",  # a name in torch_utils_ext.ops.activation_funcs
+        activation: str = 'linear',  # a name in torch_utils_ext.ops.activation_funcs
         lr_multiplier: float = 1,
         bias_init: float = 0,
     ):
@@ -47,10 +47,10 @@ class FullyConnectedLayer(nn.Module):
             x = torch.addmm(x.new_zeros(1), x, weight, beta=0, alpha=self.weight_gain)
         else:
             x = torch.addmm(self.bias.to(x.dtype), x, weight, beta=self.bias_gain, alpha=self.weight_gain)
-        return x if self.activation == "linear" else bias_act(x, act=self.activation)
+        return x if self.activation == 'linear' else bias_act(x, act=self.activation)
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, activation={self.activation}"
+        return f'{self.in_features}, {self.out_features}, activation={self.activation}'
 
 
 class MappingNetwork(nn.Module):
@@ -65,7 +65,7 @@ class MappingNetwork(nn.Module):
         num_layers: int = 8,
         embed_features: int | None = None,  # size of the embedded label; None: w_dim
         layer_features: int | None = None,  # None: w_dim
-        activation: str = "lrelu",
+        activation: str = 'lrelu',
         lr_multiplier: float = 0.01,
         w_avg_beta: float | None = 0.998,  # decay of the running mean of w; None: no mean
     ):
@@ -79,9 +79,9 @@ class MappingNetwork(nn.Module):
             self.embed = FullyConnectedLayer(c_dim, embedded)
         for i in range(num_layers):
             layer = FullyConnectedLayer(sizes[i], sizes[i + 1], activation=activation, lr_multiplier=lr_multiplier)
-            self.add_module(f"fc{i}", layer)
+            self.add_module(f'fc{i}', layer)
         if num_ws is not None and w_avg_beta is not None:
-            self.register_buffer("w_avg", torch.zeros([w_dim]))
+            self.register_buffer('w_avg', torch.zeros([w_dim]))
 
     def forward(
         self,
@@ -112,7 +112,7 @@ class MappingNetwork(nn.Module):
             parts.append(normalize_2nd_moment(self.embed(c.to(torch.float32))))
         x = torch.cat(parts, dim=1)
         for i in range(self.num_layers):
-            x = getattr(self, f"fc{i}")(x)
+            x = getattr(self, f'fc{i}')(x)
         return x
 
 
@@ -125,7 +125,7 @@ class Conv2dLayer(nn.Module):
         out_channels: int,
         kernel_size: int,
         bias: bool = True,
-        activation: str = "linear",
+        activation: str = 'linear',
         up: int = 1,
         down: int = 1,
         resample_filter=(1, 3, 3, 1),
@@ -138,7 +138,7 @@ class Conv2dLayer(nn.Module):
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.weight = random_kernel(out_channels, in_channels, kernel_size, channels_last)
         self.bias = nn.Parameter(torch.zeros([out_channels])) if bias else None
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.register_buffer('resample_filter', setup_filter(resample_filter))
 
     def forward(self, x: Tensor, gain: float = 1) -> Tensor:
         weight = (self.weight * self.weight_gain).to(x.dtype)
@@ -221,4 +221,4 @@ def pixel_noise(
 
 def interpolate(x: Tensor, size: int, antialias: bool) -> Tensor:
     """[N, C, H, W] -> [N, C, size, size], bilinear, pixel centres at half integers."""
-    return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False, antialias=antialias)
+    return F.interpolate(x, size=(size, size), mode='bilinear', align_corners=False, antialias=antialias)

@@ -22,8 +22,8 @@ COLOR_FEATURES = 32
 # Coordinates (x, y, z = 0, 1, 2) that run along a plane's width and height: XY, XZ, ZX.
 PLANE_AXES = ((0, 1), (0, 2), (2, 0))
 REQUIRED_OPTIONS = (
-    "ray_start", "ray_end", "box_warp", "depth_resolution", "depth_resolution_importance", "disparity_space_sampling",
-    "clamp_mode",
+    'ray_start', 'ray_end', 'box_warp', 'depth_resolution', 'depth_resolution_importance', 'disparity_space_sampling',
+    'clamp_mode',
 )
 
 
@@ -41,10 +41,10 @@ class Draws:
     at even steps from 0 to 1, and no density noise is added.  The same rays then always give the same picture.
     """
 
-    def __init__(self, jitter: str = "random", generator: torch.Generator | None = None):
-        if jitter not in ("random", "fixed"):
+    def __init__(self, jitter: str = 'random', generator: torch.Generator | None = None):
+        if jitter not in ('random', 'fixed'):
             raise InputError(f"jitter is {jitter!r}; expected 'random' or 'fixed'.")
-        self.fixed, self.generator = jitter == "fixed", generator
+        self.fixed, self.generator = jitter == 'fixed', generator
 
     def stratified(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
         """Place of each depth within its stratum, 0 to 1."""
@@ -72,7 +72,7 @@ def camera_rays(
     resolution: int,  # rays along each side of the square picture
 ) -> tuple[Tensor, Tensor]:  # origins [N, 1, 3], directions [N, R, 3] of unit length; R runs row by row
     centres = torch.arange(resolution, dtype=cam2world.dtype, device=cam2world.device) * (1 / resolution) + 0.5 / resolution
-    v, u = torch.meshgrid(centres, centres, indexing="ij")
+    v, u = torch.meshgrid(centres, centres, indexing='ij')
     fx, fy, cx, cy, skew = (intrinsics[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2), (0, 1)))
     y = (v.reshape(1, -1) - cy) / fy
     x = (u.reshape(1, -1) - cx - skew * y) / fx
@@ -114,13 +114,13 @@ def stratified_depths(
     draws: Draws,
 ) -> Tensor:  # [N, R, S] rising along the last dimension
     """One depth in each of S even steps, in depth or in 1 / depth (``disparity_space_sampling``)."""
-    start, end, count = options["ray_start"], options["ray_end"], options["depth_resolution"]
-    if start == end == "auto":
-        start, end = box_limits(origins, directions, options["box_warp"])
+    start, end, count = options['ray_start'], options['ray_end'], options['depth_resolution']
+    if start == end == 'auto':
+        start, end = box_limits(origins, directions, options['box_warp'])
     shape = (*directions.shape[:2], count)
     within = draws.stratified(shape, directions.device)
     steps = torch.linspace(0, 1, count, device=directions.device)
-    if options["disparity_space_sampling"]:
+    if options['disparity_space_sampling']:
         place = steps + within / (count - 1)
         return 1 / (1 / start * (1 - place) + 1 / end * place)
     if isinstance(start, Tensor):
@@ -198,7 +198,7 @@ def sample_planes(
         planes = planes.to(torch.float32).reshape(n * 3, channels // 3, height, width)
         points = points.to(torch.float32) * (2 / box_warp)
         grid = torch.stack([points[..., axes] for axes in PLANE_AXES], dim=1).flatten(0, 1)[:, None]
-        features = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        features = F.grid_sample(planes, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
     return features.view(n, 3, channels // 3, -1).mean(1).transpose(1, 2).flatten(0, 1)
 
 
@@ -223,7 +223,7 @@ class ImportanceRenderer(nn.Module):
 
         depths = stratified_depths(origins, directions, options, draws)
         densities, colors = sample(depths)
-        count = options["depth_resolution_importance"]
+        count = options['depth_resolution_importance']
         if count == 0:
             return composite(depths, densities, [colors], options)
         with torch.no_grad():
@@ -237,13 +237,13 @@ class ImportanceRenderer(nn.Module):
         """At ``points`` [N, M, 3]: ``sigma`` [N, M, 1], density before the softplus, and ``rgb`` [N, M, C]."""
         shape = points.shape[:2]
         sigma, rgb = self._sample(planes, decoder, points, (*shape, 1), options, draws or Draws())
-        return {"rgb": widen(rgb).view(*shape, -1), "sigma": sigma}
+        return {'rgb': widen(rgb).view(*shape, -1), 'sigma': sigma}
 
     def _sample(self, planes, decoder, points, shape, options, draws) -> tuple[Tensor, Tensor]:
         """Densities in ``shape`` [N, R, S] and colour features [N, R, S, C] at ``points`` [N, R * S, 3]."""
-        densities, colors = decoder(sample_planes(planes, points, options["box_warp"]))
+        densities, colors = decoder(sample_planes(planes, points, options['box_warp']))
         densities, colors = densities.view(shape), colors.view(*shape, -1)
-        noise = options.get("density_noise", 0)
+        noise = options.get('density_noise', 0)
         if noise > 0:
             densities = densities + noise * draws.normal(tuple(shape), densities.device)
         return densities, colors
@@ -276,7 +276,7 @@ def composite(
         parts = share.split([part.shape[2] for part in colors], dim=-1)
         features = sum((w[..., None, :] @ c.to(torch.float32))[..., 0, :] for w, c in zip(parts, colors, strict=True))
         features = widen(features, total)
-        if options.get("white_back", False):
+        if options.get('white_back', False):
             features = features + 1 - total
     return Rendering(features * 2 - 1, depth, total)
 
@@ -286,9 +286,9 @@ def check_options(options: dict) -> None:
     missing = [name for name in REQUIRED_OPTIONS if name not in options]
     if missing:
         raise InputError(f"rendering_kwargs lacks {', '.join(missing)}.")
-    if options["clamp_mode"] != "softplus":
+    if options['clamp_mode'] != 'softplus':
         raise InputError(f"rendering_kwargs has clamp_mode {options['clamp_mode']!r}; only 'softplus' exists.")
-    if (options["ray_start"] == "auto") != (options["ray_end"] == "auto"):
+    if (options['ray_start'] == 'auto') != (options['ray_end'] == 'auto'):
         raise InputError("rendering_kwargs: ray_start and ray_end are both numbers or both 'auto'.")
 
 

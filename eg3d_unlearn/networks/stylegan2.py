@@ -26,8 +26,8 @@ from torch_utils_ext.ops import bias_act, setup_filter, upsample2d
 from torch_utils_ext.ops.autocast import without_autocast
 
 FILTER = (1, 3, 3, 1)
-NOISE_MODES = ("random", "const", "none")
-ARCHITECTURES = ("orig", "skip", "resnet")
+NOISE_MODES = ('random', 'const', 'none')
+ARCHITECTURES = ('orig', 'skip', 'resnet')
 
 
 class SynthesisLayer(nn.Module):
@@ -46,16 +46,16 @@ class SynthesisLayer(nn.Module):
         channels_last: bool,
         kernel_size: int = 3,
         use_noise: bool = True,
-        activation: str = "lrelu",
+        activation: str = 'lrelu',
     ):
         super().__init__()
         self.resolution, self.up, self.use_noise, self.activation = resolution, up, use_noise, activation
         self.conv_clamp, self.padding = conv_clamp, kernel_size // 2
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.register_buffer('resample_filter', setup_filter(resample_filter))
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = random_kernel(out_channels, in_channels, kernel_size, channels_last)
         if use_noise:
-            self.register_buffer("noise_const", torch.randn([resolution, resolution]))
+            self.register_buffer('noise_const', torch.randn([resolution, resolution]))
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros([out_channels]))
 
@@ -63,7 +63,7 @@ class SynthesisLayer(nn.Module):
         self,
         x: Tensor,  # [N, in_channels, resolution / up, resolution / up] float32 or float16
         w: Tensor,  # [N, w_dim] float32
-        noise_mode: str = "random",  # 'random', 'const' (the stored noise) or 'none'
+        noise_mode: str = 'random',  # 'random', 'const' (the stored noise) or 'none'
         fused_modconv: bool | None = None,
         gain: float = 1,
         generator: torch.Generator | None = None,
@@ -82,9 +82,9 @@ class SynthesisLayer(nn.Module):
     def _noise(self, n: int, mode: str, generator: torch.Generator | None, device: torch.device) -> Tensor | None:
         if mode not in NOISE_MODES:
             raise InputError(f"noise_mode is {mode!r}; expected one of {', '.join(NOISE_MODES)}.")
-        if not self.use_noise or mode == "none":
+        if not self.use_noise or mode == 'none':
             return None
-        if mode == "const":
+        if mode == 'const':
             return self.noise_const * self.noise_strength
         return pixel_noise((n, 1, self.resolution, self.resolution), generator, device) * self.noise_strength
 
@@ -117,7 +117,7 @@ class ToRGBLayer(nn.Module):
     ) -> Tensor:  # [N, out_channels, H, W] float32
         with without_autocast(w):
             styles = self.affine(w) * self.weight_gain
-        if x.device.type == "cpu" and self.weight[0, 0].numel() == 1:
+        if x.device.type == 'cpu' and self.weight[0, 0].numel() == 1:
             return self._add_product(x, styles, img, overwrite)
         x = modulated_conv2d(x, self.weight, styles, demodulate=False)
         x = bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
@@ -154,7 +154,7 @@ class SynthesisBlock(nn.Module):
         is_last: bool,
         use_fp16: bool,  # on CUDA only
         up: int = 2,  # 1: the input has the block's resolution already
-        architecture: str = "skip",  # 'orig', 'skip' or 'resnet'
+        architecture: str = 'skip',  # 'orig', 'skip' or 'resnet'
         resample_filter=FILTER,
         conv_clamp: float | None = 256,  # layers' output within +-conv_clamp; None: unlimited
         fp16_channels_last: bool = False,
@@ -167,10 +167,10 @@ class SynthesisBlock(nn.Module):
         self.in_channels, self.resolution, self.up, self.architecture = in_channels, resolution, up, architecture
         self.use_fp16, self.channels_last = use_fp16, use_fp16 and fp16_channels_last
         self.num_conv = 1 if in_channels == 0 else 2
-        self.num_torgb = int(is_last or architecture == "skip")
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
-        common = {"conv_clamp": conv_clamp, "channels_last": self.channels_last}
-        layer = {"w_dim": w_dim, "resolution": resolution, **common, **layer_kwargs}
+        self.num_torgb = int(is_last or architecture == 'skip')
+        self.register_buffer('resample_filter', setup_filter(resample_filter))
+        common = {'conv_clamp': conv_clamp, 'channels_last': self.channels_last}
+        layer = {'w_dim': w_dim, 'resolution': resolution, **common, **layer_kwargs}
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn([out_channels, resolution, resolution]))
         else:
@@ -180,7 +180,7 @@ class SynthesisBlock(nn.Module):
         self.conv1 = SynthesisLayer(out_channels, out_channels, up=1, resample_filter=FILTER, **layer)
         if self.num_torgb:
             self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, **common)
-        if in_channels != 0 and architecture == "resnet":
+        if in_channels != 0 and architecture == 'resnet':
             self.skip = Conv2dLayer(
                 in_channels, out_channels, kernel_size=1, bias=False, up=up, resample_filter=resample_filter,
                 channels_last=self.channels_last,
@@ -195,11 +195,11 @@ class SynthesisBlock(nn.Module):
         fused_modconv: bool | None = None,  # None: the faster way
         **layer_kwargs,  # noise_mode, generator
     ) -> tuple[Tensor, Tensor | None]:  # [N, out_channels, resolution, resolution], picture float32
-        half = self.use_fp16 and not force_fp32 and ws.device.type == "cuda"
+        half = self.use_fp16 and not force_fp32 and ws.device.type == 'cuda'
         # Measured: a CPU convolves large maps a fifth faster with channels last, small ones of many channels slower.
-        last = self.channels_last if half else ws.device.type == "cpu" and self.resolution >= 32
+        last = self.channels_last if half else ws.device.type == 'cpu' and self.resolution >= 32
         layout = torch.channels_last if last else torch.contiguous_format
-        layer_kwargs["fused_modconv"] = fused_modconv if isinstance(fused_modconv, bool) else None
+        layer_kwargs['fused_modconv'] = fused_modconv if isinstance(fused_modconv, bool) else None
         x = self.const.expand(len(ws), -1, -1, -1) if x is None else x
         x = x.to(dtype=torch.float16 if half else torch.float32, memory_format=layout)
         x = self._layers(x, iter(ws.unbind(1)), **layer_kwargs)
@@ -208,7 +208,7 @@ class SynthesisBlock(nn.Module):
     def _layers(self, x: Tensor, ws, **layer_kwargs) -> Tensor:
         if self.in_channels == 0:
             return self.conv1(x, next(ws), **layer_kwargs)
-        if self.architecture != "resnet":
+        if self.architecture != 'resnet':
             return self.conv1(self.conv0(x, next(ws), **layer_kwargs), next(ws), **layer_kwargs)
         y = self.skip(x, gain=math.sqrt(0.5))
         x = self.conv0(x, next(ws), **layer_kwargs)
@@ -236,7 +236,7 @@ class SynthesisNetwork(nn.Module):
     ):
         super().__init__()
         if img_resolution < 4 or img_resolution & (img_resolution - 1):
-            raise InputError(f"img_resolution is {img_resolution}; expected a power of two from 4 on.")
+            raise InputError(f'img_resolution is {img_resolution}; expected a power of two from 4 on.')
         self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
         self.block_resolutions = [2**i for i in range(2, img_resolution.bit_length())]
         first_fp16 = max(img_resolution * 2 // 2**num_fp16_res, 8)
@@ -247,7 +247,7 @@ class SynthesisNetwork(nn.Module):
                 in_channels, out_channels, w_dim, res, img_channels, is_last=res == img_resolution,
                 use_fp16=res >= first_fp16, **block_kwargs,
             )
-            self.add_module(f"b{res}", block)
+            self.add_module(f'b{res}', block)
             self.num_ws += block.num_conv
             in_channels = out_channels
         self.num_ws += block.num_torgb
@@ -265,12 +265,12 @@ class SynthesisNetwork(nn.Module):
         from 4 pixels to img_resolution.
         """
         if ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise InputError(f"ws has the shape {tuple(ws.shape)}; expected [N, {self.num_ws}, {self.w_dim}].")
+            raise InputError(f'ws has the shape {tuple(ws.shape)}; expected [N, {self.num_ws}, {self.w_dim}].')
         ws = ws.to(torch.float32)
         x = img = None
         first, features = 0, []
         for res in self.block_resolutions:
-            block = getattr(self, f"b{res}")
+            block = getattr(self, f'b{res}')
             # The last w of a block is the first of the next one: colours take part in both.
             x, img = block(x, img, ws[:, first : first + block.num_conv + block.num_torgb], **block_kwargs)
             first += block.num_conv
@@ -327,6 +327,6 @@ class AdaGenerator(Generator):
     ):
         super().__init__(
             z_dim, c_dim, w_dim, img_resolution, img_channels,
-            mapping_kwargs={"w_avg_beta": 0.995, **(mapping_kwargs or {})},
-            **{"num_fp16_res": 0, "conv_clamp": None, **(synthesis_kwargs or {})},
+            mapping_kwargs={'w_avg_beta': 0.995, **(mapping_kwargs or {})},
+            **{'num_fp16_res': 0, 'conv_clamp': None, **(synthesis_kwargs or {})},
         )

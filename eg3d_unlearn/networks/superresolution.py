@@ -42,12 +42,12 @@ class Superresolution(nn.Module):
         super().__init__()
         if img_resolution != self.output_resolution:
             raise InputError(
-                f"{type(self).__name__} makes pictures of {self.output_resolution} pixels; img_resolution is "
-                f"{img_resolution}."
+                f'{type(self).__name__} makes pictures of {self.output_resolution} pixels; img_resolution is '
+                f'{img_resolution}.'
             )
         half = sr_num_fp16_res > 0
         self.sr_antialias = sr_antialias
-        block = {"w_dim": W_DIM, "img_channels": 3, "use_fp16": half, "conv_clamp": 256 if half else None}
+        block = {'w_dim': W_DIM, 'img_channels': 3, 'use_fp16': half, 'conv_clamp': 256 if half else None}
         first, second = self.channels
         # The first block doubles the resolution, too, where there are two doublings from input to output.
         doubles = self.output_resolution == 4 * self.input_resolution
@@ -58,7 +58,7 @@ class Superresolution(nn.Module):
             first, second, resolution=self.output_resolution, is_last=True, **block, **block_kwargs
         )
         if self.own_filter:
-            self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
+            self.register_buffer('resample_filter', setup_filter([1, 3, 3, 1]))
 
     def forward(
         self,
@@ -99,7 +99,7 @@ class SuperresolutionHybrid8XDC(Superresolution):
 
 
 MODULES: dict[str, type[Superresolution]] = {
-    f"training.superresolution.{kind.__name__}": kind
+    f'training.superresolution.{kind.__name__}': kind
     for kind in (
         SuperresolutionHybrid8XDC, SuperresolutionHybrid8X, SuperresolutionHybrid4X, SuperresolutionHybrid2X,
         SuperresolutionHybridDeepfp32,

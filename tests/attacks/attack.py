@@ -28,27 +28,27 @@ def fixed(data: bytes) -> Callable[[Path], bytes]:
 
 def whole(value: bytes) -> bytes:
     """A pickle of one value."""
-    return b"\x80\x04" + value + b"."
+    return b'\x80\x04' + value + b'.'
 
 
 def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+    return b'X' + struct.pack('<I', len(value.encode())) + value.encode()
 
 
 def call(module: str, name: str, *arguments: bytes) -> bytes:
-    return f"c{module}\n{name}\n".encode() + b"(" + b"".join(arguments) + b"tR"
+    return f'c{module}\n{name}\n'.encode() + b'(' + b''.join(arguments) + b'tR'
 
 
 def inside_network(value: bytes) -> bytes:
     """A good network pickle, with `value` as its training_set_kwargs."""
-    good = stand_ins.dump(stand_ins.network_contents() | {"training_set_kwargs": "PLACE"})
-    before, after = good.split(b"\x8c\x05PLACE\x94")
+    good = stand_ins.dump(stand_ins.network_contents() | {'training_set_kwargs': 'PLACE'})
+    before, after = good.split(b'\x8c\x05PLACE\x94')
     # A frame would announce the wrong length; the pickle is as good without frames.
-    return unframed(before) + value + b"0N\x94" + after
+    return unframed(before) + value + b'0N\x94' + after
 
 
 def unframed(pickled: bytes) -> bytes:
     """The beginning of a pickle, without FRAME operations."""
-    places = [place for _, _, place in pickletools.genops(pickled + b".")]
+    places = [place for _, _, place in pickletools.genops(pickled + b'.')]
     pieces = [pickled[first:last] for first, last in zip(places, [*places[1:], len(pickled)], strict=True)]
-    return b"".join(piece for piece in pieces if piece[:1] != b"\x95")
+    return b''.join(piece for piece in pieces if piece[:1] != b'\x95')

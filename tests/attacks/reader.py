@@ -19,17 +19,17 @@ from torch_utils_ext.network_pickle import read_network_pickle
 
 SECONDS = 30
 WATCHED = (
-    "import",
-    "compile",
-    "exec",
-    "os.",
-    "subprocess.",
-    "socket.",
-    "ctypes.",
-    "open",
-    "pickle.find_class",
-    "shutil.",
-    "pty.",
+    'import',
+    'compile',
+    'exec',
+    'os.',
+    'subprocess.',
+    'socket.',
+    'ctypes.',
+    'open',
+    'pickle.find_class',
+    'shutil.',
+    'pty.',
 )
 events: list[str] = []
 watching = False
@@ -37,7 +37,7 @@ watching = False
 
 def watch(event: str, arguments: tuple) -> None:
     if watching and event.startswith(WATCHED):
-        events.append(f"{event} {str(arguments[:1])[:200]}")
+        events.append(f'{event} {str(arguments[:1])[:200]}')
 
 
 def read(path: str) -> dict:
@@ -50,10 +50,10 @@ def read(path: str) -> dict:
     watching = True
     try:
         source = read_network_pickle(path)
-        source.records["G_ema"].state_dict()
-        outcome, message = "read", ""
+        source.records['G_ema'].state_dict()
+        outcome, message = 'read', ''
     except InputError as error:
-        outcome, message = "InputError", str(error)
+        outcome, message = 'InputError', str(error)
     except BaseException as error:  # the point is to see what else can come out
         outcome, message = type(error).__name__, str(error)
     watching = False
@@ -75,7 +75,7 @@ def read(path: str) -> dict:
     )
 
 
-"".encode("unicode_escape")  # Python imports a codec at its first use
+''.encode('unicode_escape')  # Python imports a codec at its first use
 sys.addaudithook(watch)
 for name in sys.argv[1:]:
     print(json.dumps(read(name)), flush=True)

@@ -8,9 +8,9 @@ import dnnlib
 import torch
 
 RENDERING = dict(
-    superresolution_module="training.superresolution.SuperresolutionHybrid2X",
+    superresolution_module='training.superresolution.SuperresolutionHybrid2X',
     sr_antialias=True,
-    superresolution_noise_mode="none",
+    superresolution_noise_mode='none',
     c_gen_conditioning_zero=False,
     c_scale=1.0,
     depth_resolution=4,
@@ -21,7 +21,7 @@ RENDERING = dict(
     avg_camera_radius=2.7,
     avg_camera_pivot=[0, 0, 0.2],
     white_back=False,
-    clamp_mode="softplus",
+    clamp_mode='softplus',
     disparity_space_sampling=False,
 )
 
@@ -31,7 +31,7 @@ def make_networks(kind: str) -> tuple[torch.nn.Module, torch.nn.Module]:
     widths = dict(channel_base=256, channel_max=8, num_fp16_res=4, conv_clamp=256, fp16_channels_last=True)
     mapping = dnnlib.EasyDict(num_layers=2)
     critic = dict(c_dim=0, img_resolution=32, img_channels=3, channel_base=256, channel_max=8)
-    if kind == "eg3d":
+    if kind == 'eg3d':
         from training.dual_discriminator import DualDiscriminator
         from training.triplane import TriPlaneGenerator
 
@@ -48,7 +48,7 @@ def make_networks(kind: str) -> tuple[torch.nn.Module, torch.nn.Module]:
         )
         critic |= dict(c_dim=25, img_resolution=128)
         return generator, DualDiscriminator(**critic)
-    if kind == "stylegan2-ada":
+    if kind == 'stylegan2-ada':
         from training.networks import Discriminator, Generator
 
         return Generator(
@@ -56,20 +56,20 @@ def make_networks(kind: str) -> tuple[torch.nn.Module, torch.nn.Module]:
         ), Discriminator(**critic)
     from training.networks_stylegan2 import Discriminator
 
-    if kind == "stylegan2":
+    if kind == 'stylegan2':
         from training.networks_stylegan2 import Generator
 
         return Generator(c_dim=0, mapping_kwargs=mapping, **widths, **sizes), Discriminator(**critic)
     from training.networks_stylegan3 import Generator
 
-    del widths["fp16_channels_last"]
-    variant = dict(conv_kernel=1, use_radial_filters=True) if kind == "stylegan3-r" else {}
+    del widths['fp16_channels_last']
+    variant = dict(conv_kernel=1, use_radial_filters=True) if kind == 'stylegan3-r' else {}
     return Generator(c_dim=0, mapping_kwargs=mapping, num_layers=6, **variant, **widths, **sizes), Discriminator(
         **critic
     )
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
     kind, protocol, out, states = sys.argv[1:]
     torch.manual_seed(0)
     generator, discriminator = make_networks(kind)
@@ -81,8 +81,8 @@ if __name__ == "__main__":
 
     networks = dict(G=generator, D=discriminator, G_ema=average)
     networks = {key: copy.deepcopy(value).eval().requires_grad_(False) for key, value in networks.items()}
-    settings = dict(dnnlib.EasyDict(class_name="training.dataset.ImageFolderDataset", path="/data", use_labels=False))
-    with open(out, "wb") as file:
+    settings = dict(dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path='/data', use_labels=False))
+    with open(out, 'wb') as file:
         pickle.dump(
             dict(networks, training_set_kwargs=settings, augment_pipe=AugmentPipe(xflip=1)),
             file,

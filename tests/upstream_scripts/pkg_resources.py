@@ -4,4 +4,4 @@ import re
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text.split("+")[0])[:3])
+    return tuple(int(number) for number in re.findall(r'\d+', text.split('+')[0])[:3])

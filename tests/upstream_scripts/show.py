@@ -23,14 +23,14 @@ def quantiles(*shape: int, device: torch.device) -> torch.Tensor:
 
 def pictures(network: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
     z = torch.from_numpy(np.random.RandomState(seed).randn(1, network.z_dim))
-    options = dict(noise_mode="const", force_fp32=True)
-    if not hasattr(network, "backbone"):
-        return {"image": network(z, torch.zeros(1, 0), **options)}
+    options = dict(noise_mode='const', force_fp32=True)
+    if not hasattr(network, 'backbone'):
+        return {'image': network(z, torch.zeros(1, 0), **options)}
     camera = torch.tensor([CAMERA])
-    with mock.patch("torch.rand_like", middle), mock.patch("torch.rand", quantiles):
+    with mock.patch('torch.rand_like', middle), mock.patch('torch.rand', quantiles):
         shown = network(z, camera, **options)
     torch.manual_seed(seed)
-    return dict(shown, image_random_depths=network(z, camera, **options)["image"])
+    return dict(shown, image_random_depths=network(z, camera, **options)['image'])
 
 
 def plain(module: torch.nn.Module) -> dict:
@@ -43,11 +43,11 @@ def unwrapped(value):
     return {name: unwrapped(inner) for name, inner in value.items()} if isinstance(value, dict) else value
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
     import legacy
 
     source, out, *seeds = sys.argv[1:]
-    with open(source, "rb") as file:
+    with open(source, 'rb') as file:
         data = legacy.load_network_pkl(file)
     networks = {key: value for key, value in data.items() if isinstance(value, torch.nn.Module)}
     found = dict(
@@ -57,6 +57,6 @@ if __name__ == "__main__":
         arguments={key: unwrapped(network.init_kwargs) for key, network in networks.items()},
         others={key: unwrapped(value) for key, value in data.items() if key not in networks},
         camera=torch.tensor([CAMERA]),
-        pictures={key: {int(seed): pictures(data[key], int(seed)) for seed in seeds} for key in ("G", "G_ema")},
+        pictures={key: {int(seed): pictures(data[key], int(seed)) for seed in seeds} for key in ('G', 'G_ema')},
     )
     torch.save(found, out)

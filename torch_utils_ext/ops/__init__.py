@@ -9,6 +9,6 @@ from torch_utils_ext.ops.select import select_ops
 from torch_utils_ext.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 __all__ = [
-    "activation_funcs", "bias_act", "conv2d_resample", "downsample2d", "filter2d", "select_ops", "setup_filter",
-    "upfirdn2d", "upsample2d",
+    'activation_funcs', 'bias_act', 'conv2d_resample', 'downsample2d', 'filter2d', 'select_ops', 'setup_filter',
+    'upfirdn2d', 'upsample2d',
 ]

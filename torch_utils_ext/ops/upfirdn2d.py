@@ -19,7 +19,7 @@ from torch_utils_ext.ops.autocast import without_autocast
 
 def setup_filter(
     f,  # None (identity), a number, [taps] (made square unless `separable`) or [height, width]
-    device: torch.device | str = "cpu",
+    device: torch.device | str = 'cpu',
     normalize: bool = True,  # scale to sum 1
     flip_filter: bool = False,
     gain: float = 1,
@@ -28,12 +28,12 @@ def setup_filter(
     """Filter for :func:`upfirdn2d`: [height, width] or, separable, [taps], float32."""
     f = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
     if f.ndim > 2 or f.numel() == 0:
-        raise ValueError(f"a filter has 0 to 2 dimensions and at least one tap, got the shape {tuple(f.shape)}")
+        raise ValueError(f'a filter has 0 to 2 dimensions and at least one tap, got the shape {tuple(f.shape)}')
     f = f.reshape(1) if f.ndim == 0 else f
     if separable is None:
         separable = f.ndim == 1 and f.numel() >= 8
     if separable and f.ndim == 2:
-        raise ValueError("a separable filter is given as one row of taps")
+        raise ValueError('a separable filter is given as one row of taps')
     if f.ndim == 1 and not separable:
         f = torch.outer(f, f)
     if normalize:
@@ -53,7 +53,7 @@ def upfirdn2d(
     gain: float = 1,
 ) -> Tensor:  # [N, C, (H * up + y0 + y1 - height) // down + 1, same for W], dtype of x
     """Insert ``up - 1`` zeros after each pixel, pad, filter, keep every ``down``-th pixel."""
-    kernel = upstream.kernel("upfirdn2d", x)
+    kernel = upstream.kernel('upfirdn2d', x)
     if kernel is not None:
         return kernel(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
     (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1) = pair(up), pair(down), sides(padding)

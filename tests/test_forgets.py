@@ -1,0 +1,59 @@
+"""On small networks the person moves to the target, by LPIPS and by features, and random people stay."""
+import pytest
+import torch
+from small import SMALL
+
+from eg3d_unlearn.generator import wrap
+from eg3d_unlearn.loss import Weights, feature_distance
+from eg3d_unlearn.make_network import random_network
+from eg3d_unlearn.objective import Objective
+from eg3d_unlearn.perceptual import Lpips
+from eg3d_unlearn.settings import TRIAL
+from eg3d_unlearn.target import ufo_target
+
+# Random networks have no faces, so the judge is LPIPS with random weights: a distance between pictures all the same.
+RECIPES = {
+    'eg3d': dict(upstream_class=SMALL['eg3d'][0], family='eg3d', raw=32, init_kwargs={
+        **SMALL['eg3d'][1], 'channel_base': 1024, 'channel_max': 16}),
+    'stylegan2': TRIAL['stylegan2'],
+    'stylegan3': dict(upstream_class=SMALL['stylegan3'][0], family='stylegan3', raw=None, init_kwargs={
+        **SMALL['stylegan3'][1], 'channel_base': 1024, 'channel_max': 32}),
+}
+# family: seed of the person, d in units of the latent spread, λ_L2, λ_global, steps, learning rate
+RUNS = {'eg3d': (5, 1.0, 0.05, 20.0, 50, 0.003), 'stylegan2': (5, 1.0, 1.0, 30.0, 300, 0.004), 'stylegan3': (4, 1.0, 2.0, 20.0, 200, 0.004)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('family', RUNS)
+def test_the_person_moves_and_others_stay(family):
+    seed, distance, lambda_l2, lambda_global, steps, lr = RUNS[family]
+    g_u = wrap(random_network(RECIPES[family]), family)
+    parameters = g_u.freeze_except([g_u.trainable])
+    g_s = g_u.twin()
+    g_s.network.requires_grad_(False)
+    spread = (g_u.sample(256, torch.Generator().manual_seed(0)) - g_u.w_avg).flatten(1).norm(dim=1).mean().item()
+    ws_source = g_u.map_seed(seed)
+    ws_target = ufo_target(ws_source, g_u.w_avg, distance * spread)
+    lpips = Lpips('squeeze', random_weights=True)
+    objective = Objective(g_u, g_s, ws_source, ws_target, lpips, None, Weights(id=0, l2=lambda_l2, glob=lambda_global), n_global=6,
+                          alpha_max=0.15 * spread, batch=8)
+    optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
+    for step in range(steps):
+        for group in optimiser.param_groups:     # the last third settles
+            group['lr'] = lr * min(1.0, 3 * (1 - step / steps))
+        optimiser.zero_grad()
+        objective(step)
+        optimiser.step()
+
+    with torch.no_grad():
+        source, target, unlearned = g_s.synthesize(ws_source), g_s.synthesize(ws_target), g_u.synthesize(ws_source)
+        others = g_u.sample(16, torch.Generator().manual_seed(99))
+        stayed = lpips(g_u.synthesize(others).image, g_s.synthesize(others).image)
+        figures = {
+            'LPIPS to target': lpips(unlearned.image, target.image).item(), 'LPIPS to source': lpips(unlearned.image, source.image).item(),
+            'F to target': feature_distance(unlearned.features, target.features).item(),
+            'F to source': feature_distance(unlearned.features, source.features).item(), 'LPIPS of others': stayed.mean().item()}
+    print(family, {name: round(value, 4) for name, value in figures.items()})
+    assert figures['LPIPS to target'] < figures['LPIPS to source'], figures
+    assert figures['F to target'] < figures['F to source'], figures
+    assert figures['LPIPS of others'] < figures['LPIPS to source'] / 10, figures
