@@ -213,14 +213,15 @@ def test_networks_of_the_trusted_loader_do_the_same(case):
 # Forks: upstream's loader knows them because their source is in the file, we do not.
 
 
-@pytest.mark.parametrize('same_name', [False, True])
-@pytest.mark.parametrize('kind', CHECKOUTS)
-def test_forks_need_trust(kind, same_name, tmp_path):
+@pytest.mark.parametrize(('kind', 'name'), [
+    ('eg3d', 'PortraitGenerator'), ('stylegan2-ada', 'PortraitGenerator'), ('stylegan3-t', 'PortraitGenerator'),
+    ('eg3d', 'TriPlaneGenerator'), ('stylegan2', 'Generator'),  # those keep the name of the original
+])
+def test_forks_need_trust(kind, name, tmp_path):
     checkout = checkout_of(kind)
-    name = 'TintedGenerator' if not same_name else 'TriPlaneGenerator' if kind == 'eg3d' else 'Generator'
     source, out = tmp_path / 'fork.pkl', tmp_path / 'out'
     upstream(checkout, 'make_trained.py', kind, source, name)
-    command = (PROJECT / 'unlearn.py', f'--network={source}', f'--outdir={out}', *OPTIONS)
+    command = (PROJECT / 'unlearn.py', f'--network={source}', f'--outdir={out}', *OPTIONS, '--iters=2')
     refused = python(*command, cwd=tmp_path)
     assert refused.returncode == 1 and not out.exists()
     assert refused.stderr.startswith('Error: ') and 'Traceback' not in refused.stderr
@@ -228,7 +229,7 @@ def test_forks_need_trust(kind, same_name, tmp_path):
     done = python(*command, '--trust-pickle', f'--upstream={checkout}', cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     losses = json.loads((out / 'report.json').read_text())['loss']
-    assert losses['last_step']['step'] == 3 and losses['first_step']['local'] > 0
+    assert losses['last_step']['step'] == 2 and losses['first_step']['local'] > 0
     before, after = shown(checkout, source), shown(checkout, out / 'network-unlearned.pkl')
     assert after['classes']['G_ema'] == name and before['arguments'] == after['arguments']
     changed = differing(before['states']['G_ema'], after['states']['G_ema'])

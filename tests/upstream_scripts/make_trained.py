@@ -103,6 +103,8 @@ def train(network: torch.nn.Module) -> None:
     for name, parameter in network.named_parameters():
         if name.endswith(('noise_strength', 'bias')):
             parameter.add_(0.1 * torch.randn_like(parameter))
+        if name.startswith("synthesis.") and name.endswith("torgb.weight"):
+            parameter.mul_(0.3)  # StyleGAN2 begins glaring
     if hasattr(network, 'synthesis') and hasattr(network.synthesis, 'layer_names'):
         getattr(network.synthesis, network.synthesis.layer_names[-1]).weight.mul_(8)  # StyleGAN3 begins nearly grey
     z = torch.from_numpy(np.random.RandomState(0).randn(256, network.z_dim))

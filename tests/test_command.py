@@ -1,0 +1,119 @@
+"""The whole command on a small network of each family: what the folder holds, and what it must not hold."""
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from click.testing import CliRunner
+
+from eg3d_unlearn.cameras import look_at
+from eg3d_unlearn.generator import build, wrap
+from small import SMALL, small_generator
+from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
+from unlearn import main
+
+CHEAP = ['--random-metric-weights', '--lpips-net=squeeze', '--id-network=none', '--device=cpu', '--iters=2', '--inversion-steps=2']
+
+
+@pytest.fixture(scope='module', params=SMALL)
+def network(request, tmp_path_factory):
+    """(family, path of a small network's pickle)."""
+    path = tmp_path_factory.mktemp(request.param) / 'net.pkl'
+    generator = small_generator(request.param).network
+    attributes = {'neural_rendering_resolution': 16, 'rendering_kwargs': generator.rendering_kwargs} if request.param == 'eg3d' else None
+    save_network_pickle(path, *SMALL[request.param], generator.state_dict(), attributes)
+    return request.param, path
+
+
+def run(*options):
+    result = CliRunner().invoke(main, [str(option) for option in options])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def photo(folder):
+    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / 'face.png')
+    return folder / 'face.png'
+
+
+def test_a_photo_on_every_family(network, tmp_path):
+    family, path = network
+    output = run(f'--network={path}', f'--image={photo(tmp_path)}', f'--outdir={tmp_path / "out"}', *CHEAP)
+    assert sorted(file.name for file in (tmp_path / 'out').iterdir()) == [
+        'before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.json', 'stats.jsonl', 'training_options.json']
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert 'MEANS NOTHING' in report['MEANING'] and 'MEANS NOTHING' in output and 'MEANS NOTHING' in (tmp_path / 'out' / 'log.txt').read_text()
+    for key in ('summary', 'loss', 'person', 'config', 'features', 'w_avg', 'trained', 'networks', 'versions', 'hardware', 'peak_memory', 'seconds'):
+        assert report[key], key
+    assert report['networks']['in']['sha256'] == read_network_pickle(path).sha256()
+    assert PIL.Image.open(tmp_path / 'out' / 'before-after.png').width >= 3 * 96
+    assert [json.loads(line)['step'] for line in (tmp_path / 'out' / 'stats.jsonl').read_text().splitlines()] == [1, 2]
+
+    before, after = (read_network_pickle(file).records for file in (path, tmp_path / 'out' / 'network-unlearned.pkl'))
+    trained = wrap(build(before['G_ema']), family).trainable
+    old, new = before['G_ema'].state_dict(), after['G_ema'].state_dict()
+    moved = {name for name in old if not torch.equal(old[name], new[name])}
+    assert moved and all(name.startswith(trained + '.') for name in moved)
+    assert all(torch.equal(new[name], tensor) for name, tensor in after['G'].state_dict().items())
+    assert after['G_ema'].init_kwargs == before['G_ema'].init_kwargs and after['G_ema'].attributes == before['G_ema'].attributes
+
+
+@pytest.mark.parametrize('shape', [(24,), (1, 24), (1, 8, 24)])
+@pytest.mark.parametrize('suffix', ['.npy', '.npz', '.pt'])
+def test_latents_of_every_form(tmp_path, shape, suffix):
+    path = tmp_path / 'net.pkl'
+    generator = small_generator('stylegan2')
+    save_network_pickle(path, *SMALL['stylegan2'], generator.network.state_dict())
+    latent = np.random.RandomState(0).randn(*shape)
+    file = tmp_path / f'latent{suffix}'
+    if suffix == '.npz':
+        np.savez(file, w=latent)
+    elif suffix == '.npy':
+        np.save(file, latent)
+    else:
+        torch.save(torch.from_numpy(latent), file)
+    run(f'--network={path}', f'--latent={file}', f'--outdir={tmp_path / "out"}', '--keep-source', *CHEAP)
+    kept = torch.load(tmp_path / 'out' / 'source-latent.pt', weights_only=True)['w']
+    torch.testing.assert_close(kept, torch.from_numpy(latent).float().reshape(-1, 24).expand(8, 24)[None])
+
+
+def test_the_recogniser_and_the_camera_on_eg3d(tmp_path):
+    path = tmp_path / 'net.pkl'
+    network = small_generator('eg3d').network
+    save_network_pickle(path, *SMALL['eg3d'], network.state_dict(), {'neural_rendering_resolution': 16})
+    image = photo(tmp_path)
+    (tmp_path / 'dataset.json').write_text(json.dumps({'labels': [['face.png', look_at(0.2, -0.1, [0, 0, 0.2])[0].tolist()]]}))
+    run(f'--network={path}', f'--image={image}', f'--outdir={tmp_path / "out"}', *CHEAP, '--id-network=facenet', '--lambda-global=0')
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert 'dataset.json' in report['person']['camera']
+    assert -1 <= report['summary']['unlearned_against_source']['identity_cosine'] <= 1
+    assert 'global' not in report['loss']['last_step']
+
+
+def test_torchscript_recogniser_of_the_users_own(tmp_path):
+    class Thumbnail(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
+    torch.jit.script(Thumbnail()).save(str(tmp_path / 'mine.pt'))
+    path = tmp_path / 'net.pkl'
+    save_network_pickle(path, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
+    run(f'--network={path}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', *CHEAP, f'--id-network={tmp_path / "mine.pt"}')
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert report['summary']['unlearned_against_source']['identity_cosine'] > 0
+
+
+def test_inversion_finds_a_picture_that_the_network_can_make(tmp_path):
+    """From the mean latent to a latent whose picture looks like the photo: far better than the mean's picture."""
+    from eg3d_unlearn.inversion import make_inverter
+    from eg3d_unlearn.inversion.optimise import reconstruction
+    from small import PoorMansLpips
+    generator = small_generator('stylegan2')
+    with torch.no_grad():
+        image = generator.synthesize(generator.map_seed(3)).image.clamp(-1, 1)
+        _, at_mean = reconstruction(generator, generator.w_avg[None], image, None, PoorMansLpips())
+    for space in ('w', 'w+'):
+        found = make_inverter(space, steps=150)(generator, image, None, PoorMansLpips())
+        assert found.psnr.item() > at_mean.item() + 3, (space, found.psnr, at_mean)
+        if space == 'w':
+            assert torch.equal(found.ws[:, :1].expand_as(found.ws), found.ws)
