@@ -34,8 +34,8 @@ def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
         return ForeignEG3D(network), 'eg3d'
     if hasattr(network, 'mapping') and hasattr(network, 'synthesis'):
         return Foreign2D(network), 'stylegan3' if hasattr(network.synthesis, 'layer_names') else 'stylegan2'
-    raise InputError(f'{type(network).__name__} in {path} has neither backbone, superresolution and rendering_kwargs (EG3D) nor mapping '
-                     'and synthesis (StyleGAN), so GUIDE cannot be run on it.')
+    raise InputError(f'{type(network).__name__} in {path} has neither backbone, superresolution and rendering_kwargs (EG3D) nor '
+                     'mapping and synthesis (StyleGAN), so GUIDE cannot be run on it.')
 
 
 def with_a_copy_of_the_rendering(module: nn.Module, inputs: tuple) -> tuple:

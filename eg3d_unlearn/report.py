@@ -25,12 +25,12 @@ MEANINGLESS = 'THE JUDGES (LPIPS, RECOGNISER) HAVE RANDOM WEIGHTS: THIS RESULT M
 
 
 @torch.no_grad()
-def views(generator: Generator, ws: Tensor) -> list[Tensor]:
-    """Pictures [1, 3, H, W] of one latent: three yaws for EG3D, one for 2D networks; fixed depths, constant noise."""
+def views(generator: Generator, ws: Tensor, yaws: tuple[float, ...] = YAWS) -> list[Tensor]:
+    """Pictures [1, 3, H, W] of one latent: one for each yaw for EG3D, one for 2D networks; fixed depths, constant noise."""
     backbone = generator.backbone(ws)
     if not generator.is_3d:
         return [generator.render(backbone).image]
-    return [generator.render(backbone, generator.camera(yaw)).image for yaw in YAWS]
+    return [generator.render(backbone, generator.camera(yaw)).image for yaw in yaws]
 
 
 @torch.no_grad()
@@ -61,15 +61,14 @@ def measure(
 def picture(before: dict[str, list[Tensor]], after: dict[str, list[Tensor]]) -> PIL.Image.Image:
     """Rows: the person, the target, the person after unlearning; then other people before and after."""
     others = [name for name in before if name.startswith('seed')]
-    middle = len(before[others[0]]) // 2
     person = [('the person, before', before['source']), ('the target', before['target']), ('the person, after', after['source'])]
     if len(before['source']) == 1:
         # A 2D network has one view: the three fit in a row.
         rows = [('the person, the target, the person after', [row[1][0] for row in person])]
     else:
         rows = person
-    rows += [('other people, before', [before[name][middle] for name in others]),
-             ('other people, after', [after[name][middle] for name in others])]
+    rows += [('other people, before', [before[name][0] for name in others]),
+             ('other people, after', [after[name][0] for name in others])]
     size = max(96, min(256, before['source'][0].shape[-1]))
     columns = max(len(images) for _, images in rows)
     columns, label = max(columns, 3), 22

@@ -244,7 +244,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     g_u = generator
     g_s = generator.twin()
     g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
-    before = show_all(g_s, ws_source, ws_target)
+    before = show_all(g_s, source=ws_source, target=ws_target)
 
     objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, config.weights, config.n_adj,
                           config.n_global, config.alpha_max, config.loss_resolution, batch_size(config, generator), config.seed)
@@ -255,7 +255,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
-    after = show_all(g_u, ws_source, ws_target)
+    after = show_all(g_u, source=ws_source)
     write_whole(folder / PICTURE, lambda file: report.picture(before, after).save(file, format='png'))
     if config.keep_source:
         keep_source(folder, config, ws_source)
@@ -285,11 +285,11 @@ def batch_size(config: Config, generator: Generator) -> int:
     return 8 if generator.device.type == 'cuda' or generator.img_resolution <= 128 else 2
 
 
-def show_all(generator: Generator, ws_source: Tensor, ws_target: Tensor) -> dict[str, list[Tensor]]:
-    """Views of the person, of the target and of some people nobody asked to forget."""
-    shown = {'source': report.views(generator, ws_source), 'target': report.views(generator, ws_target)}
+def show_all(generator: Generator, **people: Tensor) -> dict[str, list[Tensor]]:
+    """Views of the latents given by name, and one view each of some people nobody asked to forget."""
+    shown = {name: report.views(generator, ws) for name, ws in people.items()}
     for seed in report.OTHER_SEEDS:
-        shown[f'seed{seed}'] = report.views(generator, generator.map_seed(seed))
+        shown[f'seed{seed}'] = report.views(generator, generator.map_seed(seed), yaws=(0.0,))
     return shown
 
 

@@ -30,12 +30,18 @@ pytestmark = [pytest.mark.upstream, pytest.mark.slow]
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(__file__).resolve().parent / 'upstream_scripts'
 # Network: the variable that names its checkout.
-CHECKOUTS = {'eg3d': 'EG3D_DIR', 'stylegan2-ada': 'STYLEGAN2_ADA_DIR', 'stylegan2': 'STYLEGAN3_DIR', 'stylegan3-t': 'STYLEGAN3_DIR'}
-# Parameters that learn.
-TRAINED = {'eg3d': 'backbone.synthesis.', 'stylegan2-ada': 'synthesis.', 'stylegan2': 'synthesis.', 'stylegan3-t': 'synthesis.'}
+CHECKOUTS = {
+    'eg3d': 'EG3D_DIR', 'stylegan2-ada': 'STYLEGAN2_ADA_DIR',
+    'stylegan2': 'STYLEGAN3_DIR', 'stylegan3-t': 'STYLEGAN3_DIR',
+}
+# Where the parameters that learn are.
+TRAINED = {kind: 'backbone.synthesis.' if kind == 'eg3d' else 'synthesis.' for kind in CHECKOUTS}
 SEEDS = (0, 1)
 TOLERANCE = 1e-4  # of a picture in [-1, 1]
-OPTIONS = ('--latent-seed=3', '--iters=3', '--lpips-net=squeeze', '--id-network=none', '--random-metric-weights', '--device=cpu')
+OPTIONS = (
+    '--latent-seed=3', '--iters=3', '--lpips-net=squeeze', '--id-network=none', '--random-metric-weights',
+    '--device=cpu',
+)
 FILES = ['before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.json', 'stats.jsonl', 'training_options.json']
 
 
@@ -49,7 +55,8 @@ def checkout_of(kind: str) -> Path:
 def python(*args: object, path: tuple[Path, ...] = (), cwd: Path | None = None) -> subprocess.CompletedProcess:
     """A Python process with `path` as its PYTHONPATH, and no word of a checkout otherwise."""
     kept = {name: value for name, value in os.environ.items() if name not in CHECKOUTS.values()}
-    environment = dict(kept, PYTHONPATH=os.pathsep.join(map(str, path)), PYTHONDONTWRITEBYTECODE='1', CUDA_VISIBLE_DEVICES='')
+    environment = dict(
+        kept, PYTHONPATH=os.pathsep.join(map(str, path)), PYTHONDONTWRITEBYTECODE='1', CUDA_VISIBLE_DEVICES='')
     command = [sys.executable, *map(str, args)]
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=600)
 
@@ -145,7 +152,7 @@ def test_pictures_are_ours_and_not_the_sources(case):
         assert set(theirs) == set(ours)
         errors = {name: (theirs[name] - ours[name]).abs().max().item() for name in theirs}
         moved = (theirs['image'] - case.before['pictures']['G_ema'][seed]['image']).abs().max().item()
-        print(f'{case.kind} seed {seed}: largest error', {name: f'{error:.1e}' for name, error in errors.items()}, f'moved {moved:.1e}')
+        print(f'{case.kind}, seed {seed}: largest errors {errors}, moved {moved:.1e}')
         assert all(error < TOLERANCE for error in errors.values()), errors
         assert torch.equal(theirs['image'], case.after['pictures']['G'][seed]['image'])
         assert moved > 20 * TOLERANCE and theirs['image'].std() > 0.1
@@ -155,7 +162,8 @@ def test_pictures_are_ours_and_not_the_sources(case):
 
 
 def script(case: Case, name: str, folder: Path, *options: str) -> None:
-    done = python('-m', 'patches.run', case.checkout / name, '--', f'--network={case.unlearned}', f'--outdir={folder}', *options, cwd=PROJECT)
+    options = (f'--network={case.unlearned}', f'--outdir={folder}', *options)
+    done = python('-m', 'patches.run', case.checkout / name, '--', *options, cwd=PROJECT)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -172,7 +180,8 @@ def test_upstream_scripts_for_pictures(case, tmp_path):
     name = 'generate.py' if case.kind == 'stylegan2-ada' else 'gen_images.py'
     script(case, name, tmp_path / 'out', '--seeds=0,1', '--noise-mode=const')
     for seed in SEEDS:
-        found, ours = read(tmp_path / 'out' / f'seed{seed:04d}.png'), our_pictures(case.unlearned, 'G_ema', seed, case.after['camera'])
+        found = read(tmp_path / 'out' / f'seed{seed:04d}.png')
+        ours = our_pictures(case.unlearned, 'G_ema', seed, case.after['camera'])
         assert found.shape == (64, 64, 3) and found.std() > 10
         assert abs(found - pixels(ours['image'])).max() <= 1
 
@@ -192,8 +201,8 @@ def three_views(network: Path, seed: int) -> np.ndarray:
     z = torch.from_numpy(np.random.RandomState(seed).randn(1, net.z_dim)).float()
     options = net.rendering_kwargs['avg_camera_pivot'], net.rendering_kwargs['avg_camera_radius'], None
     ws = net.mapping(z, cameras.look_at(0.0, 0.0, *options))
-    views = [net.synthesis(ws, cameras.look_at(yaw, -0.2, *options), noise_mode='const')['image'] for yaw in (0.4, 0, -0.4)]
-    return np.concatenate([pixels(view) for view in views], axis=1)
+    seen = [cameras.look_at(yaw, -0.2, *options) for yaw in (0.4, 0, -0.4)]
+    return np.concatenate([pixels(net.synthesis(ws, camera, noise_mode='const')['image']) for camera in seen], axis=1)
 
 
 @pytest.mark.parametrize('case', ['eg3d'], indirect=True)

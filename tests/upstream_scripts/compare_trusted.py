@@ -1,4 +1,4 @@
-"""Holds networks of the checkout's loader against our own: compare_trusted.py CHECKOUT NETWORK.pkl (outside a checkout)."""
+"""Holds a network of the checkout's loader against ours: compare_trusted.py CHECKOUT NETWORK.pkl (without its path)."""
 
 import sys
 from pathlib import Path
@@ -28,9 +28,9 @@ for generator in (ours, theirs):
     results.append((shown, gradients))
 (a, grads_a), (b, grads_b) = results
 assert len(a.features) == len(b.features) and len(grads_a) == len(grads_b) > 0
-for one, other in zip([a.image, *a.features], [b.image, *b.features]):
+for one, other in zip([a.image, *a.features], [b.image, *b.features], strict=True):
     assert (one - other).abs().max() < 1e-4 * max(1, one.std())
-for one, other in zip(grads_a, grads_b):
+for one, other in zip(grads_a, grads_b, strict=True):
     assert (one - other).norm() < 1e-3 * one.norm() + 1e-7
 # Random depths come from the generator alone: torch's own draws are left as they were.
 before = torch.random.get_rng_state()

@@ -1,4 +1,4 @@
-"""Makes a network pickle as training leaves it, with NVIDIA's code: make_trained.py KIND OUT.pkl [CLASS] (inside a checkout).
+"""Makes a pickle as training leaves it, with NVIDIA's code: make_trained.py KIND OUT.pkl [CLASS] (inside a checkout).
 
 KIND is eg3d, stylegan2-ada, stylegan2 or stylegan3-t.  CLASS makes a fork of the generator under that name: it has a
 learned tint that the original has not, and its source is in no checkout, only in the pickle.
@@ -76,7 +76,8 @@ def options_of(kind: str) -> dict:
 def generator_class(kind: str, fork: str) -> type:
     module = MODULES.get(kind, 'networks_stylegan3')
     if not fork:
-        return getattr(importlib.import_module(f'training.{module}'), 'TriPlaneGenerator' if kind == 'eg3d' else 'Generator')
+        name = 'TriPlaneGenerator' if kind == 'eg3d' else 'Generator'
+        return getattr(importlib.import_module(f'training.{module}'), name)
     source = (FORK_EG3D if kind == 'eg3d' else FORK_2D).format(name=fork, module=module)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / 'only_in_the_pickle.py').write_text(source)
@@ -128,12 +129,12 @@ if __name__ == '__main__':
             # the fork, whose code runs in training; otherwise the rendering is wanted for comparison.
             network.neural_rendering_resolution = 64 if fork else 32
     networks = dict(G=generator, D=discriminator(kind), G_ema=average)
-    settings = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path='/data', use_labels=kind == 'eg3d')
+    settings = dict(class_name='training.dataset.ImageFolderDataset', path='/data', use_labels=kind == 'eg3d')
     pipe = AugmentPipe(xflip=1, rotate90=1, xint=1, scale=1, brightness=1, contrast=1)
     pipe.p.fill_(0.3)
     contents = dict(
         {key: copy.deepcopy(value).eval().requires_grad_(False) for key, value in networks.items()},
-        training_set_kwargs=dict(settings),
+        training_set_kwargs=settings,
         augment_pipe=copy.deepcopy(pipe).eval().requires_grad_(False),
     )
     with open(out, 'wb') as file:

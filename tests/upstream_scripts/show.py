@@ -35,7 +35,8 @@ def pictures(network: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
 
 def plain(module: torch.nn.Module) -> dict:
     """Attributes of a module that are numbers, strings and the like."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, (bool, int, float, str, list, tuple))}
+    kinds = (bool, int, float, str, list, tuple)
+    return {name: value for name, value in vars(module).items() if isinstance(value, kinds)}
 
 
 def unwrapped(value):
