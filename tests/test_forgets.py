@@ -20,7 +20,7 @@ RECIPES = {
         **SMALL['stylegan3'][1], 'channel_base': 1024, 'channel_max': 32}),
 }
 # family: how far the person is from the mean and d, both in units of the latent spread; λ_L2, λ_global, steps, learning rate
-RUNS = {'eg3d': (1.5, 1.0, 0.3, 8.0, 90, 0.004), 'stylegan2': (1.5, 1.0, 1.0, 20.0, 150, 0.004), 'stylegan3': (1.5, 1.0, 6.0, 30.0, 260, 0.004)}
+RUNS = {'eg3d': (1.5, 1.0, 0.05, 30.0, 60, 0.004), 'stylegan2': (1.5, 1.0, 1.0, 20.0, 150, 0.004), 'stylegan3': (1.5, 1.0, 6.0, 48.0, 260, 0.004)}
 
 
 @pytest.mark.slow
