@@ -6,10 +6,10 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
+from small import SMALL, small_generator
 
 from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.generator import build, wrap
-from small import SMALL, small_generator
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 from unlearn import main
 
@@ -105,9 +105,10 @@ def test_torchscript_recogniser_of_the_users_own(tmp_path):
 
 def test_inversion_finds_a_picture_that_the_network_can_make(tmp_path):
     """From the mean latent to a latent whose picture looks like the photo: far better than the mean's picture."""
+    from small import PoorMansLpips
+
     from eg3d_unlearn.inversion import make_inverter
     from eg3d_unlearn.inversion.optimise import reconstruction
-    from small import PoorMansLpips
     generator = small_generator('stylegan2')
     with torch.no_grad():
         image = generator.synthesize(generator.map_seed(3)).image.clamp(-1, 1)
