@@ -580,7 +580,7 @@ def test_plugin_fallback_leaves_a_plugin_that_works(tmp_path, monkeypatch):
     ('#error -- unsupported GNU version! gcc versions later than 12 are not supported!', 'C\\+\\+ compiler'),
     ('Could not find MSVC/GCC/CLANG installation on this computer.', 'no C\\+\\+ compiler was found'),
     ('the lock file /x/lock is 60 minutes old. Delete it', 'lock file'),
-    ("[Errno 30] Read-only file system: '/root/.cache'", 'TORCH_EXTENSIONS_DIR'),
+    ("[Errno 30] Read-only file system: '/home/user/.cache'", 'TORCH_EXTENSIONS_DIR'),
     ('something new\nand more', '^something new$'),
 ])
 def test_plugin_fallback_names_the_cause(message, named):
