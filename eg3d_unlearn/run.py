@@ -157,7 +157,8 @@ def check_inputs(config: Config) -> None:
         raise InputError('--camera is the camera of a photo; it goes with --image only.')
     if config.image is not None:
         photo.read_image(Path(config.image))
-        cameras.find_camera(config.camera, Path(config.image))
+    if config.camera is not None:
+        cameras.parse_camera(config.camera, Path(config.image))
     if config.latent is not None and not Path(config.latent).is_file():
         raise InputError(f'The latent file {config.latent} is not there; --latent takes an .npy, .npz or .pt file.')
     weights = config.weights
@@ -176,6 +177,9 @@ def check_against_network(config: Config, generator: Generator) -> None:
     """What can be refused once the network is known, before anything is written."""
     if config.camera is not None and not generator.is_3d:
         raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
+    if config.image is not None and generator.is_3d:
+        # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.
+        cameras.find_camera(config.camera, Path(config.image))
     if config.latent is not None:
         read_latent(Path(config.latent), generator)
     generator.freeze_except(prefixes_of(config, generator))

@@ -44,7 +44,8 @@ def test_a_photo_on_every_family(network, tmp_path):
         'before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.json', 'stats.jsonl', 'training_options.json']
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert 'MEANS NOTHING' in report['MEANING'] and 'MEANS NOTHING' in output and 'MEANS NOTHING' in (tmp_path / 'out' / 'log.txt').read_text()
-    for key in ('summary', 'loss', 'person', 'config', 'features', 'w_avg', 'trained', 'networks', 'versions', 'hardware', 'peak_memory', 'seconds'):
+    for key in ('summary', 'loss', 'person', 'config', 'features', 'w_avg', 'trained', 'networks', 'versions', 'hardware', 'peak_memory',
+                'seconds'):
         assert report[key], key
     assert report['networks']['in']['sha256'] == read_network_pickle(path).sha256()
     assert PIL.Image.open(tmp_path / 'out' / 'before-after.png').width >= 3 * 96
@@ -118,3 +119,12 @@ def test_inversion_finds_a_picture_that_the_network_can_make(tmp_path):
         assert found.psnr.item() > at_mean.item() + 3, (space, found.psnr, at_mean)
         if space == 'w':
             assert torch.equal(found.ws[:, :1].expand_as(found.ws), found.ws)
+
+
+@pytest.mark.parametrize('labels', [None, [['face.png', 3]]])
+def test_a_dataset_json_of_classes_is_no_camera_to_a_2d_network(tmp_path, labels):
+    path = tmp_path / 'net.pkl'
+    save_network_pickle(path, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
+    image = photo(tmp_path)
+    (tmp_path / 'dataset.json').write_text(json.dumps({'labels': labels}))
+    run(f'--network={path}', f'--image={image}', f'--outdir={tmp_path / "out"}', *CHEAP)

@@ -1,4 +1,9 @@
-"""On small networks the person moves to the target, by LPIPS and by features, and random people stay."""
+"""On small networks the person moves to the target, by LPIPS and by features, and random people stay.
+
+The settings in RUNS were searched by hand, on these very latents, until all three bars held; the published weights and
+people nearer to the mean did not meet them on random networks. So this shows that the machinery can do it and guards
+against breaking it. It is no measurement of how well GUIDE forgets.
+"""
 import pytest
 import torch
 from small import SMALL
