@@ -1,5 +1,6 @@
 """Make a pretrained face generator unable to generate a given person.
 
+    python unlearn.py --network=demo-eg3d --image=demo --outdir=out
     python unlearn.py --network=ffhqrebalanced512-128.pkl --image=face.png --outdir=out
 """
 from __future__ import annotations
@@ -14,6 +15,7 @@ from eg3d_unlearn.presets import GUIDE, PRESETS
 from torch_utils_ext.errors import InputError
 
 PRESET_DEFAULTS = '  [default: by --method; guide {}]'
+BY_NETWORK = {'target_d': 'by the network; 30 for EG3D FFHQ-512', 'alpha_max': 'by the network; 15 for EG3D FFHQ-512'}
 
 
 def option(*names: str, **settings):
@@ -26,7 +28,8 @@ def option(*names: str, **settings):
 def preset_option(name: str, kind, text: str):
     """An option whose default is the preset's."""
     key = name.lstrip('-').replace('-', '_')
-    return option(name, key, type=kind, default=None, help=text + PRESET_DEFAULTS.format(GUIDE[key]))
+    default = f'  [default: {BY_NETWORK[key]}]' if key in BY_NETWORK else PRESET_DEFAULTS.format(GUIDE[key])
+    return option(name, key, type=kind, default=None, help=text + default)
 
 
 WEIGHT = click.FloatRange(min=0)
@@ -34,8 +37,8 @@ WEIGHT = click.FloatRange(min=0)
 
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 # What goes in and out.
-@option('--network', help='Network pickle: a path, a URL, or a published name (ffhqrebalanced512-128.pkl).', metavar='PATH|URL', required=True)
-@option('--image', help='Photo of the person: an aligned face crop, square.', metavar='FILE')
+@option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.', metavar='PATH|URL|NAME', required=True)
+@option('--image', help='Photo of the person: an aligned face crop, square; or demo, a person of the demo world (demo:7 is another one).', metavar='FILE')
 @option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE')
 @option('--latent-seed', help="A random person instead of a photo: seed as in NVIDIA's tools.", type=click.IntRange(0, 2**32 - 1))
 @option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
@@ -43,7 +46,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--class', 'class_label', help='Class of the person, for class-conditional networks.', type=click.IntRange(min=0))
 @option('--trunc', help='Truncation psi for --latent-seed.', type=click.FloatRange(0, 1), default=1.0, show_default=True)
 @option('--inversion', help='How the photo becomes a latent: one for all layers (w) or one for each (w+).', type=click.Choice(['w', 'w+']), default='w+', show_default=True)
-@option('--inversion-steps', help='Steps of the inversion.', type=click.IntRange(min=1), default=300, show_default=True)
+@option('--inversion-steps', help='Steps of the inversion.  [default: 300, fewer on the demo networks]', type=click.IntRange(min=1), default=None)
 @option('--inversion-lr', help="Learning rate of the inversion, in units of the network's latent spread.", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
 @option('--keep-source', help='Keep the photo and the latent in the folder, and who it was in the options.', is_flag=True)
 # The method.
@@ -64,10 +67,10 @@ WEIGHT = click.FloatRange(min=0)
 @option('--trainable', help='Parameters that learn, as prefixes: backbone.synthesis,decoder or all.  [default: the synthesis network]', metavar='LIST', default='auto')
 @option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 # The judges.
-@option('--lpips-net', help='Trunk of LPIPS.', type=click.Choice(['vgg', 'alex', 'squeeze']), default='vgg', show_default=True)
+@option('--lpips-net', help='Trunk of LPIPS.  [default: vgg; demo on the demo networks]', type=click.Choice(['vgg', 'alex', 'squeeze', 'demo']), default=None)
 @option('--lpips-weights', help="File with the trunk's weights.  [default: cache, else download]", metavar='FILE')
 @option('--lpips-resolution', help='Resolution at which LPIPS sees the pictures [pixels]; 256 is 4 times cheaper than 512.  [default: as they are]', type=click.IntRange(32, 2048))
-@option('--id-network', help='Recogniser of the identity term: facenet, arcface, curricularface, none, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]).', metavar='NAME|FILE', default='arcface', show_default=True)
+@option('--id-network', help='Recogniser of the identity term: facenet, arcface, curricularface, demo, none, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]).  [default: arcface; demo on the demo networks]', metavar='NAME|FILE', default=None)
 @option('--id-weights', help="File with the recogniser's weights.  [default: cache, else download]", metavar='FILE')
 @option('--face-crop', help='Where the face is in a picture, for the recogniser.  [default: eg3d for EG3D, ffhq for 2D]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto')
 @option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests: THE RESULT MEANS NOTHING.', is_flag=True)
@@ -90,18 +93,20 @@ def main(dry_run: bool, batch: int | None, **options) -> None:
 
     \b
     Examples:
+      # Two minutes, nothing to fetch: a person of the demo world.
+      python unlearn.py --network=demo-eg3d --image=demo --outdir=out
       # A photo of a person, the published EG3D network.
       python unlearn.py --network=ffhqrebalanced512-128.pkl --image=face.png --outdir=out
       # A random person (seed 7), StyleGAN2, 200 steps.
       python unlearn.py --network=stylegan2-ffhq-256x256.pkl --latent-seed=7 --iters=200 --outdir=out
     """
-    preset = PRESETS[options['method']]
-    for name, value in preset.items():
-        options[name] = value if options[name] is None else options[name]
     config = Config(batch=batch or 0, **options)
-    from eg3d_unlearn.run import check_inputs, choose_device, unlearn  # heavy imports only when there is work to do
+    # Heavy imports only when there is work to do.
+    from eg3d_unlearn.presets import resolve
+    from eg3d_unlearn.run import check_inputs, choose_device, demo_family, unlearn
     try:
         if dry_run:
+            config = resolve(config, demo_family(config.network))
             check_inputs(config)
             choose_device(config.device)
             click.echo(json.dumps(dataclasses.asdict(config), indent=2))

@@ -12,37 +12,37 @@ class Config:
     # What goes in and where it comes out.
     network: str                     # path, URL or published name of the network pickle
     outdir: str                      # folder of the run
-    image: str | None = None         # aligned photo of the person; one of image, latent, latent_seed
+    image: str | None = None         # aligned photo of the person, or 'demo'; one of image, latent, latent_seed
     latent: str | None = None        # .npy/.npz/.pt with W or W+
     latent_seed: int | None = None   # NVIDIA's seed convention: the Random scenario
     camera: str | None = None        # the photo's camera label: 25 numbers or a json file
     class_label: int | None = None   # class of the person, class-conditional networks only
     trunc: float = 1.0               # truncation psi of latent_seed, 0..1
     inversion: str = 'w+'            # 'w' or 'w+'
-    inversion_steps: int = 300       # optimisation steps
+    inversion_steps: int | None = None  # optimisation steps
     inversion_lr: float = 0.1        # units of the network's latent spread
-    # The method; the defaults are the published ones (presets.GUIDE).
+    # The method; None = by the preset and the network (presets.resolve, presets.distances).
     method: str = 'guide'
-    target: str = 'ufo'              # 'ufo' (Eq. 3) or 'mean'
-    target_d: float = 30.0           # d, units of W+
-    iters: int = 1000                # steps
-    lr: float = 1e-4                 # Adam's learning rate
-    n_adj: int = 2                   # N_a, neighbours a step
-    n_global: int = 2                # N_g, random people a step
-    alpha_max: float = 15.0          # α_max, units of W+
-    lambda_local: float = 1.0
-    lambda_adj: float = 1.0
-    lambda_global: float = 1.0
-    lambda_l2: float = 1e-2
-    lambda_lpips: float = 1.0
-    lambda_id: float = 0.1
+    target: str | None = None        # 'ufo' (Eq. 3) or 'mean'
+    target_d: float | None = None    # d, units of W+
+    iters: int | None = None         # steps
+    lr: float | None = None          # Adam's learning rate
+    n_adj: int | None = None         # N_a, neighbours a step
+    n_global: int | None = None      # N_g, random people a step
+    alpha_max: float | None = None   # α_max, units of W+
+    lambda_local: float | None = None
+    lambda_adj: float | None = None
+    lambda_global: float | None = None
+    lambda_l2: float | None = None
+    lambda_lpips: float | None = None
+    lambda_id: float | None = None
     trainable: str = 'auto'          # comma-separated parameter prefixes; 'auto' = the family's synthesis network
     seed: int = 0
     # The judges.
-    lpips_net: str = 'vgg'           # 'vgg', 'alex' or 'squeeze'
+    lpips_net: str | None = None     # 'vgg', 'alex', 'squeeze' or 'demo'; None = vgg, on the demo networks demo
     lpips_weights: str | None = None  # file with the trunk's weights; None = cache or download
     lpips_resolution: int | None = None  # pixels; None = the picture as it is
-    id_network: str = 'arcface'      # 'facenet', 'arcface', 'curricularface', 'none' or a TorchScript file
+    id_network: str | None = None    # 'facenet', 'arcface', 'curricularface', 'demo', 'none' or a TorchScript file; None likewise
     id_weights: str | None = None    # file with the recogniser's weights; None = cache or download
     face_crop: str = 'auto'          # 'auto', 'eg3d', 'ffhq', 'full': where in the picture the face is
     random_metric_weights: bool = False  # untrained judges: timings and tests only

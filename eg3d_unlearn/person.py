@@ -65,5 +65,6 @@ def load_array(path: Path) -> np.ndarray:
 
 def digest(kind: str, value: str | int) -> str:
     """A fingerprint of what was given, to tell whether a folder belongs to the same person; kept only until a run ends."""
-    content = Path(value).read_bytes() if kind in ('image', 'latent') else str(value).encode()
+    is_file = kind in ('image', 'latent') and Path(value).is_file()
+    content = Path(value).read_bytes() if is_file else str(value).encode()
     return hashlib.sha256(kind.encode() + content).hexdigest()

@@ -1,12 +1,32 @@
-"""Methods: which terms, which target, which settings.  A paper's variant that only re-weights is a preset here."""
+"""Methods: which terms, which target, which settings.  A paper's variant that only re-weights is a preset here.
+
+Settings come in two parts.  A method's preset says what the loss is made of; it is the paper's.  How many steps it takes,
+how large they are depends on the network (`DEMO`), and so does how far the target lies (`scale`).
+"""
 from __future__ import annotations
 
+import dataclasses
+
+from eg3d_unlearn.config import Config
+
 # GUIDE as published (arXiv 2405.09879 and its code): EG3D FFHQ-512, 15 minutes on one RTX 3090.
-GUIDE = dict(target='ufo', target_d=30.0, iters=1000, lr=1e-4, n_adj=2, n_global=2, alpha_max=15.0, lambda_local=1.0,
-             lambda_adj=1.0, lambda_global=1.0, lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1)
+GUIDE = dict(target='ufo', iters=1000, lr=1e-4, n_adj=2, n_global=2, lambda_local=1.0, lambda_adj=1.0, lambda_global=1.0,
+             lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion_steps=300)
 
 PRESETS = {
     'guide': GUIDE,
     # Table 1, first row: the mean latent as target, local loss only.
     'baseline': {**GUIDE, 'target': 'mean', 'lambda_adj': 0.0, 'lambda_global': 0.0},
 }
+
+# The demo networks are a thousandth of FFHQ-512 and the main run has three minutes on two cores: fewer and larger steps.
+DEMO = {
+    'eg3d': dict(iters=60, lr=2e-3, inversion_steps=40),
+    'stylegan2': dict(iters=150, lr=2e-3, inversion_steps=100),
+}
+
+def resolve(config: Config, demo: str | None) -> Config:
+    """``config`` with every setting that was left open filled in; ``demo`` is the family of a demo network, None: others."""
+    settings = {**PRESETS[config.method], **(DEMO[demo] if demo else {}),
+                'lpips_net': 'demo' if demo else 'vgg', 'id_network': 'demo' if demo else 'arcface'}
+    return dataclasses.replace(config, **{name: value for name, value in settings.items() if getattr(config, name) is None})

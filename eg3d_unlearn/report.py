@@ -5,6 +5,7 @@ import importlib.metadata
 import math
 import platform
 import sys
+from dataclasses import dataclass
 from typing import Callable
 
 import numpy as np
@@ -34,44 +35,116 @@ def views(generator: Generator, ws: Tensor, yaws: tuple[float, ...] = YAWS) -> l
 
 
 @torch.no_grad()
-def measure(
-    before: dict[str, list[Tensor]],  # name -> views of G_s
-    after: dict[str, list[Tensor]],   # the same names -> views of G_u
-    perceptual: Perceptual,
-    recogniser: Callable[[Tensor], Tensor] | None,
-) -> dict:
+def from_cameras(generator: Generator, ws: Tensor, labels: Tensor | None) -> list[Tensor]:
+    """One picture [1, 3, H, W] of each latent, from its own camera for EG3D."""
+    shown = []
+    for index in range(len(ws)):
+        camera = None if labels is None else labels[index:index + 1].to(ws)
+        shown.append(generator.render(generator.backbone(ws[index:index + 1]), camera).image)
+    return shown
+
+
+@dataclass
+class Views:
+    """What one network shows, each picture [1, 3, H, W] in -1 to 1."""
+    source: list[Tensor]             # the latent to forget, three views for EG3D
+    target: list[Tensor]             # w_t, the same views; of G_s only
+    other_photos: list[Tensor]       # latents of other photos of the person; none where there are no other photos
+    strangers: list[Tensor]          # latents of photos of other people; likewise
+    random_people: list[Tensor]      # random latents
+
+    @property
+    def others(self) -> list[Tensor]:
+        """Everybody who was not to be forgotten."""
+        return self.strangers + self.random_people
+
+
+Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] -> [N, D] unit norm
+
+
+def cosines(a: list[Tensor], b: list[Tensor], embed: Embed) -> Tensor:  # [N]
+    """Identity cosine of each pair of pictures."""
+    return (embed(torch.cat(a)) * embed(torch.cat(b))).sum(dim=1)
+
+
+@torch.no_grad()
+def summary(before: Views, after: Views, embed: Embed | None, name: str) -> dict:
+    """The answer in five numbers: identity cosines of the same latent before against after, and what strangers have.
+
+    1 is the same person to the recogniser; ``different_people_mean`` is what two different people have on this network.
+    """
+    result = {'erased_same_photo': None, 'erased_other_photos': None, 'other_people': None, 'different_people_mean': None,
+              'measured_by': name, 'other_photos': len(before.other_photos), 'others': len(before.others)}
+    if embed is None:
+        return result
+    result['erased_same_photo'] = cosines(before.source, after.source, embed).mean().item()
+    if before.other_photos:
+        result['erased_other_photos'] = cosines(before.other_photos, after.other_photos, embed).mean().item()
+    result['other_people'] = cosines(before.others, after.others, embed).mean().item()
+    people = embed(torch.cat([before.source[len(before.source) // 2], *before.others]))
+    pairs = people @ people.T
+    result['different_people_mean'] = pairs[~torch.eye(len(people), dtype=torch.bool)].mean().item()
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}
+
+
+def summary_lines(figures: dict, measured: dict, seconds: float) -> list[str]:
+    """The summary in words that need no paper."""
+    if figures['erased_same_photo'] is None:
+        return [f'The person: LPIPS {measured["unlearned_against_source"]["lpips"]:.3f} from before; others: LPIPS '
+                f'{measured["others_before_against_after"]["lpips"]:.3f}. {seconds:.0f} s.']
+    rows = [('the erased person, this photo', figures['erased_same_photo']),
+            (f'the erased person, {figures["other_photos"]} other photos', figures['erased_other_photos']),
+            (f'{figures["others"]} other people', figures['other_people'])]
+    lines = [f'Likeness before against after, by the recogniser {figures["measured_by"]} (1 = the same person, '
+             f'{figures["different_people_mean"]:.2f} = two different people):']
+    lines += [f'  {title:36s} {value:5.2f}' for title, value in rows if value is not None]
+    return [*lines, f'{seconds:.0f} s in all.']
+
+
+@torch.no_grad()
+def measure(before: Views, after: Views, perceptual: Perceptual, recogniser: Embed | None) -> dict:
     """How far the person moved, and how little the others did: LPIPS and identity cosine, means over views and people."""
     def compare(a: list[Tensor], b: list[Tensor]) -> dict[str, float]:
-        a, b = torch.cat(a), torch.cat(b)
-        figures = {'lpips': perceptual.compare(perceptual.features(a), perceptual.features(b)).mean().item()}
+        first, second = torch.cat(a), torch.cat(b)
+        figures = {'lpips': perceptual.compare(perceptual.features(first), perceptual.features(second)).mean().item()}
         if recogniser is not None:
-            figures['identity_cosine'] = (recogniser(a) * recogniser(b)).sum(dim=1).mean().item()
+            figures['identity_cosine'] = cosines(a, b, recogniser).mean().item()
         return {name: round(value, 4) for name, value in figures.items()}
 
-    others = [compare(before[name], after[name]) for name in before if name.startswith('seed')]
     return {
-        'unlearned_against_source': compare(after['source'], before['source']),
-        'unlearned_against_target': compare(after['source'], before['target']),
-        'source_against_target_before': compare(before['source'], before['target']),
-        'others_before_against_after': {name: round(sum(other[name] for other in others) / len(others), 4) for name in others[0]},
-        'others': len(others),
+        'unlearned_against_source': compare(after.source, before.source),
+        'unlearned_against_target': compare(after.source, before.target),
+        'source_against_target_before': compare(before.source, before.target),
+        'others_before_against_after': compare(before.others, after.others),
+        'others': len(before.others),
     }
 
 
-def picture(before: dict[str, list[Tensor]], after: dict[str, list[Tensor]]) -> PIL.Image.Image:
-    """Rows: the person, the target, the person after unlearning; then other people before and after."""
-    others = [name for name in before if name.startswith('seed')]
-    person = [('the person, before', before['source']), ('the target', before['target']), ('the person, after', after['source'])]
-    if len(before['source']) == 1:
-        # A 2D network has one view: the three fit in a row.
-        rows = [('the person, the target, the person after', [row[1][0] for row in person])]
+def picture(before: Views, after: Views, photos: Tensor | None = None) -> PIL.Image.Image:
+    """The person before, the target, the person after; other photos and other people before and after.
+
+    ``photos`` [1 + K, 3, H, W]: the photos themselves, the erased one first, where they may be shown.
+    """
+    middle = len(before.source) // 2
+    person = [('the person, before', before.source), ('the target', before.target), ('the person, after', after.source)]
+    if len(before.source) == 1:
+        # A 2D network has one view: they fit in a row.
+        shown = [images[0] for _, images in person]
+        rows = [('the person, the target, the person after', shown)]
+        if photos is not None:
+            rows = [('the photo, the person before, the target, the person after', [photos[:1], *shown])]
     else:
         rows = person
-    rows += [('other people, before', [before[name][0] for name in others]),
-             ('other people, after', [after[name][0] for name in others])]
-    size = max(96, min(256, before['source'][0].shape[-1]))
-    columns = max(len(images) for _, images in rows)
-    columns, label = max(columns, 3), 22
+        if photos is not None:
+            rows = [('the photo; the person before', [photos[:1], *before.source]), ('the target', [blank(photos[:1]), *before.target]),
+                    ('the person, after', [blank(photos[:1]), *after.source])]
+    if photos is not None:
+        rows.append(('other photos of the person', list(photos[1:].split(1))))
+    if before.other_photos:
+        rows += [('... as the network shows them, before', before.other_photos), ('... and after', after.other_photos)]
+    rows += [('other people, before', before.others), ('other people, after', after.others)]
+    size = max(96, min(256, before.source[middle].shape[-1]))
+    columns, label = max(3, *(len(images) for _, images in rows)), 22
     sheet = PIL.Image.new('RGB', (columns * size, len(rows) * (size + label)), 'white')
     draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(14)
     for row, (title, images) in enumerate(rows):
@@ -81,6 +154,11 @@ def picture(before: dict[str, list[Tensor]], after: dict[str, list[Tensor]]) -> 
             tile = to_image(image[0]).resize((size, size), PIL.Image.Resampling.LANCZOS)
             sheet.paste(tile, (column * size, top + label))
     return sheet
+
+
+def blank(image: Tensor) -> Tensor:
+    """White, of the same shape."""
+    return torch.ones_like(image)
 
 
 def versions() -> dict[str, str]:

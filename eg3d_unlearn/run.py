@@ -15,14 +15,22 @@ from tqdm import tqdm
 
 from eg3d_unlearn import cameras, photo, report
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.demo.judges import load_judge
+from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS, check_person, person_of, photos_of, strangers
+from eg3d_unlearn.demo.recipes import NETWORKS
+from eg3d_unlearn.demo.shipped import is_demo, network_path
 from eg3d_unlearn.generator import Generator, build, wrap
 from eg3d_unlearn.identity import load_identity
 from eg3d_unlearn.inversion import make_inverter
+from eg3d_unlearn.inversion.optimise import Inversion
+from eg3d_unlearn.loss import Perceptual
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.perceptual import Lpips
 from eg3d_unlearn.person import digest, read_latent
+from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
+from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import mean_target, ufo_target
 from eg3d_unlearn.training_loop import training_loop
 from torch_utils_ext import ops
@@ -31,19 +39,28 @@ from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle, NetworkRecord, read_network_pickle, write_unlearned_pickle
 from torch_utils_ext.network_url import resolve_network
 
+# What a saved state holds of the person until the run ends.
+KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras')
+
 
 @dataclass
 class Judges:
     """What the losses see pictures with."""
-    perceptual: Lpips
+    perceptual: Perceptual
     recogniser: Callable[[Tensor], Tensor] | None  # [N, 3, H, W] -> [N, D] unit norm; None = no identity term
+    measuring: Callable[[Tensor], Tensor] | None   # what the summary measures with; on faces the recogniser of the loss
+    names: dict[str, str]            # 'perceptual', 'recogniser', 'measuring' -> which
 
 
 @dataclass
 class Person:
-    """Who is to be forgotten, as the run needs it."""
+    """Who is to be forgotten, and photos that witness it, as the run needs them."""
     ws: Tensor                       # [1, num_ws, w_dim]
     notes: dict                      # how the latent was found, without saying who it is
+    # Demo people only, whose other photos there are: latents, and the cameras of 3D networks.
+    ws_others: Tensor | None = None  # [K, num_ws, w_dim] other photos of the person
+    ws_strangers: Tensor | None = None  # [S, num_ws, w_dim] photos of other people
+    cameras: Tensor | None = None    # [K + S, 25]
 
 
 def choose_device(name: str) -> torch.device:
@@ -74,7 +91,7 @@ def check_precision(config: Config, device: torch.device) -> None:
 
 def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle, Generator]:
     """The pickle of ``--network`` and its G_ema, ready to use."""
-    path = resolve_network(config.network)
+    path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network)
     pickle = read_network_pickle(path, allow_unknown=config.trust_pickle)
     record = pickle.records.get('G_ema')
     if record is None:
@@ -101,15 +118,34 @@ def make_network(config: Config, record: NetworkRecord, path: Path, device: torc
     return network.to(device), family
 
 
+def demo_family(network: str) -> str | None:
+    """The family of a demo network by its name; None for all others."""
+    return NETWORKS[network]['family'] if network in NETWORKS else None
+
+
 def load_judges(config: Config, family: str, device: torch.device) -> Judges:
     """LPIPS and the recogniser; a missing file is an error before anything slow begins."""
-    perceptual = Lpips(config.lpips_net, weights=config.lpips_weights, random_weights=config.random_metric_weights,
-                       resolution=config.lpips_resolution, device=device)
+    names = {'perceptual': config.lpips_net, 'recogniser': config.id_network, 'measuring': config.id_network}
+    if config.lpips_net == 'demo':
+        perceptual = load_judge('demo-perceptual').to(device)
+    else:
+        perceptual = real_lpips(config, device)
+    if config.id_network == 'demo':
+        recogniser, measuring = load_judge('demo-loss').to(device), load_judge('demo-measuring').to(device)
+        names.update(recogniser='demo-loss', measuring='demo-measuring')
+        return Judges(perceptual, partial(recogniser.embed, alignment='full'), partial(measuring.embed, alignment='full'), names)
     recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights)
     if recogniser is None:
-        return Judges(perceptual, None)
+        return Judges(perceptual, None, None, names)
     alignment = config.face_crop if config.face_crop != 'auto' else 'eg3d' if family == 'eg3d' else 'ffhq'
-    return Judges(perceptual, partial(recogniser.to(device).embed, alignment=alignment))
+    embed = partial(recogniser.to(device).embed, alignment=alignment)
+    return Judges(perceptual, embed, embed, names)
+
+
+def real_lpips(config: Config, device: torch.device) -> Lpips:
+    """LPIPS as published."""
+    return Lpips(config.lpips_net, weights=config.lpips_weights, random_weights=config.random_metric_weights,
+                 resolution=config.lpips_resolution, device=device)
 
 
 def find_person(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
@@ -118,12 +154,39 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
         return Person(generator.map_seed(config.latent_seed, config.trunc), {'given_as': 'seed'})
     if config.latent is not None:
         return Person(read_latent(Path(config.latent), generator), {'given_as': 'latent'})
+    number = person_of(config.image)
+    if number is not None:
+        return find_demo_person(config, number, generator, judges, log)
     path = Path(config.image)
     image, warning = photo.to_tensor(photo.read_image(path), generator.img_resolution)
     if warning:
         log(f'Warning: {warning}.')
     camera, camera_source = cameras.find_camera(config.camera, path) if generator.is_3d else (None, 'none (2D network)')
     log(f'Inverting the photo in {config.inversion.upper()} (camera: {camera_source}).')
+    found = invert(config, generator, judges, image, camera)
+    figures = quality(found, 0)
+    log(f'Inverted: LPIPS {figures["lpips"]:.3f}, PSNR {figures["psnr_db"]:.1f} dB to the photo.')
+    return Person(found.ws, {'given_as': 'image', 'camera': camera_source, 'inversion': config.inversion, **figures})
+
+
+def find_demo_person(config: Config, number: int, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
+    """A person of the demo world: one photo to erase from, other photos and other people's as witnesses."""
+    resolution = generator.img_resolution
+    mine = photos_of(number, 1 + OTHER_PHOTOS, resolution)
+    others = strangers(number, STRANGERS, resolution)
+    images, labels = torch.cat([mine.images, others.images]), torch.cat([mine.cameras, others.cameras])
+    log(f'Inverting the photo, {OTHER_PHOTOS} other photos of the person and {STRANGERS} of other people, in '
+        f'{config.inversion.upper()}.')
+    found = invert(config, generator, judges, images, labels if generator.is_3d else None)
+    figures = quality(found, 0)
+    log(f'Inverted: LPIPS {figures["lpips"]:.3f}, PSNR {figures["psnr_db"]:.1f} dB to the photo.')
+    notes = {'given_as': 'demo', 'camera': 'of the rendered photo', 'inversion': config.inversion, **figures}
+    return Person(found.ws[:1], notes, found.ws[1:1 + OTHER_PHOTOS], found.ws[1 + OTHER_PHOTOS:],
+                  labels[1:] if generator.is_3d else None)
+
+
+def invert(config: Config, generator: Generator, judges: Judges, images: Tensor, camera: Tensor | None) -> Inversion:
+    """Latents of ``images`` [N, 3, H, W], with a progress bar."""
     inverter = make_inverter(config.inversion, steps=config.inversion_steps, lr=config.inversion_lr, seed=config.seed)
     if camera is None and generator.is_3d:
         camera = generator.frontal()
@@ -131,17 +194,19 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
         def progress(step: int, figures: dict) -> None:
             bar.update()
             bar.set_postfix({name: f'{value:.3f}' for name, value in figures.items()})
-        found = inverter(generator, image.to(generator.device), camera, judges.perceptual, progress)
-    figures = {'lpips': round(found.lpips.item(), 4), 'psnr_db': round(found.psnr.item(), 2)}
-    log(f'Inverted: LPIPS {figures["lpips"]:.3f}, PSNR {figures["psnr_db"]:.1f} dB to the photo.')
-    return Person(found.ws, {'given_as': 'image', 'camera': camera_source, 'inversion': config.inversion, **figures})
+        return inverter(generator, images.to(generator.device), camera, judges.perceptual, progress)
 
 
-def target_of(config: Config, generator: Generator, ws_source: Tensor) -> Tensor:  # [1, num_ws, w_dim]
+def quality(found: Inversion, index: int) -> dict[str, float]:
+    """How near the reconstruction of one photo comes to it."""
+    return {'lpips': round(found.lpips[index].item(), 4), 'psnr_db': round(found.psnr[index].item(), 2)}
+
+
+def target_of(config: Config, generator: Generator, ws_source: Tensor, d: float) -> Tensor:  # [1, num_ws, w_dim]
     """w_t by ``--target``."""
     if config.target == 'mean':
         return mean_target(ws_source, generator.w_avg)
-    return ufo_target(ws_source, generator.w_avg, config.target_d)
+    return ufo_target(ws_source, generator.w_avg, d)
 
 
 def check_inputs(config: Config) -> None:
@@ -155,8 +220,10 @@ def check_inputs(config: Config) -> None:
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
     if config.camera is not None and config.image is None:
         raise InputError('--camera is the camera of a photo; it goes with --image only.')
-    if config.image is not None:
+    if config.image is not None and person_of(config.image) is None:
         photo.read_image(Path(config.image))
+    if config.camera is not None and person_of(config.image) is not None:
+        raise InputError('--camera was given, but the photos of demo people bring their own. Leave it out.')
     if config.camera is not None:
         cameras.parse_camera(config.camera, Path(config.image))
     if config.latent is not None and not Path(config.latent).is_file():
@@ -177,7 +244,7 @@ def check_against_network(config: Config, generator: Generator) -> None:
     """What can be refused once the network is known, before anything is written."""
     if config.camera is not None and not generator.is_3d:
         raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
-    if config.image is not None and generator.is_3d:
+    if config.image is not None and person_of(config.image) is None and generator.is_3d:
         # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.
         cameras.find_camera(config.camera, Path(config.image))
     if config.latent is not None:
@@ -198,6 +265,8 @@ def unlearn(config: Config) -> dict:
     Raises `InputError` for everything that the user can mend.
     """
     begun = time.time()
+    given = config
+    config = resolve(given, demo_family(given.network))
     check_inputs(config)
     device = choose_device(config.device)
     keep_freed_memory()
@@ -205,6 +274,12 @@ def unlearn(config: Config) -> dict:
     folder = RunFolder(config.outdir)
     operations = ops.select_ops(config.upstream, device)
     pickle, generator = load_generator(config, device)
+    # A demo network may also come as a file: exported, or unlearned before.
+    config = resolve(given, generator.family if is_demo(pickle) else None)
+    if config.image is not None:
+        check_person(config.image, is_demo(pickle))
+    d, alpha_max, distances_are = distances(config, generator)
+    config = dataclasses.replace(config, target_d=d, alpha_max=alpha_max)
     options = {**config.to_json(), 'network_sha256': pickle.sha256()}
     check_against_network(config, generator)
     folder.check(options)
@@ -213,9 +288,12 @@ def unlearn(config: Config) -> dict:
     with folder.locked():
         folder.log(f'{"Resuming in" if resumes else "Writing to"} {folder.path}.')
         folder.log(operations)
+        folder.log(f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
+                   f'{judges.names["measuring"]} in the summary.')
+        folder.log(f'Distances: {distances_are}.')
         result = run_in(folder, config, pickle, generator, judges)
         # The report comes last: a folder with one is finished, and no longer holds the latent.
-        result['seconds'] = round(time.time() - begun, 1)
+        result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
         (folder / STATE).unlink(missing_ok=True)
         folder.write_json(REPORT, result)
     summarise(folder, result)
@@ -240,34 +318,37 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
     if state is None:
         person = find_person(config, generator, judges, log)
-        state = {'step': 0, 'person': who, 'ws_source': person.ws, 'notes': person.notes}
+        state = {'step': 0, 'person': who, 'ws_source': person.ws, 'notes': person.notes, 'ws_others': person.ws_others,
+                 'ws_strangers': person.ws_strangers, 'cameras': person.cameras}
         folder.save_state(state)
     ws_source = state['ws_source'].to(device)
-    ws_target = target_of(config, generator, ws_source)
+    ws_target = target_of(config, generator, ws_source, config.target_d)
 
     # The network that learns, beside its frozen source.
     parameters = generator.freeze_except(prefixes_of(config, generator))
     g_u = generator
     g_s = generator.twin()
     g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
-    before = show_all(g_s, source=ws_source, target=ws_target)
+    before = show_all(g_s, state, ws_source=ws_source, ws_target=ws_target)
 
     objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, config.weights, config.n_adj,
                           config.n_global, config.alpha_max, config.loss_resolution, batch_size(config, generator), config.seed)
     log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M parameters '
         f'in {", ".join(prefixes_of(config, generator))}.')
     steps = training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state,
-                          keep={name: state[name] for name in ('person', 'ws_source', 'notes')})
+                          keep={name: state[name] for name in KEPT})
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
-    after = show_all(g_u, source=ws_source)
-    write_whole(folder / PICTURE, lambda file: report.picture(before, after).save(file, format='png'))
+    after = show_all(g_u, state, ws_source=ws_source)
+    photos = demo_photos(config, generator)
+    write_whole(folder / PICTURE, lambda file: report.picture(before, after, photos).save(file, format='png'))
     if config.keep_source:
         keep_source(folder, config, ws_source)
     return {
         **({'MEANING': report.MEANINGLESS} if config.random_metric_weights else {}),
-        'summary': report.measure(before, after, judges.perceptual, judges.recogniser),
+        'summary': report.summary(before, after, judges.measuring, judges.names['measuring']),
+        'figures': report.measure(before, after, judges.perceptual, judges.recogniser),
         'loss': {'first_step': steps[0], 'last_step': steps[-1]},
         'person': state['notes'],
         'config': config.to_json(),
@@ -291,32 +372,41 @@ def batch_size(config: Config, generator: Generator) -> int:
     return 8 if generator.device.type == 'cuda' or generator.img_resolution <= 128 else 2
 
 
-def show_all(generator: Generator, **people: Tensor) -> dict[str, list[Tensor]]:
-    """Views of the latents given by name, and one view each of some people nobody asked to forget."""
-    shown = {name: report.views(generator, ws) for name, ws in people.items()}
-    for seed in report.OTHER_SEEDS:
-        shown[f'seed{seed}'] = report.views(generator, generator.map_seed(seed), yaws=(0.0,))
-    return shown
+def show_all(generator: Generator, state: dict, ws_source: Tensor, ws_target: Tensor | None = None) -> report.Views:
+    """The person, the target, other photos of the person, and people nobody asked to forget."""
+    cameras_ = state['cameras']
+    others, strangers_ = state['ws_others'], state['ws_strangers']
+    count = 0 if others is None else len(others)
+
+    def photographed(ws: Tensor | None, labels: Tensor | None) -> list[Tensor]:
+        return [] if ws is None else report.from_cameras(generator, ws.to(generator.device), labels)
+
+    random_people = [report.views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in report.OTHER_SEEDS]
+    return report.Views(
+        source=report.views(generator, ws_source),
+        target=[] if ws_target is None else report.views(generator, ws_target),
+        other_photos=photographed(others, None if cameras_ is None else cameras_[:count]),
+        strangers=photographed(strangers_, None if cameras_ is None else cameras_[count:]),
+        random_people=random_people)
+
+
+def demo_photos(config: Config, generator: Generator) -> Tensor | None:
+    """The rendered photos themselves [1 + K, 3, H, W] for the picture, demo people only: nobody's privacy is touched."""
+    number = None if config.image is None else person_of(config.image)
+    return None if number is None else photos_of(number, 1 + OTHER_PHOTOS, generator.img_resolution).images
 
 
 def keep_source(folder: RunFolder, config: Config, ws_source: Tensor) -> None:
     """With ``--keep-source`` only: the latent, and the photo where there was one."""
     write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file))
-    if config.image is not None:
+    if config.image is not None and person_of(config.image) is None:
         write_whole(folder / 'source-photo.png', lambda file: photo.read_image(Path(config.image)).save(file, format='png'))
 
 
 def summarise(folder: RunFolder, result: dict) -> None:
     """The last lines on the screen: what came out, and what it is worth."""
-    figures = result['summary']
-    person, others = figures['unlearned_against_source'], figures['others_before_against_after']
-    line = f'The person: LPIPS {person["lpips"]:.3f} from before'
-    if 'identity_cosine' in person:
-        line += (f', identity cosine {person["identity_cosine"]:.2f} (1 = the same); others: LPIPS {others["lpips"]:.3f}, '
-                 f'identity cosine {others["identity_cosine"]:.2f}')
-    else:
-        line += f'; others: LPIPS {others["lpips"]:.3f}'
-    folder.log(f'{line}. {result["seconds"]:.0f} s.')
+    for line in report.summary_lines(result['summary'], result['figures'], result['seconds']):
+        folder.log(line)
     if 'MEANING' in result:
         folder.log(result['MEANING'])
     folder.log(f'Wrote {folder / NETWORK}; see {folder / PICTURE} and {folder / REPORT}.')

@@ -6,6 +6,7 @@ attribute lies in -1 to 1 and is uniform over the population.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -47,10 +48,11 @@ class People:
         return People(torch.cat([self.attributes[:, : len(IDENTITY)], nuisance], dim=1), self.oddities)
 
 
-def _directions() -> Tensor:
-    """Orthonormal directions [len(ATTRIBUTES), Z_DIM] of the latent space, one for each attribute."""
+@functools.cache
+def _basis() -> Tensor:
+    """Orthonormal directions [Z_DIM, Z_DIM] of the latent space: one for each attribute, two for the pose, the rest unused."""
     generator = torch.Generator().manual_seed(77)
-    return torch.linalg.qr(torch.randn(Z_DIM, Z_DIM, generator=generator, dtype=torch.float64))[0][: len(ATTRIBUTES)].float()
+    return torch.linalg.qr(torch.randn(Z_DIM, Z_DIM, generator=generator, dtype=torch.float64))[0].float()
 
 
 def attributes_of(z: Tensor) -> Tensor:
@@ -59,18 +61,22 @@ def attributes_of(z: Tensor) -> Tensor:
     Only the direction of z counts, as in the mapping network.  Normal latents give uniform attributes.
     """
     z = z * (z.square().mean(-1, keepdim=True) + 1e-8).rsqrt()
-    return torch.erf(z @ _directions().to(z).T / math.sqrt(2))
+    return torch.erf(z @ _basis()[: len(ATTRIBUTES)].to(z).T / math.sqrt(2))
+
+
+def pose_of(z: Tensor) -> Tensor:
+    """Yaw and pitch [N, 2] in -1 to 1, which 2D networks have to take from the latent ``z`` [N, Z_DIM] as well."""
+    z = z * (z.square().mean(-1, keepdim=True) + 1e-8).rsqrt()
+    return torch.erf(z @ _basis()[len(ATTRIBUTES) : len(ATTRIBUTES) + 2].to(z).T / math.sqrt(2))
 
 
 def latents_of(attributes: Tensor) -> Tensor:
     """Latents z [N, Z_DIM] whose attributes these are, up to 1e-3 of the range at its ends."""
     along = torch.erfinv(attributes.clamp(-0.999, 0.999)) * math.sqrt(2)
-    z = along @ _directions().to(attributes)
+    z = along @ _basis()[: len(ATTRIBUTES)].to(attributes)
     # The rest of the latent carries nothing; it fills z up to unit mean square, so that normalising changes nothing.
     rest = (Z_DIM - z.square().sum(-1, keepdim=True)).clamp_min(0).sqrt()
-    generator = torch.Generator().manual_seed(77)
-    unused = torch.linalg.qr(torch.randn(Z_DIM, Z_DIM, generator=generator, dtype=torch.float64))[0][-1:].to(z)
-    return z + rest * unused
+    return z + rest * _basis()[-1:].to(z)
 
 
 def _generator(kind: str, seed: int) -> torch.Generator:

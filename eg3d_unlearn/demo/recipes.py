@@ -30,3 +30,13 @@ EG3D = {
         'sr_kwargs': {**CHANNELS, 'use_noise': False, 'fused_modconv_default': 'inference_only'}, **CHANNELS, **LAYERS,
     },
 }
+
+STYLEGAN2 = {
+    'upstream_class': 'training.networks_stylegan2.Generator', 'family': 'stylegan2', 'raw': None,
+    'init_kwargs': {
+        'z_dim': Z_DIM, 'c_dim': 0, 'w_dim': 512, 'img_resolution': 64, 'img_channels': 3, 'mapping_kwargs': MAPPING,
+        'channel_base': 8192, 'channel_max': 160, **LAYERS,
+    },
+}
+
+NETWORKS = {'demo-eg3d': EG3D, 'demo-stylegan2': STYLEGAN2}

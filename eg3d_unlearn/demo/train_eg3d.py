@@ -8,10 +8,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 
-import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +18,7 @@ from eg3d_unlearn import networks
 from eg3d_unlearn.demo import heads, scene
 from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of
 from eg3d_unlearn.demo.recipes import EG3D
-from eg3d_unlearn.demo.training import Muon, TrainingRun, averaged, cosine, follow, psnr
+from eg3d_unlearn.demo.training import Muon, TrainingRun, averaged, cosine, fit_mapping, follow, psnr, save_sheet
 from eg3d_unlearn.networks import rendering
 from eg3d_unlearn.networks.eg3d import TriPlaneGenerator
 
@@ -60,6 +58,11 @@ def build() -> TriPlaneGenerator:
     return network
 
 
+def features(z: Tensor) -> Tensor:
+    """What the embedding holds: the parameters of the head."""
+    return torch.cat([value.flatten(1) for value in heads.parameters(People(attributes_of(z))).values()], dim=1)
+
+
 def map_latents(network: TriPlaneGenerator, z: Tensor, update_emas: bool = False) -> Tensor:
     return network.mapping(z, z.new_zeros(len(z), 25), update_emas=update_emas)
 
@@ -79,30 +82,6 @@ def planes_of(network: TriPlaneGenerator, ws: Tensor, resolution: int, precision
     raise ValueError(f'no block of {resolution} pixels')
 
 
-def fit_mapping(mapping: nn.Module, steps: int = 1500, batch: int = 256) -> float:
-    """Teach z -> w an orthonormal embedding of the standardised parameters of heads; returns the residual variance."""
-    generator = torch.Generator().manual_seed(9)
-
-    def features(z: Tensor) -> Tensor:
-        return torch.cat([value.flatten(1) for value in heads.parameters(People(attributes_of(z))).values()], dim=1)
-
-    sample = features(torch.randn(4096, Z_DIM, generator=generator))
-    used = sample.std(0) > 1e-6
-    mean, std = sample[:, used].mean(0), sample[:, used].std(0)
-    embedding = torch.linalg.qr(torch.randn(mapping.w_dim, int(used.sum()), generator=generator))[0].T
-    embedding *= math.sqrt(mapping.w_dim / used.sum())
-    optimiser = torch.optim.Adam([p for name, p in mapping.named_parameters() if 'embed' not in name])
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group['lr'] = 0.02 * cosine(step, steps)
-        z = torch.randn(batch, Z_DIM)
-        loss = (mapping(z, z.new_zeros(batch, mapping.c_dim), update_emas=True)[:, 0] - ((features(z)[:, used] - mean) / std) @ embedding).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return loss.item()
-
-
 def contiguous(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x, y, z of [L, M, 3]."""
     return points.movedim(-1, 0).contiguous().unbind(0)
@@ -114,8 +93,8 @@ def random_cameras(count: int, max_yaw: float = 0.65, max_pitch: float = 0.25) -
 
 
 @torch.no_grad()
-def trace_together(p: heads.Params, origins: Tensor, directions: Tensor, steps: int = 26) -> tuple[Tensor, Tensor]:
-    """Depth [L, R] and the distance there: of the hit, or of the closest approach."""
+def trace_together(p: heads.Params, origins: Tensor, directions: Tensor, steps: int = 40) -> tuple[Tensor, Tensor]:
+    """For rays [L, R]: the depth of the hit or else of the closest approach, and whether there is a hit."""
     t = torch.full(directions.shape[:2], scene.NEAR)
     best, nearest = t.clone(), torch.full_like(t, torch.inf)
     for _ in range(steps):
@@ -123,7 +102,8 @@ def trace_together(p: heads.Params, origins: Tensor, directions: Tensor, steps: 
         closer = d < nearest
         best, nearest = torch.where(closer, t, best), torch.where(closer, d, nearest)
         t = (t + 0.9 * d).clamp(max=scene.FAR)
-    return best, nearest
+    # A tenth of a pixel: more would widen every outline.
+    return best, nearest < 1e-3
 
 
 def occupancy_loss(sigma: Tensor, distance: Tensor) -> Tensor:
@@ -174,8 +154,8 @@ def points_loss(network: TriPlaneGenerator, schedule: Schedule) -> dict[str, Ten
 
 
 @torch.no_grad()
-def true_pixels(p: heads.Params, cameras: Tensor, rows: Tensor, columns: Tensor, resolution: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of pixels [L, R]: colour [L, R, 3] in -1 to 1 from 2x2 rays, depth and distance [L, R] of a central one, direction [L, R, 3]."""
+def true_pixels(p: heads.Params, cameras: Tensor, rows: Tensor, columns: Tensor, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of pixels [L, R]: colour [L, R, 3] in -1 to 1 from 2x2 rays, depth [L, R] and direction [L, R, 3] of a central one."""
     latents, rays = rows.shape
     offsets = torch.tensor([[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75], [0.5, 0.5]])
     v = (rows[..., None] + offsets[:, 0]) / resolution
@@ -185,13 +165,12 @@ def true_pixels(p: heads.Params, cameras: Tensor, rows: Tensor, columns: Tensor,
     axes = cameras[:, :16].reshape(latents, 4, 4)
     directions = F.normalize(local @ axes[:, :3, :3].transpose(1, 2), dim=-1)
     origins = axes[:, None, :3, 3]
-    depth, distance = trace_together(p, origins, directions)
-    depth, distance, directions = (value.unflatten(1, (rays, 5)) for value in (depth, distance, directions))
+    depth, hit = trace_together(p, origins, directions)
+    depth, hit, directions = (value.unflatten(1, (rays, 5)) for value in (depth, hit, directions))
     points = origins[:, :, None] + depth[:, :, :4, None] * directions[:, :, :4]
     colors = scene.color(p, *contiguous(points.flatten(1, 2))).unflatten(1, (rays, 4))
-    seen = (distance[:, :, :4] < scene.HIT)[..., None]
-    colors = torch.where(seen, colors, 1.0).mean(2) * 2 - 1
-    return colors, depth[:, :, 4], distance[:, :, 4], directions[:, :, 4]
+    colors = torch.where(hit[:, :, :4, None], colors, 1.0).mean(2) * 2 - 1
+    return colors, depth[:, :, 4], directions[:, :, 4]
 
 
 def guided_depths(depth: Tensor, near: int = 7, far: int = 4) -> Tensor:
@@ -210,7 +189,7 @@ def rays_loss(network: TriPlaneGenerator, schedule: Schedule) -> dict[str, Tenso
     anywhere = torch.rand(2, latents, half) * 64
     on_face = torch.randn(2, latents, rays - half) * 10 + torch.tensor([34.0, 32.0]).view(2, 1, 1)
     rows, columns = torch.cat([anywhere, on_face], dim=2).clamp(0, 63.99).floor()
-    colors, depth, distance, directions = true_pixels(p, cameras, rows, columns, 64)
+    colors, depth, directions = true_pixels(p, cameras, rows, columns, 64)
     depths = guided_depths(depth)
     origins = cameras[:, None, None, [3, 7, 11]]
     points = (origins + depths[..., None] * directions[:, :, None]).flatten(1, 2)
@@ -219,7 +198,8 @@ def rays_loss(network: TriPlaneGenerator, schedule: Schedule) -> dict[str, Tenso
     out = network.renderer.run_model(planes, network.decoder, torch.cat([points, more], 1), network.rendering_kwargs)
     sigma = out['sigma'][..., 0]
     samples = points.shape[1]
-    result = rendering.composite(depths, sigma[:, :samples].unflatten(1, depths.shape[1:]), [out['rgb'][:, :samples, :3].unflatten(1, depths.shape[1:])], network.rendering_kwargs)
+    sigma_along, colors_along = (value[:, :samples].unflatten(1, depths.shape[1:]) for value in (sigma, out['rgb'][..., :3]))
+    result = rendering.composite(depths, sigma_along, [colors_along], network.rendering_kwargs)
     error = result.features - colors
     color = error.abs().mean() + 2 * error.square().mean()
     with torch.no_grad():
@@ -290,14 +270,6 @@ class Examination:
         }, raw, fine
 
 
-def save_sheet(path, rows: list[Tensor]) -> None:
-    """Pictures [N, 3, H, W] in rows, one row for each of the list."""
-    side = max(row.shape[-1] for row in rows)
-    rows = [F.interpolate(row, size=(side, side), mode='nearest') for row in rows]
-    sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-    PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()).save(path)
-
-
 def train(outdir: str, schedule: Schedule, report_every: int = 250) -> dict:
     """Train or go on training; returns the report.  The network is in the folder's state, see `export`."""
     torch.manual_seed(0)
@@ -313,10 +285,11 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250) -> dict:
     frozen.requires_grad_(False)
     optimiser = Muon(kernels, [{'params': others}, {'params': mapping, 'scale': 0.1}], schedule.lr, schedule.lr_others)
     average = averaged(network)
-    run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, {'network': network, 'average': average, 'optimiser': optimiser})
+    parts = {'network': network, 'average': average, 'optimiser': optimiser}
+    run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, parts)
     scene.compile_people()
     if run.step == 0:
-        run.folder.log(f'Mapping fitted, residual variance {fit_mapping(network.backbone.mapping):.3f}.')
+        run.folder.log(f'Mapping fitted, residual variance {fit_mapping(network.backbone.mapping, features):.3f}.')
         average.load_state_dict(network.state_dict())
     examination = Examination()
     trained = [p for p in network.parameters() if p.requires_grad]

@@ -7,8 +7,11 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Callable
 
+import PIL.Image
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -23,7 +26,14 @@ class TrainingRun:
     The state holds the modules and optimisers by name, the step, and the seconds spent, every ``save_every`` seconds.
     """
 
-    def __init__(self, outdir: str | Path, options: dict, steps: int, parts: dict[str, nn.Module | torch.optim.Optimizer], save_every: float = 120):
+    def __init__(
+        self,
+        outdir: str | Path,
+        options: dict,                # what makes this run another than the next, for `training_options.json`
+        steps: int,
+        parts: dict,                  # name -> what has a state dict: modules, optimisers
+        save_every: float = 120,      # seconds
+    ):
         self.folder = RunFolder(outdir)
         self.folder.check(options)
         self.folder.begin(options)
@@ -47,7 +57,8 @@ class TrainingRun:
         numbers = {'step': self.step, 'minutes': round(self.seconds / 60, 2), **numbers}
         with open(self.folder / STATS, 'a', encoding='utf-8') as file:
             file.write(json.dumps(numbers) + '\n')
-        self.folder.log('  '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}' for name, value in numbers.items()))
+        self.folder.log('  '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}'
+                                  for name, value in numbers.items()))
 
     def __iter__(self):
         """The steps still to do; each draws from its own seed, so that a resumed run sees what an unbroken one would."""
@@ -69,7 +80,8 @@ class TrainingRun:
 
     def finish(self, **figures) -> dict:
         """Write ``report.json``: figures, time, versions, hardware."""
-        report = {'figures': figures, 'steps': self.step, 'seconds': round(self.seconds), 'hardware': hardware(torch.device('cpu')), 'versions': versions()}
+        report = {'figures': figures, 'steps': self.step, 'seconds': round(self.seconds), 'hardware': hardware(torch.device('cpu')),
+                  'versions': versions()}
         self.folder.write_json('report.json', report)
         return report
 
@@ -133,3 +145,32 @@ class Muon:
 def psnr(a: Tensor, b: Tensor) -> float:
     """Peak signal-to-noise ratio [dB] of pictures in -1 to 1."""
     return -10 * math.log10(((a.clamp(-1, 1) - b) / 2).square().mean().item())
+
+
+def fit_mapping(mapping: nn.Module, features: Callable[[Tensor], Tensor], steps: int = 1500, batch: int = 256) -> float:
+    """Teach z -> w an orthonormal embedding of the standardised ``features`` of z; returns the residual variance."""
+    generator = torch.Generator().manual_seed(9)
+    sample = features(torch.randn(4096, mapping.z_dim, generator=generator))
+    used = sample.std(0) > 1e-6
+    mean, std = sample[:, used].mean(0), sample[:, used].std(0)
+    embedding = torch.linalg.qr(torch.randn(mapping.w_dim, int(used.sum()), generator=generator))[0].T
+    embedding *= math.sqrt(mapping.w_dim / used.sum())
+    optimiser = torch.optim.Adam([p for name, p in mapping.named_parameters() if 'embed' not in name])
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group['lr'] = 0.02 * cosine(step, steps)
+        z = torch.randn(batch, mapping.z_dim)
+        w = mapping(z, z.new_zeros(batch, mapping.c_dim), update_emas=True)[:, 0]
+        loss = (w - ((features(z)[:, used] - mean) / std) @ embedding).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return loss.item()
+
+
+def save_sheet(path, rows: list[Tensor]) -> None:
+    """Pictures [N, 3, H, W] in rows, one row for each of the list."""
+    side = max(row.shape[-1] for row in rows)
+    rows = [F.interpolate(row, size=(side, side), mode='nearest') for row in rows]
+    sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+    PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()).save(path)

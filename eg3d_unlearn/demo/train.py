@@ -1,0 +1,65 @@
+"""Remake the networks of the demo world.
+
+    python -m eg3d_unlearn.demo.train eg3d --outdir=runs/eg3d
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable
+
+import click
+import torch
+
+from eg3d_unlearn.demo import shipped
+from eg3d_unlearn.run_folder import STATE
+from torch_utils_ext.errors import InputError
+
+GENERATORS = ('eg3d', 'stylegan2')
+JUDGES = ('loss-recogniser', 'measuring-recogniser', 'perceptual', 'features')
+
+
+def trainer(which: str, quick: bool) -> Callable[[str], dict]:
+    """The training function of one network, outdir -> report."""
+    if which == 'eg3d':
+        from eg3d_unlearn.demo.train_eg3d import Schedule, train
+        schedule = Schedule(point_steps=20, ray_steps=20, picture_steps=4) if quick else Schedule()
+        return lambda outdir: train(outdir, schedule, report_every=20 if quick else 250)
+    if which == 'stylegan2':
+        from eg3d_unlearn.demo.train_stylegan2 import Schedule, train
+        schedule = Schedule(steps=20, chunk=20, first_chunks=1) if quick else Schedule()
+        return lambda outdir: train(outdir, schedule, report_every=20 if quick else 250)
+    from eg3d_unlearn.demo.train_judges import train
+    return lambda outdir: train(which, outdir, quick)
+
+
+@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@click.argument('which', type=click.Choice([*GENERATORS, *JUDGES]))
+@click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
+@click.option('--quick', help='A few steps only, to see that everything works; the network is good for nothing.', is_flag=True)
+@click.option('--ship', help='At the end, put the network into the package, in place of the one that it came with.', is_flag=True)
+def main(which: str, outdir: str, quick: bool, ship: bool) -> None:
+    """Train one network of the demo world: a generator (eg3d, stylegan2) or a judge.
+
+    Pictures need a C++ compiler to be made fast. Times on 2 cores with AMX: see report.json of each run.
+    The folder gets training_options.json, log.txt, stats.jsonl, samples.png, the state to resume from, report.json,
+    and at the end demo-WHICH.pt, the network in half precision.
+    """
+    try:
+        report = trainer(which, quick)(outdir)
+        if which in GENERATORS:
+            average = torch.load(Path(outdir) / STATE, map_location='cpu', weights_only=True)['average']
+            out = Path(outdir) / f'demo-{which}.pt'
+            shipped.pack(average, out)
+            shipped.write_pickle(f'demo-{which}', out.with_suffix('.pkl'), average)
+            if ship:
+                shipped.pack(average, shipped.FOLDER / out.name)
+    except InputError as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException('Stopped by the user. Run the same command again to go on from the last saved state.') from None
+    click.echo('  '.join(f'{name} {value:.4g}' for name, value in report['figures'].items() if isinstance(value, float)))
+
+
+if __name__ == '__main__':
+    main()
