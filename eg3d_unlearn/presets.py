@@ -21,7 +21,7 @@ PRESETS = {
 
 # The demo networks are a thousandth of FFHQ-512 and the main run has three minutes on two cores: fewer and larger steps.
 DEMO = {
-    'eg3d': dict(iters=60, lr=2e-3, inversion_steps=40),
+    'eg3d': dict(iters=40, lr=2e-3, n_adj=1, n_global=3, lambda_global=4.0, inversion_steps=20),
     'stylegan2': dict(iters=150, lr=2e-3, inversion_steps=100),
 }
 

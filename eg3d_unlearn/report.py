@@ -120,45 +120,51 @@ def measure(before: Views, after: Views, perceptual: Perceptual, recogniser: Emb
     }
 
 
+Block = list[tuple[str, list[Tensor]]]  # rows of pictures with their titles
+
+
 def picture(before: Views, after: Views, photos: Tensor | None = None) -> PIL.Image.Image:
-    """The person before, the target, the person after; other photos and other people before and after.
+    """The person before, the target, the person after; beside them other photos of the person; below them other people.
 
     ``photos`` [1 + K, 3, H, W]: the photos themselves, the erased one first, where they may be shown.
     """
-    middle = len(before.source) // 2
-    person = [('the person, before', before.source), ('the target', before.target), ('the person, after', after.source)]
-    if len(before.source) == 1:
-        # A 2D network has one view: they fit in a row.
-        shown = [images[0] for _, images in person]
-        rows = [('the person, the target, the person after', shown)]
-        if photos is not None:
-            rows = [('the photo, the person before, the target, the person after', [photos[:1], *shown])]
-    else:
-        rows = person
-        if photos is not None:
-            rows = [('the photo; the person before', [photos[:1], *before.source]), ('the target', [blank(photos[:1]), *before.target]),
-                    ('the person, after', [blank(photos[:1]), *after.source])]
+    person: Block = [('before', before.source), ('the target', before.target), ('after', after.source)]
     if photos is not None:
-        rows.append(('other photos of the person', list(photos[1:].split(1))))
+        shown = [photos[:1], torch.ones_like(photos[:1]), torch.ones_like(photos[:1])]
+        person = [(title, [first, *row]) for first, (title, row) in zip(shown, person, strict=True)]
+        person[0] = ('the photo; before', person[0][1])
+    beside: Block = []
     if before.other_photos:
-        rows += [('... as the network shows them, before', before.other_photos), ('... and after', after.other_photos)]
-    rows += [('other people, before', before.others), ('other people, after', after.others)]
-    size = max(96, min(256, before.source[middle].shape[-1]))
-    columns, label = max(3, *(len(images) for _, images in rows)), 22
-    sheet = PIL.Image.new('RGB', (columns * size, len(rows) * (size + label)), 'white')
-    draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(14)
-    for row, (title, images) in enumerate(rows):
-        top = row * (size + label)
-        draw.text((6, top + 3), title, fill='black', font=font)
-        for column, image in enumerate(images):
-            tile = to_image(image[0]).resize((size, size), PIL.Image.Resampling.LANCZOS)
-            sheet.paste(tile, (column * size, top + label))
+        beside = [('the same person, before', before.other_photos), ('after', after.other_photos)]
+        if photos is not None:
+            beside.insert(0, ('other photos of the person', list(photos[1:].split(1))))
+    others: Block = [('other people, before', before.others), ('after', after.others)]
+    size = max(96, min(256, before.source[0].shape[-1]))
+    top, gap = [person, beside], size // 4
+    widths = [max((len(row) for _, row in block), default=0) * size for block in top]
+    width = max(sum(widths) + gap * bool(beside), len(before.others) * size, 3 * size)
+    height = size + LABEL
+    sheet = PIL.Image.new('RGB', (width, (max(map(len, top)) + len(others)) * height), 'white')
+    left = 0
+    for block, block_width in zip(top, widths, strict=True):
+        _paste(sheet, block, left, 0, size)
+        left += block_width + gap
+    _paste(sheet, others, 0, max(map(len, top)) * height, size)
     return sheet
 
 
-def blank(image: Tensor) -> Tensor:
-    """White, of the same shape."""
-    return torch.ones_like(image)
+LABEL = 22                           # height of a title [pixels]
+
+
+def _paste(sheet: PIL.Image.Image, block: Block, left: int, top: int, size: int) -> None:
+    """Draw rows of pictures, ``size`` pixels each, with their titles above them."""
+    draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(14)
+    for row, (title, images) in enumerate(block):
+        y = top + row * (size + LABEL)
+        draw.text((left + 6, y + 3), title, fill='black', font=font)
+        for column, image in enumerate(images):
+            tile = to_image(image[0]).resize((size, size), PIL.Image.Resampling.LANCZOS)
+            sheet.paste(tile, (left + column * size, y + LABEL))
 
 
 def versions() -> dict[str, str]:

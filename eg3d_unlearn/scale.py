@@ -11,7 +11,7 @@ from eg3d_unlearn.target import frobenius
 # d and α_max of the published code [units of W+], for the network that they were chosen on.
 PUBLISHED_DISTANCES = 30.0, 15.0
 # The same for any other network, in mean distances of a random latent from the mean latent.
-RELATIVE_DISTANCES = 1.0, 0.5
+RELATIVE_DISTANCES = 0.5, 0.25
 RADIUS_SAMPLES = 1000
 
 

@@ -88,7 +88,7 @@ def test_the_recogniser_and_the_camera_on_eg3d(tmp_path):
     run(f'--network={path}', f'--image={image}', f'--outdir={tmp_path / "out"}', *CHEAP, '--id-network=facenet', '--lambda-global=0')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert 'dataset.json' in report['person']['camera']
-    assert -1 <= report['summary']['unlearned_against_source']['identity_cosine'] <= 1
+    assert -1 <= report['figures']['unlearned_against_source']['identity_cosine'] <= 1
     assert 'global' not in report['loss']['last_step']
 
 
@@ -101,7 +101,7 @@ def test_torchscript_recogniser_of_the_users_own(tmp_path):
     save_network_pickle(path, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
     run(f'--network={path}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', *CHEAP, f'--id-network={tmp_path / "mine.pt"}')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
-    assert report['summary']['unlearned_against_source']['identity_cosine'] > 0
+    assert report['figures']['unlearned_against_source']['identity_cosine'] > 0
 
 
 def test_inversion_finds_a_picture_that_the_network_can_make(tmp_path):

@@ -259,6 +259,13 @@ def test_a_killed_rendering_goes_on_after_the_last_whole_file(quick_photos, monk
     assert all(np.array_equal(np.load(tmp_path / 'whole' / file), np.load(tmp_path / 'killed' / file)) for file in files[0])
 
 
+def test_photos_of_another_look_are_not_taken(quick_photos, monkeypatch, tmp_path):
+    photo_set('training', 2, 1, 3, 8, tmp_path)
+    monkeypatch.setattr(photos, 'look', lambda: 'earlier')
+    photo_set('training', 2, 1, 3, 8, tmp_path)
+    assert len(list(tmp_path.glob('training-3-2x1-8px-*'))) == 2
+
+
 def test_every_photo_has_its_own_camera_expression_and_light(quick_photos, tmp_path):
     first, second = (photo_set('held-out', 4, 3, seed, 4, tmp_path) for seed in (1, 2))
     for values in (torch.cat([s.nuisance for s in (first, second)]), torch.cat([s.cameras for s in (first, second)])):
@@ -292,6 +299,9 @@ def test_changes_keep_pictures_pictures(change, size):
     images = pictures(7, size)
     torch.manual_seed(0)
     changed = train_judges.moved(images, 2.0, 0.5) if change == 'moved' else getattr(train_judges, change)(images)
+    if change == 'spoiled':
+        changed, quality = changed
+        assert quality.shape == (7, 2) and quality.abs().max() <= 1 and quality[:, 0].tolist() == [1] * 3 + [-1] * 4
     assert changed.shape == images.shape and changed.isfinite().all() and changed.abs().max() <= 1
     assert 0.005 < (changed - images).abs().mean() < 0.5
 

@@ -150,10 +150,10 @@ def test_planes_are_xy_xz_zx():
     planes[:, 2, 2], planes[:, 2, 3] = across[None, :], across[:, None]
     point = torch.tensor([[[0.1, -0.2, 0.3]]])
     x, y, z = (2 * point).flatten().tolist()
-    features = rendering.sample_planes(planes.flatten(1, 2), point, box_warp=1)
+    features = rendering.PlaneSampler(planes.flatten(1, 2), box_warp=1)(point)
     assert features.shape == (1, 32)
     assert (3 * features[0, :4]).tolist() == pytest.approx([x, z, z, x], abs=1e-6)
-    assert rendering.sample_planes(planes.flatten(1, 2), torch.full([1, 1, 3], 9.0), 1).abs().max() == 0
+    assert rendering.PlaneSampler(planes.flatten(1, 2), 1)(torch.full([1, 1, 3], 9.0)).abs().max() == 0
 
 
 @pytest.mark.parametrize('change, sentence', [
@@ -346,3 +346,26 @@ def test_equals_upstream(module, size, resolution, options, tmp_path):
     for mine, upstreams in zip(rendering.box_limits(points, directions, 0.8), limits, strict=True):
         torch.testing.assert_close(mine[hit], upstreams[hit], rtol=1e-5, atol=1e-5)
     assert hit.any() and not hit.all()
+
+
+def test_rows_of_a_table_are_bilinear_look_ups():
+    """The CPU's way of reading planes, against `grid_sample`: inside, on the rim and outside, values and gradients."""
+    generator = torch.Generator().manual_seed(0)
+    planes = torch.randn(2, 96, 8, 16, generator=generator).requires_grad_()
+    points = torch.randn(2, 500, 3, generator=generator)
+    points[0, :4] = torch.tensor([[1.0, -1.0, 1.0], [0.0, 0.0, 0.0], [0.999, 1.001, -1.07], [50.0, -50.0, 0.3]])
+    upstream_grad = torch.randn(1000, 32, generator=generator)
+    sampler = rendering.PlaneSampler(planes, box_warp=2)
+    rows = sampler(points)
+    rows.backward(upstream_grad)
+    by_rows, planes.grad = planes.grad, None
+    grid = sampler._by_grid(points)
+    grid.backward(upstream_grad)
+    assert torch.allclose(rows, grid, atol=2e-6) and rows.abs().max() > 1
+    assert torch.allclose(by_rows, planes.grad, atol=2e-5) and by_rows.abs().max() > 1
+
+
+def test_points_get_their_gradient():
+    planes, points = torch.randn(1, 96, 8, 8), (torch.rand(1, 20, 3) - 0.5).requires_grad_()
+    rendering.PlaneSampler(planes, box_warp=2)(points).sum().backward()
+    assert points.grad.abs().sum() > 0

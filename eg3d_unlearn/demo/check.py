@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import click
+import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,12 +28,14 @@ from eg3d_unlearn.demo.people import NUISANCE, Z_DIM, People, attributes_of
 from eg3d_unlearn.demo.photo import MAX_PITCH, MAX_YAW
 from eg3d_unlearn.demo.photos import photo_set
 from eg3d_unlearn.demo.recipes import NETWORKS
+from eg3d_unlearn.demo.sheet import grid
 from eg3d_unlearn.demo.train_judges import recogniser_figures
 from eg3d_unlearn.demo.training import psnr
 from eg3d_unlearn.generator import Generator, wrap
+from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
-SEED = 20_000                         # of the latents and photos here; training counts its seeds from elsewhere
+SEED = 900_000_000                    # of the latents and photos here; steps of a training count their seeds from 0
 LIMIT = 8 * 2**20                     # bytes of a shipped file
 
 
@@ -140,6 +144,28 @@ def walk_figures(name: str, generator: Generator, walks: int, embed, steps: int 
             Figure(name, '... steps that lead away from the start', torch.stack(monotone).mean().item())]
 
 
+def sheets(name: str, folder: Path) -> None:
+    """Pictures to look at: truth beside what the network shows, samples of NVIDIA's seeds, walks between people."""
+    generator, truth = load(name), Truth(name, 8)
+    rows, titles = [truth.images, show(generator, truth.z, truth.cameras)], ['truth', 'network']
+    if generator.is_3d:
+        for side, yaw in (('left', -0.5), ('right', 0.5)):
+            cameras = scene.camera_at(yaw, 0.05).expand(8, -1)
+            rows += [scene.render(truth.people, cameras, 128).image, show(generator, truth.z, cameras)]
+            titles += [f'truth, from the {side}', 'network']
+    save(grid(torch.stack(rows), row_titles=titles), folder / f'{name}-truth.png')
+    frontal = scene.camera_at(0.2, 0.0).expand(32, -1) if generator.is_3d else None
+    latents = torch.cat([torch.from_numpy(np.random.RandomState(seed).randn(1, Z_DIM)).float() for seed in range(32)])
+    save(grid(show(generator, latents, frontal).unflatten(0, (4, 8))), folder / f'{name}-samples.png')
+    ways = latents[:8].view(4, 2, Z_DIM)
+    walks = [show(generator, walk_latents(start, end, 9), None if frontal is None else frontal[:9]) for start, end in ways]
+    save(grid(torch.stack(walks)), folder / f'{name}-walks.png')
+
+
+def save(picture: PIL.Image.Image, path: Path) -> None:
+    write_whole(path, lambda file: picture.save(file, format='png', optimize=True))
+
+
 def judge_figures(people: int) -> list[Figure]:
     """Verification by both recognisers on unseen people over all poses, expressions and lights."""
     figures = []
@@ -176,10 +202,14 @@ def file_figures() -> list[Figure]:
 @click.option('--people', help='People to be told apart.', type=click.IntRange(min=10), default=100, show_default=True, metavar='INT')
 @click.option('--walks', help='Latent walks for each generator.', type=click.IntRange(min=1), default=6, show_default=True, metavar='INT')
 @click.option('--outfile', help='Also write the figures as json.', metavar='FILE')
-def main(people: int, walks: int, outfile: str | None) -> None:
+@click.option('--sheets', 'sheet_folder', help='Also write sheets of pictures into this folder.', metavar='DIR')
+def main(people: int, walks: int, outfile: str | None, sheet_folder: str | None) -> None:
     """Print a table of what the demo networks can do, with the bars that they are held to (about three minutes on a CPU)."""
     jobs = [('files', file_figures), ('recognisers', lambda: judge_figures(people))]
     jobs += [(name, lambda name=name: generator_figures(name, people, walks)) for name in NETWORKS]
+    if sheet_folder:
+        Path(sheet_folder).mkdir(parents=True, exist_ok=True)
+        jobs += [(f'sheets of {name}', lambda name=name: sheets(name, Path(sheet_folder)) or []) for name in NETWORKS]
     figures: list[Figure] = []
     try:
         with tqdm(jobs, unit='part', dynamic_ncols=True) as bar:

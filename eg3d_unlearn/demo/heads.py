@@ -64,6 +64,8 @@ def parameters(people: People) -> Params:
     p['nose_w'] = 0.034 * (1 + 0.38 * a['nose_width'])
     p['nose_l'] = 0.034 * (1 + 0.45 * a['nose_length'])
     p['ear'] = 1 + 0.30 * a['ear_size']
+    # Long hair lies over the ears.
+    p['ear_x'] = 0.004 - 0.035 * ramp(a['hair_length'], -0.2, 0.9) * ramp(a['hair_volume'], -0.75, -0.3)
     p['eye_x'] = 0.080 * (1 + 0.13 * a['eye_spacing'])
     p['eye_y'] = zero + 0.018
     p['eye_r'] = 0.043 * (1 + 0.20 * a['eye_size'])
@@ -87,7 +89,7 @@ def parameters(people: People) -> Params:
     p['parting'] = 0.050 * a['parting']
     p['curl'] = 0.0075 * ramp(a['curl'], -0.1, 0.8) * ramp(a['hair_volume'], -0.7, 0.2)
     p['bun'] = 0.058 * ramp(a['bun'], 0.25, 0.7) * ramp(a['hair_volume'], -0.75, -0.4)
-    p['beard'] = ramp(a['beard'], 0.1, 0.6)
+    p['beard'] = ramp(a['beard'], 0.2, 0.45)
     p['moustache'] = ramp(a['moustache'], 0.2, 0.6)
     p['glasses'] = ramp(a['glasses'], 0.15, 0.4)
     p['open'] = 0.024 * a['mouth_open'].clamp_min(0)
@@ -134,12 +136,15 @@ def parts(p: Params, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, T
     lips = p['lip_t'] + 0.5 * p['open']
     skin = union(skin, ellipsoid(x, y, z, 0.0, p['mouth_y'], 0.148, p['mouth_w'], 0.9 * lips + 0.010, 0.030), 0.03)
     ear = p['ear']
-    skin = union(skin, ellipsoid(ax, y, z, head_w + 0.004, -0.008, -0.020, 0.024 * ear, 0.056 * ear, 0.034 * ear), 0.015)
+    skin = union(skin, ellipsoid(ax, y, z, head_w + p['ear_x'], -0.008, -0.020, 0.024 * ear, 0.056 * ear, 0.034 * ear), 0.015)
     neck = torch.maximum(torch.sqrt(x * x + (z + 0.035) ** 2 + 1e-12) - 0.088 - 0.16 * (-0.26 - y).clamp_min(0), y + 0.12)
     skin = union(skin, torch.maximum(neck, BOTTOM - y), 0.045)
     hair = hair_distance(p, x, y, z, skull)
-    hat = torch.maximum(skull - 0.048, 0.125 - 0.25 * (z + 0.02) - y)
-    brim = torch.maximum((skull - 0.020).abs() - 0.040, (y - 0.118 + 0.25 * (z + 0.02)).abs() - 0.020)
+    slope = y + 0.25 * (z + 0.02)
+    hat = torch.maximum(skull - 0.048, 0.152 - slope)
+    brim = torch.maximum((skull - 0.020).abs() - 0.040, (slope - 0.145).abs() - 0.020)
+    # No hair above the brim.
+    hair = torch.maximum(hair, slope - 0.145 - (1 - p['hat']))
     hair = torch.minimum(hair, union(hat, brim, 0.01) + 0.5 * (1 - p['hat']))
     return skin, hair, eyewear_distance(p, x, ax, y, z, face)
 
@@ -170,8 +175,8 @@ def eyewear_distance(p: Params, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, fac
     frames = torch.maximum(frames, -0.005 - z) + 0.05 * (1 - p['glasses'])
     patch = torch.sqrt((x - p['eye_x']) ** 2 + (1.1 * dy) ** 2 + 1e-12) - 0.056
     strap = (dy - 0.10 - 0.45 * (x - p['eye_x'])).abs() - 0.009
-    patch = torch.maximum(torch.minimum(patch, torch.maximum(strap, -0.02 - z)), face - 0.024) + 0.5 * (1 - p['patch'])
-    return torch.minimum(frames, patch)
+    patch, strap = torch.maximum(patch, face - 0.024), torch.maximum(torch.maximum(strap, -0.12 - z), face - 0.010)
+    return torch.minimum(frames, torch.minimum(patch, strap) + 0.5 * (1 - p['patch']))
 
 
 def distance(p: Params, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -227,7 +232,7 @@ def albedo(p: Params, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     # Hair: strands that fan out from the crown, a soft sheen below it, darker at the tips.
     turn = torch.atan2(x, z + 0.03)
     strands = 1 + 0.07 * torch.sin(17 * turn + 25 * y) + 0.10 * torch.exp(-((y - 0.17) / 0.045) ** 2) - 0.12 * ramp(-y, 0.0, 0.25)
-    worn = over(hair * strands[..., None], constant(*HAT), p['hat'] * inside(0.10 - 0.25 * (z + 0.02) - y))
+    worn = over(hair * strands[..., None], constant(*HAT), p['hat'] * inside(0.127 - 0.25 * (z + 0.02) - y))
     color = over(color, worn, inside(hair_d - skin_d))
     near = torch.minimum(skin_d, hair_d)
     return over(color, constant(*FRAME), inside(eyewear_d - near - 0.003) * ((p['glasses'] > 0.02) | (p['patch'] > 0.5)).to(x.dtype))
@@ -236,7 +241,7 @@ def albedo(p: Params, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
 def beard(p: Params, color: Tensor, x, ax, y, z, dark_hair: Tensor) -> Tensor:
     """Beard along jaw and chin, moustache above the mouth."""
     up = y - p['mouth_y']
-    around = inside(up - 0.028 - 1.15 * (ax - 0.055).clamp_min(0), 0.022) * inside(-0.015 - z, 0.05) * inside(-0.262 - y, 0.03)
+    around = inside(up - 0.028 - 1.15 * (ax - 0.055).clamp_min(0), 0.022) * inside(0.030 - z, 0.04) * inside(-0.225 - y, 0.025)
     color = over(color, dark_hair, 0.92 * p['beard'] * around)
     curve = up - 0.026 + 5.5 * (ax - 0.02) ** 2
     return over(color, dark_hair, 0.95 * p['moustache'] * inside(curve.abs() - 0.013, 0.010) * inside(ax - 0.062, 0.02) * inside(0.05 - z, 0.03))
@@ -279,7 +284,7 @@ def eyes(p: Params, color: Tensor, ax, y, front) -> Tensor:
 def shading(p: Params, x: Tensor, y: Tensor, z: Tensor, step: float = 0.006, distance=distance) -> Tensor:
     """Light [L, M, 3] on the surface near each point: sky, key light, and what corners keep away.
 
-    The key light turns from the person's right to the left with the nuisance attribute `light`.
+    The key light turns with the nuisance attribute `light`, from nearly frontal to far on the person's left.
     """
     normal = 0.0
     for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):

@@ -28,6 +28,7 @@ ODDITIES = ('hair_dye', 'face_paint', 'hat', 'eye_patch')
 
 Z_DIM = 64
 RANGES = ('training', 'held-out', 'out-of-domain')
+SEEDS = 1_000_000_007                # of each range
 
 
 @dataclass
@@ -52,7 +53,7 @@ class People:
 def _basis() -> Tensor:
     """Orthonormal directions [Z_DIM, Z_DIM] of the latent space: one for each attribute, two for the pose, the rest unused."""
     generator = torch.Generator().manual_seed(77)
-    return torch.linalg.qr(torch.randn(Z_DIM, Z_DIM, generator=generator, dtype=torch.float64))[0].float()
+    return torch.linalg.qr(torch.randn(Z_DIM, Z_DIM, generator=generator, dtype=torch.float64, device='cpu'))[0].float()
 
 
 def attributes_of(z: Tensor) -> Tensor:
@@ -71,7 +72,10 @@ def pose_of(z: Tensor) -> Tensor:
 
 
 def latents_of(attributes: Tensor) -> Tensor:
-    """Latents z [N, Z_DIM] whose attributes these are, up to 1e-3 of the range at its ends."""
+    """Latents z [N, Z_DIM] whose attributes these are, up to 1e-3 of the range at its ends.
+
+    No latent is long enough for a person who is extreme in nearly everything: there the attributes shrink a little.
+    """
     along = torch.erfinv(attributes.clamp(-0.999, 0.999)) * math.sqrt(2)
     z = along @ _basis()[: len(ATTRIBUTES)].to(attributes)
     # The rest of the latent carries nothing; it fills z up to unit mean square, so that normalising changes nothing.
@@ -79,28 +83,41 @@ def latents_of(attributes: Tensor) -> Tensor:
     return z + rest * _basis()[-1:].to(z)
 
 
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers, drawn on the CPU, so that they are the same everywhere; on the default device."""
+    return torch.randn(*shape, generator=generator, device='cpu').to(torch.get_default_device())
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Numbers in 0 to 1, likewise."""
+    return torch.rand(*shape, generator=generator, device='cpu').to(torch.get_default_device())
+
+
 def _generator(kind: str, seed: int) -> torch.Generator:
     # Seeds of the ranges never meet, so no held-out person is drawn in training.
-    return torch.Generator().manual_seed(RANGES.index(kind) * 1_000_000_007 + seed)
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f'seed {seed} of {kind} people; expected 0 to {SEEDS - 1}')
+    return torch.Generator().manual_seed(RANGES.index(kind) * SEEDS + seed)
 
 
 def training_people(count: int, seed: int) -> People:
     """``count`` people of the population, of the seeds that networks may be trained on."""
-    return People(attributes_of(torch.randn(count, Z_DIM, generator=_generator('training', seed))))
+    return People(attributes_of(normal(_generator('training', seed), count, Z_DIM)))
 
 
 def held_out_people(count: int, seed: int = 0) -> People:
     """``count`` people of the same population whom no network was trained on."""
-    return People(attributes_of(torch.randn(count, Z_DIM, generator=_generator('held-out', seed))))
+    return People(attributes_of(normal(_generator('held-out', seed), count, Z_DIM)))
 
 
 def out_of_domain_people(count: int, seed: int = 0) -> People:
     """``count`` people with features that no trained person has: dyed hair, face paint, a hat, an eye patch."""
     generator = _generator('out-of-domain', seed)
-    attributes = attributes_of(torch.randn(count, Z_DIM, generator=generator))
-    worn = torch.rand(count, len(ODDITIES), generator=generator) < 0.35
+    attributes = attributes_of(normal(generator, count, Z_DIM))
+    worn = uniform(generator, count, len(ODDITIES)) < 0.35
     # Everybody wears at least one.
-    worn[torch.arange(count), torch.randint(len(ODDITIES), (count,), generator=generator)] = True
+    always = torch.randint(len(ODDITIES), (count,), generator=generator, device='cpu')
+    worn[torch.arange(count), always.to(worn.device)] = True
     return People(attributes, worn.float())
 
 
@@ -111,4 +128,4 @@ def people(kind: str, count: int, seed: int = 0) -> People:
 
 def nuisances(count: int, seed: int) -> Tensor:
     """Expressions and lights [count, len(NUISANCE)], uniform in -1 to 1."""
-    return torch.rand(count, len(NUISANCE), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return uniform(torch.Generator().manual_seed(seed), count, len(NUISANCE)) * 2 - 1

@@ -12,7 +12,7 @@ from eg3d_unlearn.demo.people import held_out_people, nuisances
 from torch_utils_ext.errors import InputError
 
 DEFAULT_PERSON = 3                   # of the held-out range
-OTHER_PHOTOS, STRANGERS = 4, 4
+OTHER_PHOTOS, STRANGERS = 3, 2
 MAX_YAW, MAX_PITCH = 0.4, 0.12       # of these photos: what demo-stylegan2 has seen, too [radians]
 
 
@@ -42,7 +42,7 @@ def check_person(image: str, is_demo_network: bool) -> None:
 def photos_of(person: int, count: int, resolution: int, first: int = 0) -> Photos:
     """``count`` photos of a held-out person, from number ``first`` on; number 0 is nearly frontal, with a calm face."""
     who = held_out_people(1, seed=person)
-    faces, cameras = nuisances(first + count, seed=person), angles(first + count, person)
+    faces, cameras = nuisances(first + count, seed=2 * person), angles(first + count, seed=2 * person + 1)
     faces[0, 0] = -1.0               # mouth closed
     cameras[0] *= 0.4
     labels = torch.cat([scene.camera_at(yaw, pitch) for yaw, pitch in cameras.tolist()])
@@ -52,7 +52,7 @@ def photos_of(person: int, count: int, resolution: int, first: int = 0) -> Photo
 
 def angles(count: int, seed: int) -> Tensor:          # [count, 2]
     """Yaw and pitch [radians] of a person's photos, uniform."""
-    drawn = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed + 1)) * 2 - 1
+    drawn = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return drawn * torch.tensor([MAX_YAW, MAX_PITCH])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -13,8 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eg3d_unlearn.demo import heads, scene
+from eg3d_unlearn.demo import people as population
 from eg3d_unlearn.demo.people import IDENTITY, RANGES, People, nuisances
-from eg3d_unlearn.demo.people import people as people_of
 from eg3d_unlearn.run_folder import write_whole
 
 CHUNK = 20                            # people whose photos are one file
@@ -49,8 +51,8 @@ def photo_set(
     cache: str | Path = '.',          # folder; the set becomes a folder in it
 ) -> PhotoSet:
     """Render the photos that the cache does not hold yet; a killed run goes on after the last whole file."""
-    who = people_of(kind, people, seed)
-    folder = Path(cache) / f'{kind}-{seed}-{people}x{photos}-{resolution}px'
+    who = population.people(kind, people, seed)
+    folder = Path(cache) / f'{kind}-{seed}-{people}x{photos}-{resolution}px-{look()}'
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob('.*.part'):
         left.unlink()
@@ -72,6 +74,13 @@ def photo_set(
                 write_whole(_path(folder, start), lambda file, shown=shown: np.save(file, shown.numpy()))
             images.append(torch.from_numpy(np.load(_path(folder, start))))
     return PhotoSet(torch.cat(images), who.attributes[:, : len(IDENTITY)], torch.cat(nuisance), torch.cat(cameras))
+
+
+@functools.cache
+def look() -> str:
+    """Checksum of the code that photos come from: those of an earlier look must not be taken for new ones."""
+    sources = [Path(module.__file__).read_bytes() for module in (population, heads, scene)]
+    return hashlib.sha256(b''.join(sources)).hexdigest()[:8]
 
 
 def compile_if_possible() -> None:

@@ -18,7 +18,7 @@ RENDERING = {
     # Who is rendered depends on z only.
     'c_gen_conditioning_zero': True, 'c_scale': 0, 'gpc_reg_prob': None,
     'density_reg': 0.25, 'density_reg_p_dist': 0.004, 'reg_type': 'l1',
-    'depth_resolution': 20, 'depth_resolution_importance': 20, 'ray_start': NEAR, 'ray_end': FAR, 'box_warp': 0.75,
+    'depth_resolution': 12, 'depth_resolution_importance': 12, 'ray_start': NEAR, 'ray_end': FAR, 'box_warp': 0.75,
     'avg_camera_radius': 2.7, 'avg_camera_pivot': PIVOT,
 }
 

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.demo import heads
-from eg3d_unlearn.demo.people import People
+from eg3d_unlearn.demo.people import People, uniform
 from eg3d_unlearn.networks.rendering import camera_rays
 
 NEAR, FAR = 2.32, 3.08                # depths between which people stand [world units]
 PIVOT = [0.0, 0.0, 0.05]
 MAX_YAW, MAX_PITCH = 0.6, 0.2         # of photos [radians]
 HIT = 0.004                           # a ray has arrived when it is this close [world units]
-MAX_STEPS = 60
+MAX_STEPS = 90
 
 # Compiled forms, where `compile_people` made them.
 _distance, _albedo = heads.distance, heads.albedo
@@ -104,5 +104,5 @@ def camera_at(yaw: float, pitch: float) -> Tensor:
 
 def cameras_at_random(count: int, seed: int, max_yaw: float = MAX_YAW, max_pitch: float = MAX_PITCH) -> Tensor:
     """Camera labels [count, 25], angles uniform."""
-    angles = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    angles = uniform(torch.Generator().manual_seed(seed), count, 2) * 2 - 1
     return torch.cat([camera_at(yaw * max_yaw, pitch * max_pitch) for yaw, pitch in angles.tolist()])

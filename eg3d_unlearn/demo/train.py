@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
@@ -12,33 +13,38 @@ import click
 import torch
 
 from eg3d_unlearn.demo import shipped
-from eg3d_unlearn.run_folder import STATE
+from eg3d_unlearn.run import choose_device
+from eg3d_unlearn.run_folder import STATE, write_whole
 from torch_utils_ext.errors import InputError
 
 GENERATORS = ('eg3d', 'stylegan2')
 JUDGES = ('loss-recogniser', 'measuring-recogniser', 'perceptual', 'features')
 
 
-def trainer(which: str, quick: bool) -> Callable[[str], dict]:
+def trainer(which: str, quick: bool, device: str) -> Callable[[str], dict]:
     """The training function of one network, outdir -> report."""
     if which == 'eg3d':
         from eg3d_unlearn.demo.train_eg3d import Schedule, train
-        schedule = Schedule(point_steps=20, ray_steps=20, picture_steps=4) if quick else Schedule()
-        return lambda outdir: train(outdir, schedule, report_every=20 if quick else 250)
+        few = dict(point_steps=3, ray_steps=3, sharpen_steps=2, picture_steps=2, point_latents=2, ray_latents=2, picture_latents=1,
+                   points=60, rays=40, mapping_steps=20, examined=2)
+        schedule = Schedule(**few) if quick else Schedule()
+        return lambda outdir: train(outdir, schedule, report_every=20 if quick else 250, compiled=not quick, device=device)
     if which == 'stylegan2':
         from eg3d_unlearn.demo.train_stylegan2 import Schedule, train
-        schedule = Schedule(steps=20, chunk=20, first_chunks=1) if quick else Schedule()
-        return lambda outdir: train(outdir, schedule, report_every=20 if quick else 250)
-    from eg3d_unlearn.demo.train_judges import train
-    return lambda outdir: train(which, outdir, quick)
+        schedule = Schedule(steps=6, chunk=8, first_chunks=1, batch=4, mapping_steps=20, examined=2) if quick else Schedule()
+        return lambda outdir: train(outdir, schedule, report_every=20 if quick else 250, compiled=not quick, device=device)
+    from eg3d_unlearn.demo.train_judges import SCHEDULES, train
+    schedule = replace(SCHEDULES[which], steps=6, people=8, photos=2, held_out_people=4, held_out_photos=2) if quick else None
+    return lambda outdir: train(which, outdir, schedule)
 
 
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 @click.argument('which', type=click.Choice([*GENERATORS, *JUDGES]))
 @click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
+@click.option('--device', help='auto, cpu, cuda or cuda:N; judges are trained on the CPU.', default='auto', show_default=True)
 @click.option('--quick', help='A few steps only, to see that everything works; the network is good for nothing.', is_flag=True)
 @click.option('--ship', help='At the end, put the network into the package, in place of the one that it came with.', is_flag=True)
-def main(which: str, outdir: str, quick: bool, ship: bool) -> None:
+def main(which: str, outdir: str, quick: bool, ship: bool, device: str) -> None:
     """Train one network of the demo world: a generator (eg3d, stylegan2) or a judge.
 
     Pictures need a C++ compiler to be made fast. Times on 2 cores with AMX: see report.json of each run.
@@ -46,7 +52,7 @@ def main(which: str, outdir: str, quick: bool, ship: bool) -> None:
     and at the end demo-WHICH.pt, the network in half precision.
     """
     try:
-        report = trainer(which, quick)(outdir)
+        report = trainer(which, quick, str(choose_device(device)))(outdir)
         if which in GENERATORS:
             average = torch.load(Path(outdir) / STATE, map_location='cpu', weights_only=True)['average']
             out = Path(outdir) / f'demo-{which}.pt'
@@ -54,6 +60,7 @@ def main(which: str, outdir: str, quick: bool, ship: bool) -> None:
             shipped.write_pickle(f'demo-{which}', out.with_suffix('.pkl'), average)
             if ship:
                 shipped.pack(average, shipped.FOLDER / out.name)
+                write_whole(shipped.FOLDER / f'demo-{which}.json', lambda file: file.write((Path(outdir) / 'report.json').read_bytes()))
     except InputError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:

@@ -3,7 +3,8 @@
 1. The mapping network alone: z to a fixed embedding of what heads are made of.
 2. Points: density and colour at points near surfaces, planes of 64 pixels.
 3. Rays: colours of pixels, rendered from few samples whose depths the truth tells; planes of 128 pixels.
-4. Pictures: the renderer and super-resolution as users run them, on crops; planes of 256 pixels.
+4. Sharpening: the super-resolution alone, on crops of what the renderer shows.
+5. Pictures: all of it together as users run it, on crops; planes of 256 pixels.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 
 from eg3d_unlearn import networks
 from eg3d_unlearn.demo import heads, scene
-from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of
+from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of, normal
+from eg3d_unlearn.demo.photos import compile_if_possible
 from eg3d_unlearn.demo.recipes import EG3D
-from eg3d_unlearn.demo.training import Muon, TrainingRun, averaged, cosine, fit_mapping, follow, psnr, save_sheet
+from eg3d_unlearn.demo.training import EXAMINED_SEED, Muon, TrainingRun, averaged, cosine, fit_mapping, follow, psnr, save_sheet
 from eg3d_unlearn.networks import rendering
 from eg3d_unlearn.networks.eg3d import TriPlaneGenerator
 
@@ -31,6 +33,7 @@ DENSITY = 40.0                        # density before the softplus per unit of 
 class Schedule:
     point_steps: int = 2400
     ray_steps: int = 6500
+    sharpen_steps: int = 600
     picture_steps: int = 900
     point_latents: int = 12           # latents of a step
     ray_latents: int = 8
@@ -40,10 +43,12 @@ class Schedule:
     lr: float = 2e-2                  # of kernels
     lr_others: float = 7e-3
     precision: str = 'bf16'           # of the backbone while training: 'bf16' or 'fp32'
+    mapping_steps: int = 1500
+    examined: int = 32                # held-out people whose pictures the figures are about
 
     @property
     def steps(self) -> int:
-        return self.point_steps + self.ray_steps + self.picture_steps
+        return self.point_steps + self.ray_steps + self.sharpen_steps + self.picture_steps
 
 
 def build() -> TriPlaneGenerator:
@@ -215,31 +220,54 @@ def super_resolve_crop(network: TriPlaneGenerator, features: Tensor, ws: Tensor)
     return network.superresolution.block1(x, picture, ws)[1]
 
 
-def pictures_loss(network: TriPlaneGenerator, schedule: Schedule, side: int = 28, margin: int = 4) -> dict[str, Tensor]:
-    """Crops of ``side`` rays, rendered and super-resolved as users do it; ``margin`` rays at their rim do not count."""
+def crop_features(network: TriPlaneGenerator, planes: Tensor, cameras: Tensor, corner: Tensor, side: int) -> Tensor:
+    """The feature image [L, 32, side, side] of a crop of the 64 x 64 rays; ``corner`` [2, L, 1, 1] is its first row and column."""
+    latents = len(planes)
+    along = torch.arange(side)
+    v = (corner[0] + along[:, None] + 0.5).expand(latents, side, side).flatten(1) / 64 - 0.5
+    u = (corner[1] + along[None, :] + 0.5).expand(latents, side, side).flatten(1) / 64 - 0.5
+    focal = cameras[:, 16, None]
+    local = torch.stack([u / focal, v / focal, torch.ones_like(u)], dim=-1)
+    axes = cameras[:, :16].reshape(latents, 4, 4)
+    directions = F.normalize(local @ axes[:, :3, :3].transpose(1, 2), dim=-1)
+    origins = axes[:, None, :3, 3]
+    result = network.renderer(planes, network.decoder, origins, directions, network.rendering_kwargs, rendering.Draws())
+    return result.features.transpose(1, 2).unflatten(2, (side, side)).contiguous()
+
+
+def counted(corner: Tensor, side: int, margin: int) -> Tensor:
+    """1 where a super-resolved crop counts, [L, 1, 2 side, 2 side]: at its rim only where that is the picture's own rim."""
+    place = torch.arange(2 * side)
+    inner = (place >= 2 * margin) & (place < 2 * (side - margin))
+    rows, columns = (
+        inner | ((first == 0) & (place < 2 * margin)) | ((first == 64 - side) & (place >= 2 * (side - margin))) for first in corner[..., 0]
+    )
+    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
+
+
+def pictures_loss(
+    network: TriPlaneGenerator,
+    schedule: Schedule,
+    sharpen: bool = False,            # only the super-resolution gets gradients
+    side: int = 28,                   # rays along each side of a crop
+    margin: int = 4,                  # rays at its rim that do not count: convolutions see what is not there
+) -> dict[str, Tensor]:
+    """Crops, rendered and super-resolved as users do it."""
     latents = schedule.picture_latents
     z = torch.randn(latents, Z_DIM)
     p = heads.parameters(People(attributes_of(z)))
     cameras = random_cameras(latents, scene.MAX_YAW, scene.MAX_PITCH)
-    corner = (torch.randn(2, latents, 1, 1) * 9 + 32 - side / 2).clamp(-margin, 64 - side + margin).floor()
+    corner = (torch.randn(2, latents, 1, 1) * 14 + 32 - side / 2).clamp(0, 64 - side).floor()
     # Truth at 128 pixels; its 2x2 means are the truth at 64.
     fine = torch.arange(2 * side)
     rows = (2 * corner[0] + fine[:, None]).expand(latents, 2 * side, 2 * side).flatten(1)
     columns = (2 * corner[1] + fine[None, :]).expand(latents, 2 * side, 2 * side).flatten(1)
     truth = true_pixels(p, cameras, rows, columns, 128)[0].transpose(1, 2).unflatten(2, (2 * side, 2 * side))
-    ws = map_latents(network, z)
-    planes = planes_of(network, ws, 256, schedule.precision)
-    coarse = torch.arange(side)
-    v = (corner[0] + coarse[:, None] + 0.5).expand(latents, side, side).flatten(1) / 64 - 0.5
-    u = (corner[1] + coarse[None, :] + 0.5).expand(latents, side, side).flatten(1) / 64 - 0.5
-    focal = cameras[:, 16, None]
-    local = torch.stack([u / focal, v / focal, torch.ones_like(u)], dim=-1)
-    axes = cameras[:, :16].reshape(latents, 4, 4)
-    directions = F.normalize(local @ axes[:, :3, :3].transpose(1, 2), dim=-1)
-    result = network.renderer(planes, network.decoder, axes[:, None, :3, 3], directions, network.rendering_kwargs, rendering.Draws())
-    features = result.features.transpose(1, 2).unflatten(2, (side, side)).contiguous()
+    with torch.set_grad_enabled(not sharpen):
+        ws = map_latents(network, z)
+        features = crop_features(network, planes_of(network, ws, 256, schedule.precision), cameras, corner, side)
     raw_error = features[:, :3] - F.avg_pool2d(truth, 2)
-    error = (super_resolve_crop(network, features, ws) - truth)[..., 2 * margin : -2 * margin, 2 * margin : -2 * margin]
+    error = (super_resolve_crop(network, features, ws) - truth) * counted(corner, side, margin)
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     fine_loss = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges
     coarse_loss = raw_error.abs().mean() + 2 * raw_error.square().mean()
@@ -249,8 +277,8 @@ def pictures_loss(network: TriPlaneGenerator, schedule: Schedule, side: int = 28
 class Examination:
     """Held-out latents and their true pictures."""
 
-    def __init__(self, count: int = 32):
-        self.z = torch.randn(count, Z_DIM, generator=torch.Generator().manual_seed(123))
+    def __init__(self, count: int):
+        self.z = normal(torch.Generator().manual_seed(EXAMINED_SEED), count, Z_DIM)
         self.cameras = scene.cameras_at_random(count, seed=7)
         self.truth = scene.render(People(attributes_of(self.z)), self.cameras, 128).image
 
@@ -258,7 +286,7 @@ class Examination:
     def __call__(self, network: TriPlaneGenerator, resolution: int) -> tuple[dict, Tensor, Tensor]:
         """PSNR at 64 and 128 pixels, and the pictures [N, 3, 64, 64] and [N, 3, 128, 128]."""
         raw, fine = [], []
-        for z, camera in zip(self.z.split(8), self.cameras.split(8), strict=True):
+        for z, camera in zip(self.z.split(4), self.cameras.split(4), strict=True):
             ws = map_latents(network, z)
             out = network.render(planes_of(network, ws, resolution), ws, camera, 64, jitter='fixed')
             raw.append(out['image_raw'])
@@ -270,52 +298,57 @@ class Examination:
         }, raw, fine
 
 
-def train(outdir: str, schedule: Schedule, report_every: int = 250) -> dict:
+def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bool = True, device: str = 'cpu') -> dict:
     """Train or go on training; returns the report.  The network is in the folder's state, see `export`."""
-    torch.manual_seed(0)
-    network = build()
-    mapping = list(network.backbone.mapping.parameters())
-    chosen = {id(parameter) for parameter in mapping}
-    named = [(name, p) for name, p in network.named_parameters() if id(p) not in chosen]
-    kernels = [p for name, p in named if p.ndim == 4 and 'torgb' not in name]
-    others = [p for name, p in named if not (p.ndim == 4 and 'torgb' not in name)]
-    # Upstream adds the first block's colours to the neural rendering in place: with none, its image_raw stays right.
-    frozen = network.superresolution.block0.torgb
-    others = [p for p in others if all(p is not q for q in frozen.parameters())]
-    frozen.requires_grad_(False)
-    optimiser = Muon(kernels, [{'params': others}, {'params': mapping, 'scale': 0.1}], schedule.lr, schedule.lr_others)
-    average = averaged(network)
-    parts = {'network': network, 'average': average, 'optimiser': optimiser}
-    run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, parts)
-    scene.compile_people()
-    if run.step == 0:
-        run.folder.log(f'Mapping fitted, residual variance {fit_mapping(network.backbone.mapping, features):.3f}.')
-        average.load_state_dict(network.state_dict())
-    examination = Examination()
-    trained = [p for p in network.parameters() if p.requires_grad]
-    first_rays, first_pictures = schedule.point_steps, schedule.point_steps + schedule.ray_steps
-    sums: dict[str, float] = {}
-    for step in run:
-        if step < first_rays:
-            losses, resolution = points_loss(network, schedule), 64
-            factor = cosine(step, 3 * schedule.point_steps)
-        elif step < first_pictures:
-            losses, resolution = rays_loss(network, schedule), 128
-            factor = 0.75 * cosine(step - first_rays, schedule.ray_steps, floor=0.12)
-        else:
-            losses, resolution = pictures_loss(network, schedule), 256
-            factor = 0.25 * cosine(step - first_pictures, schedule.picture_steps)
-        losses['loss'].backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step(factor)
-        follow(average, network, step)
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
-        if (step + 1) % report_every == 0 or step + 1 in (first_rays, first_pictures, schedule.steps):
-            figures, raw, fine = examination(average, resolution)
-            means = {name: value / ((step % report_every) + 1) for name, value in sums.items()}
-            run.stats(**means, **figures)
-            sums = {}
-            save_sheet(run.folder / 'samples.png', [examination.truth[:10], raw[:10], fine[:10]])
-    figures = examination(average, 256)[0]
-    return run.finish(**figures)
+    with torch.device(device):
+        torch.manual_seed(0)
+        network = build()
+        mapping = list(network.backbone.mapping.parameters())
+        chosen = {id(parameter) for parameter in mapping}
+        named = [(name, p) for name, p in network.named_parameters() if id(p) not in chosen]
+        kernels = [p for name, p in named if p.ndim == 4 and 'torgb' not in name]
+        others = [p for name, p in named if not (p.ndim == 4 and 'torgb' not in name)]
+        # Upstream adds the first block's colours to the neural rendering in place: with none, its image_raw stays right.
+        frozen = network.superresolution.block0.torgb
+        others = [p for p in others if all(p is not q for q in frozen.parameters())]
+        frozen.requires_grad_(False)
+        optimiser = Muon(kernels, [{'params': others}, {'params': mapping, 'scale': 0.1}], schedule.lr, schedule.lr_others)
+        average = averaged(network)
+        parts = {'network': network, 'average': average, 'optimiser': optimiser}
+        run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, parts)
+        if compiled:
+            compile_if_possible()
+        if run.step == 0:
+            run.folder.log(f'Mapping fitted, residual variance {fit_mapping(network.backbone.mapping, features, schedule.mapping_steps):.3f}.')
+            average.load_state_dict(network.state_dict())
+        examination = Examination(schedule.examined)
+        trained = [p for p in network.parameters() if p.requires_grad]
+        first_rays, first_sharp = schedule.point_steps, schedule.point_steps + schedule.ray_steps
+        first_pictures = first_sharp + schedule.sharpen_steps
+        sums: dict[str, list[float]] = {}
+        for step in run:
+            if step < first_rays:
+                losses, resolution = points_loss(network, schedule), 64
+                factor = cosine(step, 3 * schedule.point_steps)
+            elif step < first_sharp:
+                losses, resolution = rays_loss(network, schedule), 128
+                factor = 0.75 * cosine(step - first_rays, schedule.ray_steps, floor=0.12)
+            elif step < first_pictures:
+                losses, resolution = pictures_loss(network, schedule, sharpen=True), 256
+                factor = cosine(step - first_sharp, schedule.sharpen_steps, floor=0.2)
+            else:
+                losses, resolution = pictures_loss(network, schedule), 256
+                factor = 0.25 * cosine(step - first_pictures, schedule.picture_steps)
+            losses['loss'].backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step(factor)
+            follow(average, network, step)
+            for name, value in losses.items():
+                sums.setdefault(name, []).append(value.item())
+            if (step + 1) % report_every == 0 or step + 1 in (first_rays, first_sharp, first_pictures, schedule.steps):
+                figures, raw, fine = examination(average, resolution)
+                run.stats(**{name: sum(values) / len(values) for name, values in sums.items()}, **figures)
+                sums = {}
+                save_sheet(run.folder / 'samples.png', [examination.truth[:10], raw[:10], fine[:10]])
+        figures = examination(average, 256)[0]
+        return run.finish(**figures)

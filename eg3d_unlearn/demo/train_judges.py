@@ -30,7 +30,7 @@ from eg3d_unlearn.demo.judges import (
     soft_unit,
 )
 from eg3d_unlearn.demo.people import IDENTITY, NUISANCE
-from eg3d_unlearn.demo.photos import PhotoSet, photo_set, to_floats
+from eg3d_unlearn.demo.photos import PhotoSet, look, photo_set, to_floats
 from eg3d_unlearn.demo.training import TrainingRun, cosine
 
 WHICH = tuple(COMMANDS.values())
@@ -55,8 +55,8 @@ class Schedule:
 SCHEDULES = {
     'loss-recogniser': Schedule(steps=1400, batch=128, people=600, photos=8),
     'measuring-recogniser': Schedule(steps=1400, batch=128, people=600, photos=8),
-    'perceptual': Schedule(steps=1000, batch=64, people=600, photos=2, resolution=2 * SIZE),
-    'features': Schedule(steps=1200, batch=40, people=1000, photos=2),
+    'perceptual': Schedule(steps=1400, batch=64, people=1200, photos=2, resolution=2 * SIZE),
+    'features': Schedule(steps=900, batch=32, people=1000, photos=2),
 }
 
 
@@ -111,18 +111,22 @@ def generator_like(images: Tensor) -> Tensor:
     return (moved(blurred(images), 0.0, bend) + smooth_noise(images, 0.06)).clamp(-1, 1)
 
 
-def spoiled(images: Tensor) -> Tensor:
+def spoiled(images: Tensor) -> tuple[Tensor, Tensor]:
     """What networks are trained on: half of the pictures [N, 3, H, W] blurred, all of them moved, relit and noisy.
 
-    The pictures come in random order, so it does not matter which half.
+    The pictures come in random order, so it does not matter which half.  With them, how blurred and noisy each of them
+    is [N, 2], from -1 to 1.
     """
     count, scale = len(images), images.shape[-1] / SIZE
-    images = torch.cat([blurred(images[: count // 2]), images[count // 2 :]])
+    half = count // 2
+    images = torch.cat([blurred(images[:half]), images[half:]])
     images = moved(images, 2.5 * scale, 0.6 * scale * torch.rand(()).item())
     gain, level = 1 + 0.1 * torch.randn(count, 1, 1, 1), 0.06 * torch.randn(count, 1, 1, 1) + 0.02 * torch.randn(count, 3, 1, 1)
     clouds, noise = torch.rand(2, count, 1, 1, 1)
-    images = images * gain + level + clouds * smooth_noise(images, 0.08) + 0.1 * noise.square() * torch.randn_like(images)
-    return images.clamp(-1, 1)
+    noise = noise.square()
+    images = images * gain + level + clouds * smooth_noise(images, 0.08) + 0.1 * noise * torch.randn_like(images)
+    blur = torch.where(torch.arange(count) < half, 1.0, -1.0)
+    return images.clamp(-1, 1), torch.stack([blur, 2 * noise.flatten() - 1], dim=1)
 
 
 # ---- What each of them is trained for
@@ -158,7 +162,7 @@ class Recognition(Task):
     def loss(self, photos: PhotoSet, schedule: Schedule) -> Tensor:
         images, who, _ = draw(photos, schedule.batch)
         with torch.autocast('cpu', torch.bfloat16, enabled=schedule.precision == 'bf16'):
-            embeddings = self.network(spoiled(images).contiguous(memory_format=torch.channels_last))
+            embeddings = self.network(spoiled(images)[0].contiguous(memory_format=torch.channels_last))
         cosines = F.normalize(embeddings.float()) @ F.normalize(self.centres).T
         own = cosines.gather(1, who[:, None]).clamp(-0.999, 0.999)
         self.seen += 1
@@ -169,15 +173,18 @@ class Recognition(Task):
 
 
 class Regression(Task):
-    """Who is seen, with which face, in which light and from where: attributes and angles from pictures, in the mean square."""
+    """Who is seen, with which face, in which light and from where, how blurred and noisy: numbers from pictures.
+
+    With the last two, the trunk cannot pass over small things, as it would if blur and noise only stood in its way.
+    """
 
     def __init__(self, network: PerceptualNetwork):
         super().__init__()
         self.network = network
-        self.answer = nn.Sequential(nn.Dropout(0.1), nn.Linear(16 * network.options['channels'][-1], len(IDENTITY) + len(NUISANCE) + 2))
+        self.answer = nn.Sequential(nn.Dropout(0.1), nn.Linear(16 * network.options['channels'][-1], len(IDENTITY) + len(NUISANCE) + 4))
 
     def answers(self, images: Tensor) -> Tensor:
-        """[N, attributes + 2] of pictures [N, 3, H, W]."""
+        """[N, attributes + 4] of pictures [N, 3, H, W]."""
         last = self.network(images.contiguous(memory_format=torch.channels_last))[-1]
         return self.answer(F.adaptive_avg_pool2d(last, 4).flatten(1))
 
@@ -189,8 +196,9 @@ class Regression(Task):
         else:
             images, people, places = (value[: schedule.batch // 2] for value in (images, people, places))
         with torch.autocast('cpu', torch.bfloat16, enabled=schedule.precision == 'bf16'):
-            answers = self.answers(spoiled(images))
-        return (answers.float() - wanted_answers(photos)[people, places]).square().mean()
+            images, quality = spoiled(images)
+            answers = self.answers(images)
+        return (answers.float() - torch.cat([wanted_answers(photos)[people, places], quality], dim=1)).square().mean()
 
     @torch.no_grad()
     def finish(self, photos: PhotoSet) -> None:
@@ -214,7 +222,7 @@ def wanted_answers(photos: PhotoSet) -> Tensor:
 
 
 class Contrast(Task):
-    """SimCLR (Chen et al., ICML 2020), where quality belongs to the picture: a photo and its spoiled copy are two things.
+    """SimCLR (Chen et al., ICML 2020), where quality belongs to the picture: a photo and its blurred copy are two things.
 
     So the features tell people, poses and lights apart, and sharp from soft and clean from noisy as well, which Fréchet
     distances need.
@@ -226,7 +234,8 @@ class Contrast(Task):
 
     def loss(self, photos: PhotoSet, schedule: Schedule) -> Tensor:
         images = draw(photos, schedule.batch)[0]
-        things = torch.cat([images, generator_like(images), images + 0.2 * torch.rand(len(images), 1, 1, 1) * torch.randn_like(images)])
+        noisy = images + 0.2 * torch.rand(len(images), 1, 1, 1) * torch.randn_like(images)
+        things = torch.cat([images, blurred(images), generator_like(images), noisy])
         views = torch.cat([self.view(things), self.view(things)])
         with torch.autocast('cpu', torch.bfloat16, enabled=schedule.precision == 'bf16'):
             features = self.network(views)
@@ -265,7 +274,8 @@ def train(
     kernels = [p for p in task.parameters() if p.ndim > 1]
     others = [p for p in task.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW([{'params': kernels, 'weight_decay': 0.02}, {'params': others, 'weight_decay': 0.0}], schedule.lr)
-    run = TrainingRun(outdir, {'network': which, **asdict(schedule)}, schedule.steps, {'task': task, 'optimiser': optimiser}, save_every)
+    options = {'network': which, 'look': look(), **asdict(schedule)}
+    run = TrainingRun(outdir, options, schedule.steps, {'task': task, 'optimiser': optimiser}, save_every)
     photos = photo_set('training', schedule.people, schedule.photos, SEEDS[which], schedule.resolution, cache)
     total, count = 0.0, 0
     task.train()
@@ -285,14 +295,15 @@ def train(
     task.finish(photos)
     name = next(name for name, command in COMMANDS.items() if command == which)
     path = run.folder / f'{name}.pt'
-    save_network(path, name, task.network, {'people': f'training_people({schedule.people}, seed={SEEDS[which]})'})
+    made_from = {'people': f'training_people({schedule.people}, seed={SEEDS[which]})', 'look': look()}
+    save_network(path, name, task.network, made_from)
     # Figures are of the file, in half precision, as users have it.
     held_out = photo_set('held-out', schedule.held_out_people, schedule.held_out_photos, HELD_OUT_SEED, SIZE, cache)
     figures = figures_of(path, name, held_out)
     if which == 'perceptual':
         task.network = load_judge(name, path).network
         figures.update(regression_figures(task, held_out))
-    save_network(path, name, task.network, {'people': f'training_people({schedule.people}, seed={SEEDS[which]})', 'figures': figures})
+    save_network(path, name, task.network, {**made_from, 'figures': figures})
     return run.finish(**figures)
 
 
@@ -372,13 +383,17 @@ def perceptual_figures(judge: DemoLpips, photos: PhotoSet) -> dict[str, float]:
 def regression_figures(task: Regression, photos: PhotoSet) -> dict[str, float]:
     """Share of the variance that the trunk's answers explain, for who it is and for how they are photographed."""
     task.eval()
-    answers, wanted = over_photos(task.answers, photos), wanted_answers(photos)
+    wanted = wanted_answers(photos)
+    answers = over_photos(task.answers, photos)[..., : wanted.shape[-1]]
     explained = 1 - (answers - wanted).square().mean((0, 1)) / wanted.flatten(0, 1).var(0)
     return {'explained_identity': explained[: len(IDENTITY)].mean().item(), 'explained_rest': explained[len(IDENTITY) :].mean().item()}
 
 
 def feature_figures(judge: FeatureNetwork, photos: PhotoSet) -> dict[str, float]:
-    """Fréchet distances to half of the people's photos: of the other half's as they are, and changed."""
+    """Fréchet distances to half of the people's photos: of the other half's as they are, and changed.
+
+    With few people the first of them is far from 0, because their halves differ.
+    """
     def changed(change) -> Tensor:
         return over_photos(judge.features, photos, change)
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from eg3d_unlearn import networks
 from eg3d_unlearn.demo import heads, scene
-from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of, pose_of
+from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of, normal, pose_of
+from eg3d_unlearn.demo.photos import compile_if_possible
 from eg3d_unlearn.demo.recipes import STYLEGAN2
-from eg3d_unlearn.demo.training import Muon, TrainingRun, averaged, cosine, fit_mapping, follow, psnr, save_sheet
+from eg3d_unlearn.demo.training import EXAMINED_SEED, Muon, TrainingRun, averaged, cosine, fit_mapping, follow, psnr, save_sheet
 from eg3d_unlearn.networks.stylegan2 import Generator
 from eg3d_unlearn.run_folder import write_whole
 
@@ -36,6 +37,8 @@ class Schedule:
     first_chunks: int = 6
     reuse: float = 4.0                # how often a picture is seen, on average
     precision: str = 'bf16'
+    mapping_steps: int = 1500
+    examined: int = 64                # held-out people whose pictures the figures are about
 
 
 def cameras_of(z: Tensor) -> Tensor:
@@ -65,7 +68,7 @@ class Pool:
         self.pictures: list[Tensor] = []
 
     def latents(self, index: int) -> Tensor:
-        return torch.randn(self.chunk, Z_DIM, generator=torch.Generator().manual_seed(5_000_000 + index))
+        return normal(torch.Generator().manual_seed(5_000_000 + index), self.chunk, Z_DIM)
 
     def grow(self, count: int) -> None:
         """Have ``count`` chunks."""
@@ -74,9 +77,9 @@ class Pool:
             path = self.folder / f'pictures-{index:04d}.npy'
             if not path.exists():
                 images = truth(self.latents(index))
-                pixels = ((images + 1) * 127.5).round().byte().numpy()
+                pixels = ((images + 1) * 127.5).round().byte().cpu().numpy()
                 write_whole(path, lambda file, pixels=pixels: np.save(file, pixels))
-            self.pictures.append(torch.from_numpy(np.load(path)))
+            self.pictures.append(torch.from_numpy(np.load(path)).to(torch.get_default_device()))
 
     def draw(self, count: int, newest: int) -> tuple[Tensor, Tensor]:
         """Latents [count, Z_DIM] and their pictures from the newest chunks."""
@@ -111,38 +114,40 @@ def picture_loss(shown: Tensor, wanted: Tensor) -> Tensor:
     return error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + coarse.abs().mean()
 
 
-def train(outdir: str, schedule: Schedule, report_every: int = 250) -> dict:
+def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bool = True, device: str = 'cpu') -> dict:
     """Train or go on training; returns the report."""
-    torch.manual_seed(0)
-    network = networks.build(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
-    mapping = list(network.mapping.parameters())
-    kernels = [p for name, p in network.synthesis.named_parameters() if p.ndim == 4 and 'torgb' not in name]
-    others = [p for name, p in network.synthesis.named_parameters() if not (p.ndim == 4 and 'torgb' not in name)]
-    optimiser = Muon(kernels, [{'params': others}, {'params': mapping, 'scale': 0.1}], schedule.lr, schedule.lr_others)
-    average = averaged(network)
-    parts = {'network': network, 'average': average, 'optimiser': optimiser}
-    run = TrainingRun(outdir, {'network': 'stylegan2', **asdict(schedule)}, schedule.steps, parts)
-    scene.compile_people()
-    if run.step == 0:
-        run.folder.log(f'Mapping fitted, residual variance {fit_mapping(network.mapping, features):.3f}.')
-        average.load_state_dict(network.state_dict())
-    z_seen = torch.randn(64, Z_DIM, generator=torch.Generator().manual_seed(123))
-    wanted_seen = truth(z_seen)
-    pool = Pool(run.folder.path / 'pictures', schedule.chunk)
-    total = 0.0
-    for step in run:
-        pool.grow(schedule.first_chunks + int((step + 1) * schedule.batch / schedule.reuse / schedule.chunk))
-        z, wanted = pool.draw(schedule.batch, newest=200)
-        loss = picture_loss(synthesize(network, z, schedule.precision, update_emas=True), wanted)
-        loss.backward()
-        nn.utils.clip_grad_norm_(list(network.parameters()), 1.0)
-        optimiser.step(cosine(step, schedule.steps))
-        follow(average, network, step)
-        total += loss.item()
-        if (step + 1) % report_every == 0 or step + 1 == schedule.steps:
-            with torch.no_grad():
-                shown = torch.cat([synthesize(average, part) for part in z_seen.split(16)])
-            run.stats(loss=total / (step % report_every + 1), psnr_64=psnr(shown, wanted_seen), pictures=len(pool.pictures) * schedule.chunk)
-            total = 0.0
-            save_sheet(run.folder / 'samples.png', [wanted_seen[:12], shown[:12]])
-    return run.finish(psnr_64=psnr(torch.cat([synthesize(average, part) for part in z_seen.split(16)]).detach(), wanted_seen))
+    with torch.device(device):
+        torch.manual_seed(0)
+        network = networks.build(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
+        mapping = list(network.mapping.parameters())
+        kernels = [p for name, p in network.synthesis.named_parameters() if p.ndim == 4 and 'torgb' not in name]
+        others = [p for name, p in network.synthesis.named_parameters() if not (p.ndim == 4 and 'torgb' not in name)]
+        optimiser = Muon(kernels, [{'params': others}, {'params': mapping, 'scale': 0.1}], schedule.lr, schedule.lr_others)
+        average = averaged(network)
+        parts = {'network': network, 'average': average, 'optimiser': optimiser}
+        run = TrainingRun(outdir, {'network': 'stylegan2', **asdict(schedule)}, schedule.steps, parts)
+        if compiled:
+            compile_if_possible()
+        if run.step == 0:
+            run.folder.log(f'Mapping fitted, residual variance {fit_mapping(network.mapping, features, schedule.mapping_steps):.3f}.')
+            average.load_state_dict(network.state_dict())
+        z_seen = normal(torch.Generator().manual_seed(EXAMINED_SEED), schedule.examined, Z_DIM)
+        wanted_seen = truth(z_seen)
+        pool = Pool(run.folder.path / 'pictures', schedule.chunk)
+        losses: list[float] = []
+        for step in run:
+            pool.grow(schedule.first_chunks + int((step + 1) * schedule.batch / schedule.reuse / schedule.chunk))
+            z, wanted = pool.draw(schedule.batch, newest=200)
+            loss = picture_loss(synthesize(network, z, schedule.precision, update_emas=True), wanted)
+            loss.backward()
+            nn.utils.clip_grad_norm_(list(network.parameters()), 1.0)
+            optimiser.step(cosine(step, schedule.steps))
+            follow(average, network, step)
+            losses.append(loss.item())
+            if (step + 1) % report_every == 0 or step + 1 == schedule.steps:
+                with torch.no_grad():
+                    shown = torch.cat([synthesize(average, part) for part in z_seen.split(16)])
+                run.stats(loss=sum(losses) / len(losses), psnr_64=psnr(shown, wanted_seen), pictures=len(pool.pictures) * schedule.chunk)
+                losses = []
+                save_sheet(run.folder / 'samples.png', [wanted_seen[:12], shown[:12]])
+        return run.finish(psnr_64=psnr(torch.cat([synthesize(average, part) for part in z_seen.split(16)]).detach(), wanted_seen))

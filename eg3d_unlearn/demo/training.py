@@ -7,7 +7,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import PIL.Image
 import torch
@@ -15,9 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from eg3d_unlearn.demo.people import normal
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.report import hardware, versions
 from eg3d_unlearn.run_folder import STATS, RunFolder
+from eg3d_unlearn.training_loop import Interruption
+from torch_utils_ext.errors import InputError
+
+# Of the latents that figures are about.  Steps draw from seeds that count up from 0.
+EXAMINED_SEED = 3_000_000_123
 
 
 class TrainingRun:
@@ -60,11 +66,13 @@ class TrainingRun:
         self.folder.log('  '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}'
                                   for name, value in numbers.items()))
 
-    def __iter__(self):
-        """The steps still to do; each draws from its own seed, so that a resumed run sees what an unbroken one would."""
+    def __iter__(self) -> Iterator[int]:
+        """The steps still to do; each draws from its own seed, so that a resumed run sees what an unbroken one would.
+
+        Ctrl-C lets the step at hand finish and be saved, and ends the run with an `InputError` that says how to go on.
+        """
         saved = time.monotonic()
-        bar = tqdm(total=self.steps, initial=self.step, unit='step', dynamic_ncols=True, mininterval=1)
-        try:
+        with tqdm(total=self.steps, initial=self.step, unit='step', dynamic_ncols=True, mininterval=1) as bar, Interruption() as stop:
             while self.step < self.steps:
                 started = time.monotonic()
                 torch.manual_seed(self.step)
@@ -72,15 +80,16 @@ class TrainingRun:
                 self.step += 1
                 self.seconds += time.monotonic() - started
                 bar.update()
-                if time.monotonic() - saved > self.save_every or self.step == self.steps:
+                if time.monotonic() - saved > self.save_every or self.step == self.steps or stop.asked:
                     self.save()
                     saved = time.monotonic()
-        finally:
-            bar.close()
+                if stop.asked and self.step < self.steps:
+                    raise InputError(f'Stopped by the user after step {self.step} of {self.steps}. Nothing is lost: run the same '
+                                     'command again to go on.')
 
     def finish(self, **figures) -> dict:
         """Write ``report.json``: figures, time, versions, hardware."""
-        report = {'figures': figures, 'steps': self.step, 'seconds': round(self.seconds), 'hardware': hardware(torch.device('cpu')),
+        report = {'figures': figures, 'steps': self.step, 'seconds': round(self.seconds), 'hardware': hardware(torch.get_default_device()),
                   'versions': versions()}
         self.folder.write_json('report.json', report)
         return report
@@ -150,10 +159,10 @@ def psnr(a: Tensor, b: Tensor) -> float:
 def fit_mapping(mapping: nn.Module, features: Callable[[Tensor], Tensor], steps: int = 1500, batch: int = 256) -> float:
     """Teach z -> w an orthonormal embedding of the standardised ``features`` of z; returns the residual variance."""
     generator = torch.Generator().manual_seed(9)
-    sample = features(torch.randn(4096, mapping.z_dim, generator=generator))
+    sample = features(normal(generator, 4096, mapping.z_dim))
     used = sample.std(0) > 1e-6
     mean, std = sample[:, used].mean(0), sample[:, used].std(0)
-    embedding = torch.linalg.qr(torch.randn(mapping.w_dim, int(used.sum()), generator=generator))[0].T
+    embedding = torch.linalg.qr(normal(generator, mapping.w_dim, int(used.sum())))[0].T
     embedding *= math.sqrt(mapping.w_dim / used.sum())
     optimiser = torch.optim.Adam([p for name, p in mapping.named_parameters() if 'embed' not in name])
     for step in range(steps):
@@ -173,4 +182,4 @@ def save_sheet(path, rows: list[Tensor]) -> None:
     side = max(row.shape[-1] for row in rows)
     rows = [F.interpolate(row, size=(side, side), mode='nearest') for row in rows]
     sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-    PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()).save(path)
+    PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)

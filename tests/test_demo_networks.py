@@ -1,0 +1,81 @@
+"""The demo networks that come with the package: files, pickles, names, the people that they show."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+
+from eg3d_unlearn.demo import check, export, scene, shipped
+from eg3d_unlearn.demo.photo import check_person, person_of, photos_of
+from eg3d_unlearn.demo.recipes import NETWORKS
+from eg3d_unlearn.demo.training import psnr
+from eg3d_unlearn.generator import build
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.network_pickle import read_network_pickle
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('EG3D_UNLEARN_CACHE', str(tmp_path / 'cache'))
+    return tmp_path / 'cache'
+
+
+def test_files_are_small():
+    figures = check.file_figures()
+    assert len(figures) >= 7 and all(figure.holds for figure in figures if figure.bar is not None)
+    assert all(figure.value > 0 for figure in figures)
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_a_name_becomes_a_pickle_once(name, cache):
+    path = shipped.network_path(name)
+    made = path.stat().st_mtime_ns
+    assert path.parent == cache and shipped.network_path(name) == path and path.stat().st_mtime_ns == made
+    pickle = read_network_pickle(path)
+    assert shipped.is_demo(pickle) and pickle.records['G_ema'].family == NETWORKS[name]['family']
+    network, state = build(pickle.records['G_ema']), shipped.shipped_state(name)
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert all(value.dtype == torch.float32 for value in network.state_dict().values())
+
+
+def test_export_keeps_what_is_there(tmp_path):
+    out = tmp_path / 'demo.pkl'
+    arguments = ['--network=demo-stylegan2', f'--outfile={out}']
+    assert CliRunner().invoke(export.main, arguments).exit_code == 0 and out.stat().st_size > 10**6
+    again = CliRunner().invoke(export.main, arguments)
+    assert again.exit_code == 1 and 'is not overwritten' in again.output
+
+
+def test_a_missing_network_says_how_to_remake_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, 'FOLDER', tmp_path)
+    with pytest.raises(InputError, match='eg3d_unlearn.demo.train eg3d --outdir'):
+        shipped.network_path('demo-eg3d')
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_latents_show_their_people(name):
+    """Eight people nobody trained on: each is nearest to its own truth, and near it."""
+    generator, truth = check.load(name), check.Truth(name, 8)
+    shown = check.show(generator, truth.z, truth.cameras)
+    error = (shown[:, None] - truth.images[None]).square().flatten(2).mean(2)
+    assert (error.argmin(1) == torch.arange(8)).all()
+    assert psnr(shown, truth.images) > 17
+
+
+def test_eg3d_depth_is_the_truths():
+    generator, truth = check.load('demo-eg3d'), check.Truth('demo-eg3d', 3)
+    true = scene.render(truth.people, truth.cameras, 64, samples=1)
+    shown = generator.synthesize(generator.map(truth.z), truth.cameras).depth
+    # Well inside the outline, where every ray hits.
+    inside = -F.max_pool2d(-true.mask, 9, stride=1, padding=4) > 0.99
+    assert (shown - true.depth).abs()[inside].median() < 0.02 and inside.float().mean() > 0.2
+
+
+def test_people_by_name():
+    assert person_of('demo') is not None and person_of('demo:7') == 7 and person_of('demo:') is None and person_of('demo.png') is None
+    with pytest.raises(InputError, match='demo-eg3d or demo-stylegan2'):
+        check_person('demo:7', is_demo_network=False)
+    first, again = photos_of(5, 2, 32), photos_of(5, 1, 32, first=1)
+    assert torch.equal(first.images[1:], again.images) and torch.equal(first.cameras[1:], again.cameras)

@@ -1,0 +1,37 @@
+"""The first command of the README on the demo networks, in a process of its own, held to what the README says of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from eg3d_unlearn.demo.recipes import NETWORKS
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_the_main_run_erases_a_person_and_nobody_else(network, tmp_path):
+    environment = dict(os.environ, EG3D_UNLEARN_CACHE=str(tmp_path / 'cache'))
+    # No connection must be needed: a proxy that refuses stands in for having none.
+    environment.update(dict.fromkeys(('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'), 'http://127.0.0.1:9'))
+    command = [sys.executable, 'unlearn.py', f'--network={network}', '--image=demo', f'--outdir={tmp_path / "out"}']
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    summary = report['summary']
+    print(network, summary)
+    assert summary['measured_by'] == 'demo-measuring' and summary['seconds'] > 0
+    assert summary['erased_same_photo'] <= summary['different_people_mean']
+    assert summary['erased_other_photos'] < 0.5
+    assert summary['other_people'] >= 0.95
+    assert 'Likeness before against after' in done.stdout and 'LPIPS demo, recogniser demo-loss in the loss' in done.stdout
+    picture = Image.open(tmp_path / 'out' / 'before-after.png')
+    assert picture.width >= 3 * 96
+    assert (tmp_path / 'out' / 'network-unlearned.pkl').stat().st_size > 10**6

@@ -1,0 +1,60 @@
+"""Which settings a run gets when the user leaves them open."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small import small_generator
+
+from eg3d_unlearn import scale
+from eg3d_unlearn.config import Config
+from eg3d_unlearn.presets import DEMO, GUIDE, resolve
+from eg3d_unlearn.run import demo_family
+
+
+def config(**options) -> Config:
+    return Config(network='a.pkl', outdir='out', **options)
+
+
+def test_published_settings_on_faces():
+    made = resolve(config(), None)
+    assert (made.iters, made.lr, made.n_adj, made.n_global, made.lambda_l2, made.lambda_id) == (1000, 1e-4, 2, 2, 1e-2, 0.1)
+    assert (made.lpips_net, made.id_network, made.inversion_steps, made.target) == ('vgg', 'arcface', 300, 'ufo')
+    assert resolve(config(method='baseline'), None).target == 'mean'
+
+
+@pytest.mark.parametrize('family', DEMO)
+def test_demo_settings(family):
+    made = resolve(config(), family)
+    assert made.iters == DEMO[family]['iters'] < GUIDE['iters'] and made.lpips_net == made.id_network == 'demo'
+
+
+def test_what_is_given_stays():
+    made = resolve(config(iters=7, lambda_adj=0.0, id_network='none', lpips_net='alex'), 'eg3d')
+    assert (made.iters, made.lambda_adj, made.id_network, made.lpips_net) == (7, 0.0, 'none', 'alex')
+
+
+def test_names_of_demo_networks():
+    assert demo_family('demo-eg3d') == 'eg3d' and demo_family('demo-stylegan2') == 'stylegan2' and demo_family('ffhq.pkl') is None
+
+
+def test_distances_are_fractions_of_the_radius():
+    generator = small_generator('eg3d')
+    rng = torch.Generator().manual_seed(5)
+    radius = (generator.sample(500, rng) - generator.w_avg).flatten(1).norm(dim=1).mean().item()
+    d, alpha_max, told = scale.distances(config(), generator)
+    assert d == pytest.approx(scale.RELATIVE_DISTANCES[0] * radius, rel=0.02)
+    assert alpha_max == pytest.approx(scale.RELATIVE_DISTANCES[1] * radius, rel=0.02)
+    assert 'by the network' in told and f'{d:.1f}' in told
+
+
+def test_distances_of_ffhq_512_are_the_published_ones():
+    ws = torch.randn(1000, 14, 8)
+    generator = SimpleNamespace(family='eg3d', img_resolution=512, num_ws=14, device=torch.device('cpu'), w_avg=torch.zeros(14, 8),
+                                sample=lambda count, rng: ws)
+    d, alpha_max, told = scale.distances(config(), generator)
+    assert (d, alpha_max) == (30.0, 15.0) and 'as published' in told
+    d, alpha_max, told = scale.distances(config(target_d=5.0), generator)
+    assert (d, alpha_max) == (5.0, 15.0) and 'd as given' in told
