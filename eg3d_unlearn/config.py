@@ -27,6 +27,7 @@ class Config:
     target_d: float | None = None    # d, units of W+
     iters: int | None = None         # steps
     lr: float | None = None          # Adam's learning rate
+    lr_decay: float | None = None    # share of the steps, at the end, over which lr falls to 0; 0 = constant, as published
     n_adj: int | None = None         # N_a, neighbours a step
     n_global: int | None = None      # N_g, random people a step
     alpha_max: float | None = None   # α_max, units of W+

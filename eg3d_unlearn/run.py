@@ -336,7 +336,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M parameters '
         f'in {", ".join(prefixes_of(config, generator))}.')
     steps = training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state,
-                          keep={name: state[name] for name in KEPT})
+                          keep={name: state[name] for name in KEPT}, lr_decay=config.lr_decay)
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())

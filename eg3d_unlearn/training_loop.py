@@ -31,6 +31,7 @@ def training_loop(
     state: dict | None = None,       # of an interrupted run: 'step', 'parameters', 'optimiser', 'first_losses'
     keep: dict | None = None,        # what else a saved state must hold
     after_step: Callable[[int], None] = lambda step: None,
+    lr_decay: float = 0.0,           # share of the steps, at the end, over which lr falls to 0
 ) -> list[dict]:
     """Train until ``iters`` and return the first and the last step's figures.
 
@@ -56,6 +57,8 @@ def training_loop(
         for step in range(start, iters):
             begun = time.perf_counter()
             optimiser.zero_grad(set_to_none=True)
+            if lr_decay:
+                optimiser.param_groups[0]['lr'] = lr * min(1, (iters - step) / (iters * lr_decay))
             figures = {'step': step + 1, **step_that_fits(objective, step, optimiser, folder)}
             check_loss(figures['loss'], step, first_losses, saved, folder)
             with objective.clock('optimiser'):
