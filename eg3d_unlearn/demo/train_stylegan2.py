@@ -66,6 +66,7 @@ class Pool:
         self.folder, self.chunk = folder, chunk
         folder.mkdir(parents=True, exist_ok=True)
         self.pictures: list[Tensor] = []
+        self._latents: dict[int, Tensor] = {}
 
     def latents(self, index: int) -> Tensor:
         return normal(torch.Generator().manual_seed(5_000_000 + index), self.chunk, Z_DIM)
@@ -92,8 +93,6 @@ class Pool:
         return torch.stack(z), torch.stack(images).float() / 127.5 - 1
 
     def cached_latents(self, index: int) -> Tensor:
-        if not hasattr(self, '_latents'):
-            self._latents: dict[int, Tensor] = {}
         if index not in self._latents:
             self._latents[index] = self.latents(index)
         return self._latents[index]
