@@ -27,6 +27,8 @@ DEMO = {
 
 def resolve(config: Config, demo: str | None) -> Config:
     """``config`` with every setting that was left open filled in; ``demo`` is the family of a demo network, None: others."""
-    settings = {**PRESETS[config.method], **(DEMO[demo] if demo else {}),
+    # What makes a method another than GUIDE stays, whatever the network.
+    method = {name: value for name, value in PRESETS[config.method].items() if value != GUIDE[name]}
+    settings = {**GUIDE, **(DEMO[demo] if demo else {}), **method,
                 'lpips_net': 'demo' if demo else 'vgg', 'id_network': 'demo' if demo else 'arcface'}
     return dataclasses.replace(config, **{name: value for name, value in settings.items() if getattr(config, name) is None})

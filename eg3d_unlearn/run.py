@@ -128,6 +128,7 @@ def load_judges(config: Config, family: str, device: torch.device) -> Judges:
     names = {'perceptual': config.lpips_net, 'recogniser': config.id_network, 'measuring': config.id_network}
     if config.lpips_net == 'demo':
         perceptual = load_judge('demo-perceptual').to(device)
+        perceptual.resolution = config.lpips_resolution
     else:
         perceptual = real_lpips(config, device)
     if config.id_network == 'demo':
