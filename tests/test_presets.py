@@ -31,6 +31,12 @@ def test_demo_settings(family):
     assert made.iters == DEMO[family]['iters'] < GUIDE['iters'] and made.lpips_net == made.id_network == 'demo'
 
 
+@pytest.mark.parametrize('family', DEMO)
+def test_the_baseline_is_the_baseline_on_demo_networks_too(family):
+    made = resolve(config(method='baseline'), family)
+    assert (made.target, made.lambda_adj, made.lambda_global) == ('mean', 0.0, 0.0) and made.iters == DEMO[family]['iters']
+
+
 def test_what_is_given_stays():
     made = resolve(config(iters=7, lambda_adj=0.0, id_network='none', lpips_net='alex'), 'eg3d')
     assert (made.iters, made.lambda_adj, made.id_network, made.lpips_net) == (7, 0.0, 'none', 'alex')

@@ -34,7 +34,7 @@ def shipped_state(name: str) -> dict[str, Tensor]:
     path = FOLDER / f'{name}.pt'
     if not path.is_file():
         raise InputError(f'{path} is missing from this installation. Install the package again, or remake it: '
-                         f"python -m eg3d_unlearn.demo.train {name.removeprefix('demo-')} --outdir=DIR")
+                         f"python -m eg3d_unlearn.demo.train {name.removeprefix('demo-')} --outdir=DIR --ship")
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in load_state(path).items()}
 
 
