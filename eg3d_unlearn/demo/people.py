@@ -56,6 +56,11 @@ def _basis() -> Tensor:
     return torch.linalg.qr(torch.randn(Z_DIM, Z_DIM, generator=generator, dtype=torch.float64, device='cpu'))[0].float()
 
 
+def meaningful_directions() -> Tensor:
+    """Orthonormal directions [K, Z_DIM] on which attributes (the first of them) and pose (the last two) depend."""
+    return _basis()[: len(ATTRIBUTES) + 2].to(torch.get_default_device())
+
+
 def attributes_of(z: Tensor) -> Tensor:
     """Attributes [N, len(ATTRIBUTES)] of the latents ``z`` [N, Z_DIM] that the demo networks are trained to render.
 

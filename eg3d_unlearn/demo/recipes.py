@@ -6,8 +6,8 @@ from eg3d_unlearn.demo.people import Z_DIM
 from eg3d_unlearn.demo.scene import FAR, NEAR, PIVOT
 
 CHANNELS = {'channel_base': 4096, 'channel_max': 128}
-# Two wide layers at the full learning rate: z to w is a plain function here, which is fitted before all else.
-MAPPING = {'num_layers': 2, 'lr_multiplier': 1.0}
+# z to w is a plain function here, which is fitted before all else.
+MAPPING = {'num_layers': 3, 'lr_multiplier': 1.0}
 # Pictures are a function of the latent alone: no noise inputs.
 LAYERS = {'num_fp16_res': 0, 'conv_clamp': None, 'use_noise': False, 'fused_modconv_default': 'inference_only'}
 

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from eg3d_unlearn import networks
 from eg3d_unlearn.demo import heads, scene
-from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of, normal
+from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of, meaningful_directions, normal
 from eg3d_unlearn.demo.photos import compile_if_possible
 from eg3d_unlearn.demo.recipes import EG3D
-from eg3d_unlearn.demo.training import EXAMINED_SEED, Muon, TrainingRun, averaged, cosine, fit_mapping, follow, psnr, save_sheet
+from eg3d_unlearn.demo.training import (
+    EXAMINED_SEED, Muon, TrainingRun, averaged, centre_styles, cosine, fit_mapping, follow, psnr, save_sheet,
+)
 from eg3d_unlearn.networks import rendering
 from eg3d_unlearn.networks.eg3d import TriPlaneGenerator
 
@@ -31,10 +33,10 @@ DENSITY = 40.0                        # density before the softplus per unit of 
 
 @dataclass
 class Schedule:
-    point_steps: int = 2400
-    ray_steps: int = 6500
-    sharpen_steps: int = 600
-    picture_steps: int = 900
+    point_steps: int = 1000
+    ray_steps: int = 2600
+    sharpen_steps: int = 250
+    picture_steps: int = 1100
     point_latents: int = 12           # latents of a step
     ray_latents: int = 8
     picture_latents: int = 4
@@ -43,7 +45,7 @@ class Schedule:
     lr: float = 2e-2                  # of kernels
     lr_others: float = 7e-3
     precision: str = 'bf16'           # of the backbone while training: 'bf16' or 'fp32'
-    mapping_steps: int = 1500
+    mapping_steps: int = 2000
     examined: int = 32                # held-out people whose pictures the figures are about
 
     @property
@@ -68,8 +70,8 @@ def features(z: Tensor) -> Tensor:
     return torch.cat([value.flatten(1) for value in heads.parameters(People(attributes_of(z))).values()], dim=1)
 
 
-def map_latents(network: TriPlaneGenerator, z: Tensor, update_emas: bool = False) -> Tensor:
-    return network.mapping(z, z.new_zeros(len(z), 25), update_emas=update_emas)
+def map_latents(network: TriPlaneGenerator, z: Tensor) -> Tensor:
+    return network.mapping(z, z.new_zeros(len(z), 25))
 
 
 def planes_of(network: TriPlaneGenerator, ws: Tensor, resolution: int, precision: str = 'fp32') -> Tensor:
@@ -98,7 +100,7 @@ def random_cameras(count: int, max_yaw: float = 0.65, max_pitch: float = 0.25) -
 
 
 @torch.no_grad()
-def trace_together(p: heads.Params, origins: Tensor, directions: Tensor, steps: int = 40) -> tuple[Tensor, Tensor]:
+def trace_together(p: heads.Params, origins: Tensor, directions: Tensor, steps: int = 48) -> tuple[Tensor, Tensor]:
     """For rays [L, R]: the depth of the hit or else of the closest approach, and whether there is a hit."""
     t = torch.full(directions.shape[:2], scene.NEAR)
     best, nearest = t.clone(), torch.full_like(t, torch.inf)
@@ -107,8 +109,8 @@ def trace_together(p: heads.Params, origins: Tensor, directions: Tensor, steps: 
         closer = d < nearest
         best, nearest = torch.where(closer, t, best), torch.where(closer, d, nearest)
         t = (t + 0.9 * d).clamp(max=scene.FAR)
-    # A tenth of a pixel: more would widen every outline.
-    return best, nearest < 1e-3
+    # A sixteenth of a pixel: a tenth visibly widens every outline, a thirtieth thins it.
+    return best, nearest < 6e-4
 
 
 def occupancy_loss(sigma: Tensor, distance: Tensor) -> Tensor:
@@ -148,7 +150,7 @@ def points_loss(network: TriPlaneGenerator, schedule: Schedule) -> dict[str, Ten
     p = heads.parameters(People(attributes_of(z)))
     points, distance, colors = surface_points(p, len(z), schedule.points)
     more, more_distance = free_points(p, 150, len(z))
-    planes = planes_of(network, map_latents(network, z, update_emas=True), 64, schedule.precision)
+    planes = planes_of(network, map_latents(network, z), 64, schedule.precision)
     out = network.renderer.run_model(planes, network.decoder, torch.cat([points, more], 1), network.rendering_kwargs)
     occupancy = occupancy_loss(out['sigma'][..., 0], torch.cat([distance, more_distance], 1))
     near = colors.shape[1]
@@ -158,18 +160,23 @@ def points_loss(network: TriPlaneGenerator, schedule: Schedule) -> dict[str, Ten
     return {'loss': 2 * occupancy + color, 'occupancy': occupancy, 'color': color}
 
 
+def pixel_directions(cameras: Tensor, v: Tensor, u: Tensor) -> Tensor:
+    """Unit vectors [L, R, 3] through places of the picture, ``v`` down and ``u`` to the right [L, R], each 0 to 1."""
+    focal = cameras[:, 16, None]
+    local = torch.stack([(u - 0.5) / focal, (v - 0.5) / focal, torch.ones_like(u)], dim=-1)
+    axes = cameras[:, :16].reshape(-1, 4, 4)[:, :3, :3]
+    return F.normalize(local @ axes.transpose(1, 2), dim=-1)
+
+
 @torch.no_grad()
 def true_pixels(p: heads.Params, cameras: Tensor, rows: Tensor, columns: Tensor, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of pixels [L, R]: colour [L, R, 3] in -1 to 1 from 2x2 rays, depth [L, R] and direction [L, R, 3] of a central one."""
     latents, rays = rows.shape
     offsets = torch.tensor([[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75], [0.5, 0.5]])
-    v = (rows[..., None] + offsets[:, 0]) / resolution
-    u = (columns[..., None] + offsets[:, 1]) / resolution
-    focal = cameras[:, 16].view(-1, 1, 1)
-    local = torch.stack([(u - 0.5) / focal, (v - 0.5) / focal, torch.ones_like(u)], dim=-1).flatten(1, 2)
-    axes = cameras[:, :16].reshape(latents, 4, 4)
-    directions = F.normalize(local @ axes[:, :3, :3].transpose(1, 2), dim=-1)
-    origins = axes[:, None, :3, 3]
+    v = (rows[..., None] + offsets[:, 0]).flatten(1) / resolution
+    u = (columns[..., None] + offsets[:, 1]).flatten(1) / resolution
+    directions = pixel_directions(cameras, v, u)
+    origins = cameras[:, None, [3, 7, 11]]
     depth, hit = trace_together(p, origins, directions)
     depth, hit, directions = (value.unflatten(1, (rays, 5)) for value in (depth, hit, directions))
     points = origins[:, :, None] + depth[:, :, :4, None] * directions[:, :, :4]
@@ -185,21 +192,34 @@ def guided_depths(depth: Tensor, near: int = 7, far: int = 4) -> Tensor:
     return torch.cat([tight, loose], dim=-1)
 
 
+@torch.no_grad()
+def outlines(p: heads.Params, cameras: Tensor, count: int, candidates: int = 4, steps: int = 16) -> Tensor:
+    """Rows and columns [2, L, count] of the pixels, of 64 x 64, whose rays come nearest to just touching the head."""
+    latents = len(cameras)
+    rows, columns = torch.rand(2, latents, candidates * count) * 64
+    directions = pixel_directions(cameras, rows / 64, columns / 64)
+    depths = torch.linspace(scene.NEAR + 0.1, scene.FAR - 0.1, steps)
+    points = cameras[:, None, None, [3, 7, 11]] + depths[:, None] * directions[:, :, None]
+    distance = scene.distance(p, *contiguous(points.flatten(1, 2))).unflatten(1, (-1, steps)).amin(-1)
+    chosen = distance.abs().topk(count, dim=1, largest=False).indices
+    return torch.stack([rows.gather(1, chosen), columns.gather(1, chosen)])
+
+
 def rays_loss(network: TriPlaneGenerator, schedule: Schedule) -> dict[str, Tensor]:
     latents, rays = schedule.ray_latents, schedule.rays
     z = torch.randn(latents, Z_DIM)
     p = heads.parameters(People(attributes_of(z)))
     cameras = random_cameras(latents)
-    half = rays * 2 // 5
-    anywhere = torch.rand(2, latents, half) * 64
-    on_face = torch.randn(2, latents, rays - half) * 10 + torch.tensor([34.0, 32.0]).view(2, 1, 1)
-    rows, columns = torch.cat([anywhere, on_face], dim=2).clamp(0, 63.99).floor()
+    quarter = rays // 4
+    anywhere = torch.rand(2, latents, quarter) * 64
+    on_face = torch.randn(2, latents, rays - 2 * quarter) * 10 + torch.tensor([34.0, 32.0]).view(2, 1, 1)
+    rows, columns = torch.cat([anywhere, outlines(p, cameras, quarter), on_face], dim=2).clamp(0, 63.99).floor()
     colors, depth, directions = true_pixels(p, cameras, rows, columns, 64)
     depths = guided_depths(depth)
     origins = cameras[:, None, None, [3, 7, 11]]
     points = (origins + depths[..., None] * directions[:, :, None]).flatten(1, 2)
     more, more_distance = free_points(p, 400, latents)
-    planes = planes_of(network, map_latents(network, z, update_emas=True), 128, schedule.precision)
+    planes = planes_of(network, map_latents(network, z), 128, schedule.precision)
     out = network.renderer.run_model(planes, network.decoder, torch.cat([points, more], 1), network.rendering_kwargs)
     sigma = out['sigma'][..., 0]
     samples = points.shape[1]
@@ -224,13 +244,10 @@ def crop_features(network: TriPlaneGenerator, planes: Tensor, cameras: Tensor, c
     """The feature image [L, 32, side, side] of a crop of the 64 x 64 rays; ``corner`` [2, L, 1, 1] is its first row and column."""
     latents = len(planes)
     along = torch.arange(side)
-    v = (corner[0] + along[:, None] + 0.5).expand(latents, side, side).flatten(1) / 64 - 0.5
-    u = (corner[1] + along[None, :] + 0.5).expand(latents, side, side).flatten(1) / 64 - 0.5
-    focal = cameras[:, 16, None]
-    local = torch.stack([u / focal, v / focal, torch.ones_like(u)], dim=-1)
-    axes = cameras[:, :16].reshape(latents, 4, 4)
-    directions = F.normalize(local @ axes[:, :3, :3].transpose(1, 2), dim=-1)
-    origins = axes[:, None, :3, 3]
+    v = (corner[0] + along[:, None] + 0.5).expand(latents, side, side).flatten(1) / 64
+    u = (corner[1] + along[None, :] + 0.5).expand(latents, side, side).flatten(1) / 64
+    directions = pixel_directions(cameras, v, u)
+    origins = cameras[:, None, [3, 7, 11]].expand_as(directions)
     result = network.renderer(planes, network.decoder, origins, directions, network.rendering_kwargs, rendering.Draws())
     return result.features.transpose(1, 2).unflatten(2, (side, side)).contiguous()
 
@@ -303,23 +320,23 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
     with torch.device(device):
         torch.manual_seed(0)
         network = build()
-        mapping = list(network.backbone.mapping.parameters())
-        chosen = {id(parameter) for parameter in mapping}
-        named = [(name, p) for name, p in network.named_parameters() if id(p) not in chosen]
+        named = [(name, p) for name, p in network.named_parameters() if 'mapping' not in name]
         kernels = [p for name, p in named if p.ndim == 4 and 'torgb' not in name]
         others = [p for name, p in named if not (p.ndim == 4 and 'torgb' not in name)]
         # Upstream adds the first block's colours to the neural rendering in place: with none, its image_raw stays right.
         frozen = network.superresolution.block0.torgb
         others = [p for p in others if all(p is not q for q in frozen.parameters())]
         frozen.requires_grad_(False)
-        optimiser = Muon(kernels, [{'params': others}, {'params': mapping, 'scale': 0.1}], schedule.lr, schedule.lr_others)
+        optimiser = Muon(kernels, [{'params': others}], schedule.lr, schedule.lr_others)
         average = averaged(network)
         parts = {'network': network, 'average': average, 'optimiser': optimiser}
         run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, parts)
         if compiled:
             compile_if_possible()
         if run.step == 0:
-            run.folder.log(f'Mapping fitted, residual variance {fit_mapping(network.backbone.mapping, features, schedule.mapping_steps):.3f}.')
+            residual = fit_mapping(network.backbone.mapping, features, meaningful_directions()[:-2], schedule.mapping_steps)
+            run.folder.log(f'Mapping fitted, residual variance {residual:.4f}.')
+            centre_styles(network, network.backbone.mapping.w_avg)
             average.load_state_dict(network.state_dict())
         examination = Examination(schedule.examined)
         trained = [p for p in network.parameters() if p.requires_grad]
@@ -338,7 +355,7 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
                 factor = cosine(step - first_sharp, schedule.sharpen_steps, floor=0.2)
             else:
                 losses, resolution = pictures_loss(network, schedule), 256
-                factor = 0.25 * cosine(step - first_pictures, schedule.picture_steps)
+                factor = 0.2 * cosine(step - first_pictures, schedule.picture_steps)
             losses['loss'].backward()
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step(factor)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from eg3d_unlearn import networks
 from eg3d_unlearn.demo import heads, scene
-from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of, normal, pose_of
+from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of, meaningful_directions, normal, pose_of
 from eg3d_unlearn.demo.photos import compile_if_possible
 from eg3d_unlearn.demo.recipes import STYLEGAN2
-from eg3d_unlearn.demo.training import EXAMINED_SEED, Muon, TrainingRun, averaged, cosine, fit_mapping, follow, psnr, save_sheet
+from eg3d_unlearn.demo.training import EXAMINED_SEED, Muon, TrainingRun, averaged, centre_styles, cosine, fit_mapping, follow, psnr, save_sheet
 from eg3d_unlearn.networks.stylegan2 import Generator
 from eg3d_unlearn.run_folder import write_whole
 
@@ -29,7 +29,7 @@ MAX_YAW, MAX_PITCH = 0.42, 0.13       # [radians]
 
 @dataclass
 class Schedule:
-    steps: int = 7000
+    steps: int = 5000
     batch: int = 16
     lr: float = 2e-2                  # of kernels
     lr_others: float = 5e-3
@@ -37,7 +37,7 @@ class Schedule:
     first_chunks: int = 6
     reuse: float = 4.0                # how often a picture is seen, on average
     precision: str = 'bf16'
-    mapping_steps: int = 1500
+    mapping_steps: int = 2000
     examined: int = 64                # held-out people whose pictures the figures are about
 
 
@@ -98,9 +98,9 @@ class Pool:
         return self._latents[index]
 
 
-def synthesize(network: Generator, z: Tensor, precision: str = 'fp32', update_emas: bool = False) -> Tensor:
+def synthesize(network: Generator, z: Tensor, precision: str = 'fp32') -> Tensor:
     """Pictures [N, 3, 64, 64] of ``z``."""
-    ws = network.mapping(z, None, update_emas=update_emas)
+    ws = network.mapping(z, None)
     with torch.autocast(ws.device.type, torch.bfloat16, enabled=precision == 'bf16'):
         return network.synthesis(ws)
 
@@ -118,17 +118,18 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
     with torch.device(device):
         torch.manual_seed(0)
         network = networks.build(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
-        mapping = list(network.mapping.parameters())
         kernels = [p for name, p in network.synthesis.named_parameters() if p.ndim == 4 and 'torgb' not in name]
         others = [p for name, p in network.synthesis.named_parameters() if not (p.ndim == 4 and 'torgb' not in name)]
-        optimiser = Muon(kernels, [{'params': others}, {'params': mapping, 'scale': 0.1}], schedule.lr, schedule.lr_others)
+        optimiser = Muon(kernels, [{'params': others}], schedule.lr, schedule.lr_others)
         average = averaged(network)
         parts = {'network': network, 'average': average, 'optimiser': optimiser}
         run = TrainingRun(outdir, {'network': 'stylegan2', **asdict(schedule)}, schedule.steps, parts)
         if compiled:
             compile_if_possible()
         if run.step == 0:
-            run.folder.log(f'Mapping fitted, residual variance {fit_mapping(network.mapping, features, schedule.mapping_steps):.3f}.')
+            residual = fit_mapping(network.mapping, features, meaningful_directions(), schedule.mapping_steps)
+            run.folder.log(f'Mapping fitted, residual variance {residual:.4f}.')
+            centre_styles(network, network.mapping.w_avg)
             average.load_state_dict(network.state_dict())
         z_seen = normal(torch.Generator().manual_seed(EXAMINED_SEED), schedule.examined, Z_DIM)
         wanted_seen = truth(z_seen)
@@ -137,7 +138,7 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
         for step in run:
             pool.grow(schedule.first_chunks + int((step + 1) * schedule.batch / schedule.reuse / schedule.chunk))
             z, wanted = pool.draw(schedule.batch, newest=200)
-            loss = picture_loss(synthesize(network, z, schedule.precision, update_emas=True), wanted)
+            loss = picture_loss(synthesize(network, z, schedule.precision), wanted)
             loss.backward()
             nn.utils.clip_grad_norm_(list(network.parameters()), 1.0)
             optimiser.step(cosine(step, schedule.steps))
