@@ -241,6 +241,18 @@ def check_inputs(config: Config) -> None:
         raise InputError('--trust-pickle hands the file to the loader of an NVIDIA checkout: name it with --upstream=DIR.')
 
 
+def check_judges(config: Config) -> None:
+    """Options about judges that are not in use would have no effect."""
+    demo = {'lpips': config.lpips_net == 'demo', 'id': config.id_network == 'demo'}
+    for kind, option in (('lpips', '--lpips-net=vgg'), ('id', '--id-network=arcface')):
+        if demo[kind] and getattr(config, f'{kind}_weights') is not None:
+            raise InputError(f'--{kind}-weights names a file, but here the demo judge is used, which comes with the package. Leave it '
+                             f'out, or add {option}.')
+    if config.random_metric_weights and all(demo.values()):
+        raise InputError('--random-metric-weights was given, but here the demo judges are used, which are trained. Leave it out, or '
+                         'add --lpips-net=vgg --id-network=arcface.')
+
+
 def check_against_network(config: Config, generator: Generator) -> None:
     """What can be refused once the network is known, before anything is written."""
     if config.camera is not None and not generator.is_3d:
@@ -282,6 +294,7 @@ def unlearn(config: Config) -> dict:
     d, alpha_max, distances_are = distances(config, generator)
     config = dataclasses.replace(config, target_d=d, alpha_max=alpha_max)
     options = {**config.to_json(), 'network_sha256': pickle.sha256()}
+    check_judges(config)
     check_against_network(config, generator)
     folder.check(options)
     judges = load_judges(config, generator.family, device)

@@ -9,7 +9,9 @@ import torch
 from click.testing import CliRunner
 
 from eg3d_unlearn.demo import train, train_eg3d, train_stylegan2
-from eg3d_unlearn.demo.training import TrainingRun, cosine, follow
+from eg3d_unlearn.demo.people import meaningful_directions
+from eg3d_unlearn.demo.recipes import STYLEGAN2
+from eg3d_unlearn.demo.training import TrainingRun, centre_styles, cosine, fit_mapping, follow
 from eg3d_unlearn.generator import build
 from torch_utils_ext.network_pickle import read_network_pickle
 
@@ -42,6 +44,25 @@ def test_an_interrupted_training_ends_in_the_same_network(which, tmp_path, monke
     assert report['figures']['psnr_64'] > 0 and report['hardware']['cores'] and report['steps'] > 4
     assert (tmp_path / 'broken' / 'samples.png').stat().st_size > 1000
     build(read_network_pickle(tmp_path / 'broken' / f'demo-{which}.pkl').records['G_ema'])
+
+
+def test_the_mapping_learns_what_heads_are_made_of():
+    torch.manual_seed(0)
+    mapping = train_eg3d.build().backbone.mapping
+    residual = fit_mapping(mapping, train_eg3d.features, meaningful_directions()[:-2], steps=250)
+    # From random weights it stays above a fifth however long it takes.
+    assert residual < 0.15 and not any(p.requires_grad for p in mapping.parameters())
+    z = torch.randn(64, 64)
+    ws = mapping(z, torch.zeros(64, 25))[:, 0]
+    assert (ws.mean(0) - mapping.w_avg).square().mean().sqrt() < 0.2 * ws.std(0).mean()
+
+
+def test_styles_at_the_mean_latent_are_those_of_a_fresh_network():
+    network = train_stylegan2.networks.build(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
+    affine = network.synthesis.b16.conv0.affine
+    before, w_avg = affine(torch.zeros(1, 512)), torch.randn(512)
+    centre_styles(network, w_avg)
+    assert torch.allclose(affine(w_avg[None]), before, atol=1e-4)
 
 
 def test_learning_rates_rise_and_fall():

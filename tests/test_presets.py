@@ -11,7 +11,8 @@ from small import small_generator
 from eg3d_unlearn import scale
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.presets import DEMO, GUIDE, resolve
-from eg3d_unlearn.run import demo_family
+from eg3d_unlearn.run import check_judges, demo_family
+from torch_utils_ext.errors import InputError
 
 
 def config(**options) -> Config:
@@ -40,6 +41,16 @@ def test_the_baseline_is_the_baseline_on_demo_networks_too(family):
 def test_what_is_given_stays():
     made = resolve(config(iters=7, lambda_adj=0.0, id_network='none', lpips_net='alex'), 'eg3d')
     assert (made.iters, made.lambda_adj, made.id_network, made.lpips_net) == (7, 0.0, 'none', 'alex')
+
+
+@pytest.mark.parametrize('options, told', [
+    ({'lpips_weights': 'vgg.pth'}, 'add --lpips-net=vgg'), ({'id_weights': 'arcface.pth'}, 'add --id-network=arcface'),
+    ({'random_metric_weights': True}, 'demo judges are used')])
+def test_options_of_judges_that_are_not_in_use_are_errors(options, told):
+    with pytest.raises(InputError, match=told):
+        check_judges(resolve(config(**options), 'eg3d'))
+    check_judges(resolve(config(**options), None))
+    check_judges(resolve(config(**options, lpips_net='vgg', id_network='arcface'), 'eg3d'))
 
 
 def test_names_of_demo_networks():

@@ -320,14 +320,10 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
     with torch.device(device):
         torch.manual_seed(0)
         network = build()
-        named = [(name, p) for name, p in network.named_parameters() if 'mapping' not in name]
-        kernels = [p for name, p in named if p.ndim == 4 and 'torgb' not in name]
-        others = [p for name, p in named if not (p.ndim == 4 and 'torgb' not in name)]
         # Upstream adds the first block's colours to the neural rendering in place: with none, its image_raw stays right.
-        frozen = network.superresolution.block0.torgb
-        others = [p for p in others if all(p is not q for q in frozen.parameters())]
-        frozen.requires_grad_(False)
-        optimiser = Muon(kernels, [{'params': others}], schedule.lr, schedule.lr_others)
+        network.superresolution.block0.torgb.requires_grad_(False)
+        network.backbone.mapping.requires_grad_(False)
+        optimiser = Muon.of_convolutions([network], schedule.lr, schedule.lr_others)
         average = averaged(network)
         parts = {'network': network, 'average': average, 'optimiser': optimiser}
         run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, parts)

@@ -118,9 +118,8 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
     with torch.device(device):
         torch.manual_seed(0)
         network = networks.build(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
-        kernels = [p for name, p in network.synthesis.named_parameters() if p.ndim == 4 and 'torgb' not in name]
-        others = [p for name, p in network.synthesis.named_parameters() if not (p.ndim == 4 and 'torgb' not in name)]
-        optimiser = Muon(kernels, [{'params': others}], schedule.lr, schedule.lr_others)
+        network.mapping.requires_grad_(False)
+        optimiser = Muon.of_convolutions([network], schedule.lr, schedule.lr_others)
         average = averaged(network)
         parts = {'network': network, 'average': average, 'optimiser': optimiser}
         run = TrainingRun(outdir, {'network': 'stylegan2', **asdict(schedule)}, schedule.steps, parts)

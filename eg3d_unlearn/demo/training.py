@@ -121,13 +121,19 @@ class Muon:
     In our trials it reached the same loss in two thirds of Adam's steps.
     """
 
-    def __init__(self, kernels: list[nn.Parameter], others: list[dict], lr: float, lr_others: float):
+    def __init__(self, kernels: list[nn.Parameter], others: list[nn.Parameter], lr: float, lr_others: float):
         self.kernels, self.lr, self.lr_others = kernels, lr, lr_others
         # torch's Muon takes matrices: these share the kernels' memory.
         self.matrices = [nn.Parameter(kernel.detach().flatten(1)) for kernel in kernels]
         self.muon = torch.optim.Muon(self.matrices, lr=lr, momentum=0.95, weight_decay=0.0, adjust_lr_fn='match_rms_adamw')
         self.adam = torch.optim.Adam(others, lr=lr_others, betas=(0.9, 0.99))
-        self.scales = [group.pop('scale', 1.0) for group in self.adam.param_groups]
+
+    @classmethod
+    def of_convolutions(cls, networks: list[nn.Module], lr: float, lr_others: float) -> Muon:
+        """For networks in which what learns requires gradients; kernels are those of convolutions that make no colours."""
+        named = [(name, p) for network in networks for name, p in network.named_parameters() if p.requires_grad]
+        kernels, others = ([p for name, p in named if (p.ndim == 4 and 'torgb' not in name) is kernel] for kernel in (True, False))
+        return cls(kernels, others, lr, lr_others)
 
     def step(self, factor: float) -> None:
         """One update at ``factor`` times the learning rates; gradients are cleared."""
@@ -136,8 +142,8 @@ class Muon:
             kernel.grad = None
         for group in self.muon.param_groups:
             group['lr'] = self.lr * factor
-        for group, scale in zip(self.adam.param_groups, self.scales, strict=True):
-            group['lr'] = self.lr_others * scale * factor
+        for group in self.adam.param_groups:
+            group['lr'] = self.lr_others * factor
         self.muon.step()
         self.adam.step()
         self.muon.zero_grad(set_to_none=True)
@@ -191,9 +197,10 @@ def fit_mapping(
     embedding = torch.linalg.qr(normal(generator, mapping.w_dim, int(used.sum())))[0].T
     embedding *= W_STD * math.sqrt(mapping.w_dim / used.sum())
     begin_with_hinges(mapping.fc0, directions)
+    mapping.requires_grad_(True)
     named = [(name, p) for name, p in mapping.named_parameters() if 'embed' not in name]
     matrices, others = ([p for _, p in named if (p.ndim == 2) is matrix] for matrix in (True, False))
-    optimiser = Muon(matrices, [{'params': others}], lr=0.02, lr_others=0.01)
+    optimiser = Muon(matrices, others, lr=0.02, lr_others=0.01)
     for step in range(steps):
         z = torch.randn(batch, mapping.z_dim)
         w = mapping(z, z.new_zeros(batch, mapping.c_dim))[:, 0]
