@@ -12,7 +12,9 @@ class Config:
     # What goes in and where it comes out.
     network: str                     # path, URL or published name of the network pickle
     outdir: str                      # folder of the run
-    image: str | None = None         # aligned photo of the person, or 'demo'; one of image, latent, latent_seed
+    image: str | None = None         # photo of the person, or 'demo'; one of image, latent, latent_seed
+    face: int | None = None          # which face of the photo, counted from the left from 1; None = the largest
+    aligned: bool = False            # the photo is the network's crop already
     latent: str | None = None        # .npy/.npz/.pt with W or W+
     latent_seed: int | None = None   # NVIDIA's seed convention: the Random scenario
     camera: str | None = None        # the photo's camera label: 25 numbers or a json file

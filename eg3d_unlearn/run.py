@@ -28,6 +28,7 @@ from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.perceptual import Lpips
 from eg3d_unlearn.person import digest, read_latent
+from eg3d_unlearn.photo.prepare import Prepared, prepare_file
 from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
@@ -138,9 +139,13 @@ def load_judges(config: Config, family: str, device: torch.device) -> Judges:
     recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights)
     if recogniser is None:
         return Judges(perceptual, None, None, names)
-    alignment = config.face_crop if config.face_crop != 'auto' else 'eg3d' if family == 'eg3d' else 'ffhq'
-    embed = partial(recogniser.to(device).embed, alignment=alignment)
+    embed = partial(recogniser.to(device).embed, alignment=alignment_of(config, family))
     return Judges(perceptual, embed, embed, names)
+
+
+def alignment_of(config: Config, family: str) -> str:
+    """How the network's pictures are aligned: 'eg3d', 'ffhq' or 'full'."""
+    return config.face_crop if config.face_crop != 'auto' else 'eg3d' if family == 'eg3d' else 'ffhq'
 
 
 def real_lpips(config: Config, device: torch.device) -> Lpips:
@@ -158,16 +163,32 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
     number = person_of(config.image)
     if number is not None:
         return find_demo_person(config, number, generator, judges, log)
-    path = Path(config.image)
-    image, warning = photo.to_tensor(photo.read_image(path), generator.img_resolution)
-    if warning:
-        log(f'Warning: {warning}.')
-    camera, camera_source = cameras.find_camera(config.camera, path) if generator.is_3d else (None, 'none (2D network)')
+    prepared = prepare_photo(config, generator)
+    log(f'The photo: {"; ".join(prepared.notes)}.')
+    camera, camera_source = photo_camera(config, generator, prepared)
     log(f'Inverting the photo in {config.inversion.upper()} (camera: {camera_source}).')
-    found = invert(config, generator, judges, image, camera)
+    found = invert(config, generator, judges, prepared.tensor(generator.img_resolution), camera)
     figures = quality(found, 0)
     log(f'Inverted: LPIPS {figures["lpips"]:.3f}, PSNR {figures["psnr_db"]:.1f} dB to the photo.')
     return Person(found.ws, {'given_as': 'image', 'camera': camera_source, 'inversion': config.inversion, **figures})
+
+
+def prepare_photo(config: Config, generator: Generator) -> Prepared:
+    """The crop of the photo that the network was trained on, and its camera."""
+    alignment = alignment_of(config, generator.family)
+    # Camera labels belong to EG3D's crop. Where a network's pictures are all face, no crop that would give them is known.
+    kind = 'eg3d' if generator.is_3d or alignment == 'eg3d' else 'ffhq'
+    return prepare_file(Path(config.image), kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
+
+
+def photo_camera(config: Config, generator: Generator, prepared: Prepared) -> tuple[Tensor | None, str]:
+    """The camera label [1, 25] of the photo and where it came from; None: frontal, or a 2D network."""
+    if not generator.is_3d:
+        return None, 'none (2D network)'
+    camera, source = cameras.find_camera(config.camera, Path(config.image))
+    if camera is None and prepared.camera is not None:
+        return prepared.camera, "the face's landmarks"
+    return camera, source
 
 
 def find_demo_person(config: Config, number: int, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
@@ -223,6 +244,8 @@ def check_inputs(config: Config) -> None:
         raise InputError('--camera is the camera of a photo; it goes with --image only.')
     if config.image is not None and person_of(config.image) is None:
         photo.read_image(Path(config.image))
+    if (config.face is not None or config.aligned) and (config.image is None or person_of(config.image) is not None):
+        raise InputError('--face and --aligned are about a photo, and none was given: they go with --image=FILE only.')
     if config.camera is not None and person_of(config.image) is not None:
         raise InputError('--camera was given, but the photos of demo people bring their own. Leave it out.')
     if config.camera is not None:
@@ -260,6 +283,8 @@ def check_against_network(config: Config, generator: Generator) -> None:
     if config.image is not None and person_of(config.image) is None and generator.is_3d:
         # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.
         cameras.find_camera(config.camera, Path(config.image))
+    if config.image is not None and person_of(config.image) is None:
+        prepare_photo(config, generator)
     if config.latent is not None:
         read_latent(Path(config.latent), generator)
     generator.freeze_except(prefixes_of(config, generator))
@@ -355,7 +380,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
     after = show_all(g_u, state, ws_source=ws_source)
-    photos = demo_photos(config, generator)
+    photos = shown_photos(config, generator)
     write_whole(folder / PICTURE, lambda file: report.picture(before, after, photos).save(file, format='png'))
     if config.keep_source:
         keep_source(folder, config, ws_source)
@@ -404,10 +429,14 @@ def show_all(generator: Generator, state: dict, ws_source: Tensor, ws_target: Te
         random_people=random_people)
 
 
-def demo_photos(config: Config, generator: Generator) -> Tensor | None:
-    """The rendered photos themselves [1 + K, 3, H, W] for the picture, demo people only: nobody's privacy is touched."""
-    number = None if config.image is None else person_of(config.image)
-    return None if number is None else photos_of(number, 1 + OTHER_PHOTOS, generator.img_resolution).images
+def shown_photos(config: Config, generator: Generator) -> Tensor | None:
+    """The photos themselves [1 + K, 3, H, W] for the picture: of demo people always, of others with ``--keep-source`` only."""
+    if config.image is None:
+        return None
+    number = person_of(config.image)
+    if number is not None:
+        return photos_of(number, 1 + OTHER_PHOTOS, generator.img_resolution).images
+    return prepare_photo(config, generator).tensor(generator.img_resolution) if config.keep_source else None
 
 
 def keep_source(folder: RunFolder, config: Config, ws_source: Tensor) -> None:

@@ -72,7 +72,11 @@ REGISTRY: dict[str, WeightFile] = {
         '--encoder-weights', page=_GUIDE_DRIVE),
     'e4e': WeightFile(
         'e4e_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (e4e)', 'encoder4editing: MIT',
-        '--encoder-weights', page='https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view'),
+        '--encoder-weights', page='https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view',
+        size=1_201_649_680, sha256='2ace1d9a8c05c10a399bcd500b8dda118f759ff1aac89dbdab7435f2136a0999'),
+    'psp': WeightFile(
+        'psp_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (pSp)', 'pixel2style2pixel: MIT',
+        '--encoder-weights', page='https://drive.google.com/file/d/1bMTNWkh5LArlaWSc_wa8VKyq2V42T2z0/view'),
 }
 
 
@@ -134,6 +138,15 @@ def _check(path: Path, entry: WeightFile):
     _checked.add(key)
 
 
+def published(
+    name: str,    # key of REGISTRY
+    sha256: str,  # of the file in use
+) -> bool | None:  # None = the published file's checksum is not known
+    """Whether a file is the one that the authors published."""
+    known = REGISTRY[name].sha256
+    return None if known is None else sha256 == known
+
+
 def _how_to_get(entry: WeightFile) -> str:
     where = entry.url or entry.page
     also = f' (or {entry.page})' if entry.url and entry.page else ''
@@ -151,6 +164,21 @@ def load_state(
     Raises:
         InputError: a file that is something else: a web page, an archive, a pickled module, not tensors by name.
     """
+    state = load_plain(path, 'a state dict')
+    if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f'{path} holds {describe(state)}; expected a state dict, tensors by name.')
+    return dict(state)
+
+
+def load_plain(
+    path: str | Path,  # a file written by torch.save
+    expected: str,     # what it should hold, for the error
+) -> object:           # tensors, numbers and strings in dicts and lists
+    """Read what ``torch.save`` wrote without running anything that the file holds; classes other than plain ones are refused.
+
+    Raises:
+        InputError: a file that is something else: a web page, an archive, a pickled module.
+    """
     path = Path(path)
     try:
         with open(path, 'rb') as stream:
@@ -163,13 +191,10 @@ def load_state(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # torch's musings about foreign pickles; the error below says it all
-            state = torch.load(path, map_location='cpu', weights_only=True)
+            return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises six kinds of exception for foreign bytes
         raise InputError(f'{path} is not a file of plain tensors written by torch.save '
-                         f'({_first_line(error)}); a state dict was expected.') from None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f'{path} holds {_describe(state)}; expected a state dict, tensors by name.')
-    return dict(state)
+                         f'({_first_line(error)}); {expected} was expected.') from None
 
 
 def _first_line(error: Exception) -> str:
@@ -177,7 +202,8 @@ def _first_line(error: Exception) -> str:
     return f'{type(error).__name__}: {line[:120]}' if line else type(error).__name__
 
 
-def _describe(state) -> str:
+def describe(state: object) -> str:
+    """What a file holds, in a few words for an error."""
     if isinstance(state, dict):
         return f'a dict with the entries {_names([str(key) for key in state])}' if state else 'an empty dict'
     return f'a {type(state).__name__}'

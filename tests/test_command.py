@@ -39,7 +39,7 @@ def photo(folder):
 
 def test_a_photo_on_every_family(network, tmp_path):
     family, path = network
-    output = run(f'--network={path}', f'--image={photo(tmp_path)}', f'--outdir={tmp_path / "out"}', *CHEAP)
+    output = run(f'--network={path}', f'--image={photo(tmp_path)}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP)
     assert sorted(file.name for file in (tmp_path / 'out').iterdir()) == [
         'before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.json', 'stats.jsonl', 'training_options.json']
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
@@ -85,7 +85,7 @@ def test_the_recogniser_and_the_camera_on_eg3d(tmp_path):
     save_network_pickle(path, *SMALL['eg3d'], network.state_dict(), {'neural_rendering_resolution': 16})
     image = photo(tmp_path)
     (tmp_path / 'dataset.json').write_text(json.dumps({'labels': [['face.png', look_at(0.2, -0.1, [0, 0, 0.2])[0].tolist()]]}))
-    run(f'--network={path}', f'--image={image}', f'--outdir={tmp_path / "out"}', *CHEAP, '--id-network=facenet', '--lambda-global=0')
+    run(f'--network={path}', f'--image={image}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP, '--id-network=facenet', '--lambda-global=0')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert 'dataset.json' in report['person']['camera']
     assert -1 <= report['figures']['unlearned_against_source']['identity_cosine'] <= 1
@@ -127,4 +127,4 @@ def test_a_dataset_json_of_classes_is_no_camera_to_a_2d_network(tmp_path, labels
     save_network_pickle(path, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
     image = photo(tmp_path)
     (tmp_path / 'dataset.json').write_text(json.dumps({'labels': labels}))
-    run(f'--network={path}', f'--image={image}', f'--outdir={tmp_path / "out"}', *CHEAP)
+    run(f'--network={path}', f'--image={image}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP)

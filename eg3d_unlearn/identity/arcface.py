@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from eg3d_unlearn.identity.iresnet import IResNet
 
+IRSE50_BLOCKS = (3, 4, 14, 3)
+
 
 class ArcFaceIRSE50(IResNet):
     """50-layer improved residual network with squeeze-and-excitation: [N, 3, 112, 112] in [-1, 1] -> [N, 512]."""
 
     def __init__(self):
-        super().__init__(blocks=(3, 4, 14, 3), squeeze_excite=True, output_affine=True)
+        super().__init__(blocks=IRSE50_BLOCKS, squeeze_excite=True, output_affine=True)

@@ -68,6 +68,24 @@ class Block(nn.Module):
         return residual + shortcut
 
 
+def stem() -> nn.Sequential:  # [N, 3, H, W] -> [N, 64, H, W]
+    """The layers before the first residual unit."""
+    return nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+
+
+def residual_body(
+    blocks: tuple[int, int, int, int],  # residual units in each stage
+    squeeze_excite: bool,               # channel gates at the end of each unit
+) -> nn.Sequential:                     # [N, 64, H, W] -> [N, 512, H/16, W/16]
+    """All residual units in a row; the first of each stage halves the picture."""
+    units, in_channels = [], 64
+    for channels, count in zip(STAGE_WIDTHS, blocks, strict=True):
+        for index in range(count):
+            units.append(Block(in_channels, channels, 2 if index == 0 else 1, squeeze_excite))
+            in_channels = channels
+    return nn.Sequential(*units)
+
+
 class IResNet(nn.Module):
     """The network as published: names and shapes of the weight files."""
 
@@ -78,7 +96,7 @@ class IResNet(nn.Module):
         output_affine: bool,                # scale and shift in the last BatchNorm
     ):
         super().__init__()
-        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+        self.input_layer = stem()
         pixels = (INPUT_SIZE // 16) ** 2
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(STAGE_WIDTHS[-1]),
@@ -86,12 +104,7 @@ class IResNet(nn.Module):
             nn.Flatten(),
             nn.Linear(STAGE_WIDTHS[-1] * pixels, EMBEDDING_DIM),
             nn.BatchNorm1d(EMBEDDING_DIM, affine=output_affine))
-        units, in_channels = [], 64
-        for channels, count in zip(STAGE_WIDTHS, blocks, strict=True):
-            for index in range(count):
-                units.append(Block(in_channels, channels, 2 if index == 0 else 1, squeeze_excite))
-                in_channels = channels
-        self.body = nn.Sequential(*units)
+        self.body = residual_body(blocks, squeeze_excite)
         self.eval().requires_grad_(False)
 
     def forward(

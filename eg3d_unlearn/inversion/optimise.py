@@ -13,37 +13,49 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eg3d_unlearn.generator import Generator
-from eg3d_unlearn.loss import Perceptual
+from eg3d_unlearn.generator import Backbone, Generator
+from eg3d_unlearn.inversion.camera import Turns
+from eg3d_unlearn.loss import Perceptual, identity_distance
 from torch_utils_ext.errors import InputError
 
 RAMP_UP, RAMP_DOWN = 0.05, 0.25      # shares of the steps in which the learning rate rises and falls
 NOISE, NOISE_SHARE = 0.05, 0.75      # exploration noise in units of the latent spread; share of the steps that it lasts
 PIXEL_SIZE = 256                     # L2 and LPIPS see at most this many pixels a side: detail beyond only slows the way
+WINDOW, GAIN = 40, 0.01              # no gain of so much in so many steps: it is time to come to an end
+TURN_EVERY = 5                       # steps between two trials of another camera
+
+Recogniser = Callable[[Tensor], Tensor]
 
 
 @dataclass
 class Inversion:
-    """A latent and how well it shows its picture."""
+    """Latents and how well they show their pictures."""
     ws: Tensor                       # [N, num_ws, w_dim]
     lpips: Tensor                    # [N] distance of the reconstruction
     psnr: Tensor                     # [N] dB, on [-1, 1] pictures at the generator's resolution
+    camera: Tensor | None = None     # [N, 25] where it was refined
+    generator: Generator | None = None  # the network that shows ``ws``, where it was tuned (pivotal tuning)
+    steps: int = 0                   # that were taken
 
 
 class Optimisation:
-    """Adam on the latent, from the mean latent; in W+ the layers start together and part as the noise fades."""
+    """Adam on the latent, from the mean latent or from where it is told; in W+ the layers part as they need to."""
 
     def __init__(
         self,
         space: str = 'w+',           # 'w' = one vector for all layers, 'w+' = one for each
-        steps: int = 300,            # optimisation steps
+        steps: int = 300,            # optimisation steps, at most
         lr: float = 0.1,             # peak learning rate, in units of the latent spread
         lambda_l2: float = 1.0,      # weight of the pixel term (mean squared error)
         lambda_lpips: float = 1.0,   # weight of LPIPS
+        lambda_id: float = 0.0,      # weight of the identity term, 0 = off
         seed: int = 0,               # of the exploration noise
+        early_stop: bool = False,    # begin to end when nothing is gained any more
+        refine_camera: bool = False,  # 3D networks: turn the camera along
     ):
         self.space, self.steps, self.lr = space, steps, lr
-        self.lambda_l2, self.lambda_lpips, self.seed = lambda_l2, lambda_lpips, seed
+        self.lambda_l2, self.lambda_lpips, self.lambda_id, self.seed = lambda_l2, lambda_lpips, lambda_id, seed
+        self.early_stop, self.refine_camera = early_stop, refine_camera
 
     def __call__(
         self,
@@ -52,35 +64,101 @@ class Optimisation:
         camera: Tensor | None,       # [1 or N, 25], None = frontal / 2D
         perceptual: Perceptual,
         progress: Callable[[int, dict], None] = lambda step, figures: None,
+        starts: list[Tensor] | None = None,  # each [N, num_ws, w_dim]; the best end of each photo counts; None = the mean latent
+        recogniser: Recogniser | None = None,  # for the identity term
     ) -> Inversion:
         """Latents whose pictures from ``camera`` look like ``images``."""
+        count = len(images)
+        fresh = starts is None
+        starts = [generator.w_avg.expand(count, -1, -1)] if fresh else starts
+        begin = torch.cat(starts).to(images)
+        wanted = Wanted(images.repeat(len(starts), 1, 1, 1), perceptual, recogniser if self.lambda_id else None)
+        if camera is not None:
+            camera = camera.to(images).expand(count, -1).repeat(len(starts), 1)
+        ws, camera, steps = self._descend(generator, begin, wanted, camera, progress, fresh)
+        with torch.no_grad():
+            losses = self.distance(generator.synthesize(ws, camera).image, wanted).view(len(starts), count)
+        best = losses.argmin(0) * count + torch.arange(count, device=losses.device)
+        ws, camera = ws[best], None if camera is None else camera[best]
+        found = reconstruction(generator, ws, images, camera, perceptual)
+        return Inversion(ws, *found, camera=camera if self.refine_camera else None, steps=steps)
+
+    def distance(self, shown: Tensor, wanted: Wanted) -> Tensor:  # [N, 3, H, W] -> [N]
+        small = shrink(shown)
+        wanted.l2 = (small - wanted.small).square().flatten(1).mean(dim=1)
+        wanted.lpips = wanted.perceptual.compare(wanted.perceptual.features(small), wanted.features)
+        loss = self.lambda_l2 * wanted.l2 + self.lambda_lpips * wanted.lpips
+        if wanted.identity is not None:
+            loss = loss + self.lambda_id * identity_distance(wanted.recogniser(shown), wanted.identity)
+        return loss
+
+    def _descend(self, generator: Generator, begin: Tensor, wanted: Wanted, camera: Tensor | None,
+                 progress: Callable[[int, dict], None], fresh: bool) -> tuple[Tensor, Tensor | None, int]:
         rng = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
-            wanted = shrink(images)
-            wanted_features = perceptual.features(wanted)
             spread = (generator.sample(256, rng)[:, 0] - generator.w_avg[0]).square().mean().sqrt()
-        layers = 1 if self.space == 'w' else generator.num_ws
-        start = generator.w_avg[:layers].expand(len(images), -1, -1)
-        offset = torch.zeros_like(start).requires_grad_(True)
+        if self.space == 'w':
+            begin = begin.mean(dim=1, keepdim=True)
+        offset = torch.zeros_like(begin).requires_grad_(True)
         optimiser = torch.optim.Adam([offset], betas=(0.9, 0.999))
-        for step in range(self.steps):
-            done = step / self.steps
-            ramp = min(1.0, (done + 1 / self.steps) / RAMP_UP) * min(1.0, (1 - done) / RAMP_DOWN)
-            optimiser.param_groups[0]['lr'] = self.lr * (0.5 - 0.5 * math.cos(math.pi * ramp))
-            noise = torch.randn(offset.shape, generator=rng).to(offset) * NOISE * max(0.0, 1 - done / NOISE_SHARE) ** 2
-            ws = (start + spread * (offset + noise)).expand(-1, generator.num_ws, -1)
-            shown = shrink(generator.synthesize(ws, camera).image)
-            l2 = (shown - wanted).square().flatten(1).mean(dim=1)
-            lpips = perceptual.compare(perceptual.features(shown), wanted_features)
-            loss = (self.lambda_l2 * l2 + self.lambda_lpips * lpips).sum()
-            if not torch.isfinite(loss):
+        turns = Turns(camera) if self.refine_camera and generator.is_3d and camera is not None else None
+        history: list[float] = []
+        end, step = self.steps, 0
+        while step < end:
+            optimiser.param_groups[0]['lr'] = self.lr * learning_rate(step, end, self.steps)
+            # Where the start is only the mean, noise keeps the way open; from a good start it would lead away.
+            fade = NOISE * max(0.0, 1 - step / self.steps / NOISE_SHARE) ** 2 * fresh
+            noise = torch.randn(offset.shape, generator=rng).to(offset) * fade
+            ws = (begin + spread * (offset + noise)).expand(-1, generator.num_ws, -1)
+            pass_ = generator.backbone(ws)
+            shown = generator.render(pass_, camera)
+            loss = self.distance(shown.image, wanted)
+            if not torch.isfinite(loss).all():
                 raise InputError(f'The inversion diverged at step {step}. Lower its learning rate with --inversion-lr (now {self.lr:g}).')
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.sum().backward()
             optimiser.step()
-            progress(step + 1, {'lpips': lpips.mean().item(), 'l2': l2.mean().item()})
-        ws = (start + spread * offset.detach()).expand(-1, generator.num_ws, -1).contiguous()
-        return Inversion(ws, *reconstruction(generator, ws, images, camera, perceptual))
+            step += 1
+            history.append(loss.detach().sum().item())
+            progress(step, {'lpips': wanted.lpips.mean().item(), 'l2': wanted.l2.mean().item()})
+            if turns is not None and step % TURN_EVERY == 0:
+                camera = self._turn(generator, pass_, turns, wanted)
+            if self.early_stop and end == self.steps and stalled(history):
+                end = min(self.steps, step + round(RAMP_DOWN * self.steps))
+        return (begin + spread * offset.detach()).expand(-1, generator.num_ws, -1).contiguous(), camera, step
+
+    @torch.no_grad()
+    def _turn(self, generator: Generator, pass_: Backbone, turns: Turns, wanted: Wanted) -> Tensor:  # [N, 25]
+        """The camera after a trial in each direction; the planes stay, so that a trial costs a rendering only."""
+        still = Backbone(pass_.ws.detach(), [feature.detach() for feature in pass_.features])
+        return turns.improve(lambda camera: self.distance(generator.render(still, camera).image, wanted))
+
+
+class Wanted:
+    """The photos as the losses need them, and the last terms for the progress bar."""
+
+    def __init__(self, images: Tensor, perceptual: Perceptual, recogniser: Recogniser | None):
+        with torch.no_grad():
+            self.small = shrink(images)
+            self.features = perceptual.features(self.small)
+            self.identity = recogniser(images) if recogniser else None
+        self.perceptual, self.recogniser = perceptual, recogniser
+        self.l2 = self.lpips = torch.zeros(len(images))
+
+
+def learning_rate(step: int, end: int, steps: int) -> float:
+    """Share of the peak learning rate: it rises at the start, and falls over the last quarter before ``end``."""
+    rise = (step + 1) / steps / RAMP_UP
+    fall = (end - step) / steps / RAMP_DOWN
+    return 0.5 - 0.5 * math.cos(math.pi * min(1.0, rise) * min(1.0, fall))
+
+
+def stalled(history: list[float]) -> bool:
+    """Whether the last losses are hardly better than those before."""
+    if len(history) < 2 * WINDOW:
+        return False
+    before, now = sum(history[-2 * WINDOW:-WINDOW]), sum(history[-WINDOW:])
+    return now > (1 - GAIN) * before
 
 
 def shrink(images: Tensor) -> Tensor:                 # [N, 3, H, W] -> at most [N, 3, 256, 256]

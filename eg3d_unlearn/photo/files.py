@@ -1,4 +1,4 @@
-"""From a picture file to the tensor that inversion works on."""
+"""Picture files to pictures, pictures to tensors and back."""
 from __future__ import annotations
 
 import warnings

@@ -1,0 +1,139 @@
+"""An encoder of our own for any network: one look at a picture gives its latent.
+
+Nobody publishes encoders for cats, cars and private networks.  This one learns from the network's own samples, whose latents
+are known (`python -m eg3d_unlearn.inversion.train`).
+"""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eg3d_unlearn.generator import Generator
+from eg3d_unlearn.inversion.optimise import Inversion, reconstruction
+from eg3d_unlearn.loss import Perceptual
+from eg3d_unlearn.run_folder import write_whole
+from eg3d_unlearn.weights import load_state
+from torch_utils_ext.errors import InputError
+
+LARGEST = 128                        # pixels a side of what the encoder sees: identity does not hide in finer detail
+META = 'options'                     # key of the file's description, json as bytes
+
+
+class EncoderNetwork(nn.Module):
+    """Strided residual blocks down to 4 x 4, then two full layers; the camera of 3D networks joins before them."""
+
+    def __init__(
+        self,
+        size: int,                   # pixels a side of the pictures it sees, a power of two from 16
+        w_dim: int,
+        camera_dim: int,             # 25 for 3D networks, 0 for 2D
+        width: int = 32,             # channels of the first block; later ones have up to 8 times as many
+        hidden: int = 256,
+    ):
+        super().__init__()
+        self.options = {'size': size, 'w_dim': w_dim, 'camera_dim': camera_dim, 'width': width, 'hidden': hidden}
+        blocks, channels = [nn.Conv2d(3, width, 3, padding=1)], width
+        for level in range((size // 4).bit_length() - 1):
+            wider = min(width * 2 ** ((level + 2) // 2), 8 * width)
+            blocks.append(Down(channels, wider))
+            channels = wider
+        self.trunk = nn.Sequential(*blocks)
+        self.camera = nn.Linear(camera_dim, 64) if camera_dim else None
+        self.head = nn.Sequential(nn.Linear(channels * 16 + (64 if camera_dim else 0), hidden), nn.SiLU(), nn.Linear(hidden, w_dim))
+        self.register_buffer('w_avg', torch.zeros(w_dim))
+        self.register_buffer('spread', torch.ones([]))
+
+    def forward(
+        self,
+        images: Tensor,              # [N, 3, H, H] in [-1, 1], H at least ``size``
+        camera: Tensor | None,       # [N, 25]; None for 2D networks
+    ) -> Tensor:                     # [N, w_dim]
+        x = self.trunk(shrink_to(images, self.options['size'])).flatten(1)
+        if self.camera is not None:
+            x = torch.cat([x, F.silu(self.camera(camera))], dim=1)
+        return self.w_avg + self.spread * self.head(x)
+
+
+class Down(nn.Module):
+    """A residual block that halves the picture."""
+
+    def __init__(self, before: int, width: int):
+        super().__init__()
+        groups = 8
+        self.norm1, self.norm2 = nn.GroupNorm(groups, before), nn.GroupNorm(groups, width)
+        self.conv1, self.conv2 = nn.Conv2d(before, width, 3, stride=2, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        self.skip = nn.Conv2d(before, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, before, H, H] -> [N, width, H / 2, H / 2]
+        return self.skip(F.avg_pool2d(x, 2)) + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+
+
+def shrink_to(images: Tensor, size: int) -> Tensor:   # [N, 3, H, H] -> [N, 3, size, size]
+    return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode='area')
+
+
+def network_for(generator: Generator, width: int = 32) -> EncoderNetwork:
+    """An untrained encoder for ``generator``, which knows where its latents lie."""
+    network = EncoderNetwork(min(generator.img_resolution, LARGEST), generator.w_dim, 25 if generator.is_3d else 0, width)
+    ws = generator.sample(512, torch.Generator().manual_seed(0))[:, 0]
+    network.w_avg.copy_(generator.w_avg[0])
+    network.spread.copy_((ws - generator.w_avg[0]).square().mean().sqrt())
+    return network.to(generator.device)
+
+
+def save_encoder(network: EncoderNetwork, path: Path, made_for: str) -> None:
+    """Write the encoder in half precision; ``made_for`` is the sha256 of the generator's pickle."""
+    about = json.dumps({**network.options, 'network_sha256': made_for}).encode()
+    state = {name: tensor.detach().cpu().half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
+    write_whole(path, lambda file: torch.save({**state, META: torch.frombuffer(bytearray(about), dtype=torch.uint8)}, file))
+
+
+def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
+    """The encoder of a file that `save_encoder` wrote, checked against the generator."""
+    if not path.is_file():
+        raise InputError(f'The encoder {path} is not there. Train one: python -m eg3d_unlearn.inversion.train --network=PKL --outdir=DIR, '
+                         'or choose --inversion=w+.')
+    state = load_state(path)
+    if META not in state:
+        raise InputError(f'{path} is no encoder of this package: it has no "{META}". Give the encoder.pt of eg3d_unlearn.inversion.train.')
+    options = json.loads(bytes(state.pop(META).tolist()))
+    options.pop('network_sha256', None)
+    network = EncoderNetwork(**options)
+    if options['w_dim'] != generator.w_dim or (options['camera_dim'] > 0) != generator.is_3d or options['size'] > generator.img_resolution:
+        kind = {True: '3D', False: '2D'}
+        raise InputError(f'The encoder {path} is for a {kind[options["camera_dim"] > 0]} network with w_dim {options["w_dim"]} and at least '
+                         f'{options["size"]} px; this one is {kind[generator.is_3d]} with {generator.w_dim} and '
+                         f'{generator.img_resolution} px. Train one for it: python -m eg3d_unlearn.inversion.train.')
+    network.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
+    return network.eval().requires_grad_(False).to(generator.device)
+
+
+class Encoder:
+    """The inverter around an `EncoderNetwork`."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @torch.no_grad()
+    def latents(self, generator: Generator, images: Tensor, camera: Tensor | None) -> Tensor:  # [N, num_ws, w_dim]
+        network = load_encoder(self.path, generator)
+        labels = None if camera is None else camera.to(generator.device).expand(len(images), -1)
+        w = torch.cat([network(part, None if labels is None else labels[start:start + 16])
+                       for start, part in zip(range(0, len(images), 16), images.split(16))])
+        return w[:, None].expand(-1, generator.num_ws, -1).contiguous()
+
+    def __call__(
+        self,
+        generator: Generator,
+        images: Tensor,              # [N, 3, H, W] in [-1, 1], H = W = the generator's resolution
+        camera: Tensor | None,       # [1 or N, 25], None for 2D networks
+        perceptual: Perceptual,
+        progress: Callable[[int, dict], None] = lambda step, figures: None,
+    ) -> Inversion:
+        ws = self.latents(generator, images, camera)
+        return Inversion(ws, *reconstruction(generator, ws, images, camera, perceptual))

@@ -1,0 +1,155 @@
+"""Inversion: from pictures back to latents, by optimisation, by an encoder, by pivotal tuning."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from small import PoorMansLpips, poor_mans_recogniser, small_generator
+
+from eg3d_unlearn.cameras import look_at
+from eg3d_unlearn.inversion import encoder as encoder_module
+from eg3d_unlearn.inversion.camera import Turns, turned
+from eg3d_unlearn.inversion.encoder import Encoder, network_for, save_encoder
+from eg3d_unlearn.inversion.optimise import Optimisation, learning_rate, stalled
+from eg3d_unlearn.inversion.pti import PivotalTuning
+from eg3d_unlearn.inversion.train import Schedule, photographed, train
+from eg3d_unlearn.run import Judges
+from torch_utils_ext.errors import InputError
+
+JUDGES = Judges(PoorMansLpips(), poor_mans_recogniser, poor_mans_recogniser, {})
+
+
+@pytest.fixture
+def stylegan2():
+    return small_generator('stylegan2')
+
+
+def picture(generator, seed=5):
+    with torch.no_grad():
+        ws = generator.map_seed(seed)
+        return ws, generator.synthesize(ws).image
+
+
+def test_a_good_start_is_kept(stylegan2):
+    """From the true latent a few steps do not lead away; from the mean they get nearer."""
+    ws, image = picture(stylegan2)
+    options = dict(steps=12, lr=0.02)
+    near = Optimisation('w+', **options)(stylegan2, image, None, PoorMansLpips(), starts=[ws])
+    far = Optimisation('w+', **options)(stylegan2, image, None, PoorMansLpips())
+    assert (near.ws - ws).norm() < 0.2 * (far.ws - ws).norm()
+
+
+def test_of_several_starts_the_best_end_counts(stylegan2):
+    ws, image = picture(stylegan2)
+    images, far = torch.cat([image, image]), stylegan2.map_seed(77)
+    starts = [torch.cat([ws, far]), torch.cat([far, ws])]
+    found = Optimisation('w+', steps=6, lr=0.02)(stylegan2, images, None, PoorMansLpips(), starts=starts)
+    alone = Optimisation('w+', steps=6, lr=0.02)(stylegan2, image, None, PoorMansLpips(), starts=[ws])
+    assert torch.allclose(found.ws, alone.ws.expand(2, -1, -1), atol=0.05 * ws.std())
+
+
+def test_the_identity_term_counts(stylegan2):
+    _, image = picture(stylegan2)
+    embedded = poor_mans_recogniser(image)
+
+    def likeness(weight):
+        found = Optimisation('w', steps=25, lambda_l2=0.0, lambda_lpips=0.05, lambda_id=weight)(
+            stylegan2, image, None, PoorMansLpips(), recogniser=poor_mans_recogniser)
+        return (poor_mans_recogniser(stylegan2.synthesize(found.ws).image) * embedded).sum().item()
+    assert likeness(1.0) > likeness(0.0)
+
+
+def test_it_stops_early_where_nothing_is_gained(stylegan2):
+    _, image = picture(stylegan2)
+    found = Optimisation('w', steps=600, lr=1e-6, early_stop=True)(stylegan2, image, None, PoorMansLpips())
+    assert found.steps < 300
+
+
+def test_learning_rate_ends_at_nothing_wherever_the_end_is():
+    for end in (100, 60):
+        assert learning_rate(end - 1, end, 100) < 0.01 and learning_rate(end // 2, end, 100) > 0.5
+    assert not stalled([1.0] * 79) and stalled([1.0] * 80) and not stalled([0.97**i for i in range(80)])
+
+
+def test_turns_keep_the_distance_and_the_pivot_of_a_label():
+    camera = look_at(0.1, -0.1, [0, 0, 0])
+    moved = turned(camera, torch.tensor([0.2]), torch.tensor([0.0]))
+    place = moved[0, :16].view(4, 4)[:3, 3]
+    assert place.norm().item() == pytest.approx(2.7, abs=1e-4)
+    assert math.atan2(place[0], place[2]) == pytest.approx(0.3, abs=1e-3)
+    expected = look_at(0.3, -0.1, [0, 0, 0])
+    assert torch.allclose(moved, expected, atol=1e-4)
+    rotation = turned(camera, torch.tensor([0.2]), torch.tensor([-0.1]))[0, :16].view(4, 4)[:3, :3]
+    assert torch.allclose(rotation @ rotation.T, torch.eye(3), atol=1e-5)
+
+
+def test_turns_find_the_camera():
+    wanted = look_at(0.23, 0.11, [0, 0, 0])
+    turns = Turns(look_at(0.1, 0.0, [0, 0, 0]).repeat(2, 1))
+    for _ in range(40):
+        camera = turns.improve(lambda camera: (camera - wanted).square().sum(1))
+    assert torch.allclose(camera, wanted.expand(2, -1), atol=0.01)
+
+
+def test_a_wrong_camera_is_turned_right():
+    generator = small_generator('eg3d')
+    with torch.no_grad():
+        ws = generator.map_seed(3)
+        image = generator.synthesize(ws, generator.camera(0.3, 0.0)).image
+    options = dict(steps=40, lr=1e-6, refine_camera=True)
+    found = Optimisation('w+', **options)(generator, image, generator.camera(0.2, 0.0), PoorMansLpips(), starts=[ws])
+    place = found.camera[0, :16].view(4, 4)[:3, 3]
+    assert math.atan2(place[0], place[2]) == pytest.approx(0.3, abs=0.05)
+
+
+def test_pivotal_tuning_bends_a_copy(stylegan2):
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = {name: p.clone() for name, p in stylegan2.network.named_parameters()}
+    pivot = Optimisation('w', steps=10)
+    found = PivotalTuning(pivot, steps=40, lr=3e-3)(stylegan2, image, None, PoorMansLpips())
+    assert found.psnr > pivot(stylegan2, image, None, PoorMansLpips()).psnr + 0.3
+    assert all(torch.equal(p, before[name]) and not p.requires_grad for name, p in stylegan2.network.named_parameters())
+    assert any(not torch.equal(p, before[name]) for name, p in found.generator.network.named_parameters())
+
+
+@pytest.mark.parametrize('family', ['stylegan2', 'eg3d'])
+def test_an_encoder_learns_and_resumes(family, tmp_path, monkeypatch):
+    generator = small_generator(family)
+    schedule = Schedule(steps=8, batch=4, width=8, chunk=4, first_chunks=1, image_batch=2, held_out=2)
+    whole = train(generator, JUDGES, str(tmp_path / 'whole'), schedule, 'abc')
+    assert {'latent_error', 'lpips', 'psnr_db', 'identity'} <= whole['figures'].keys()
+
+    def killed(*arguments):
+        raise MemoryError('as if killed')
+    with monkeypatch.context() as patch:
+        patch.setattr('eg3d_unlearn.demo.training.TrainingRun.__init__.__defaults__', (0.0,), raising=False)
+        patch.setattr('eg3d_unlearn.inversion.train.save_encoder', killed)
+        with pytest.raises(MemoryError):
+            train(generator, JUDGES, str(tmp_path / 'broken'), schedule, 'abc')
+    train(generator, JUDGES, str(tmp_path / 'broken'), schedule, 'abc')
+    states = [torch.load(tmp_path / name / 'encoder.pt', weights_only=True) for name in ('whole', 'broken')]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    image = generator.synthesize(generator.map_seed(1), generator.frontal()).image
+    found = Encoder(tmp_path / 'whole' / 'encoder.pt')(generator, image, generator.frontal(), PoorMansLpips())
+    assert found.ws.shape == (1, generator.num_ws, generator.w_dim) and torch.isfinite(found.psnr).all()
+
+
+def test_encoder_files_are_checked(tmp_path, stylegan2):
+    with pytest.raises(InputError, match='eg3d_unlearn.inversion.train'):
+        encoder_module.load_encoder(tmp_path / 'none.pt', stylegan2)
+    torch.save({'a': torch.zeros(2)}, tmp_path / 'other.pt')
+    with pytest.raises(InputError, match='is no encoder'):
+        encoder_module.load_encoder(tmp_path / 'other.pt', stylegan2)
+    save_encoder(network_for(small_generator('eg3d'), width=8), tmp_path / 'eg3d.pt', 'abc')
+    with pytest.raises(InputError, match='for a 3D network'):
+        encoder_module.load_encoder(tmp_path / 'eg3d.pt', stylegan2)
+
+
+def test_photographed_pictures_are_other_pictures_of_the_same():
+    torch.manual_seed(0)
+    images = torch.rand(16, 3, 32, 32) * 2 - 1
+    changed = photographed(images)
+    error = (changed - images).square().flatten(1).mean(1)
+    assert changed.shape == images.shape and (error > 0).all() and error.max() < 0.4

@@ -1,0 +1,264 @@
+"""From a photo to crop and camera: what is chosen, every error's sentence, and the way through the real detector."""
+import dataclasses
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from click.testing import CliRunner
+from small import small_generator
+
+from eg3d_unlearn.cameras import look_at
+from eg3d_unlearn.config import Config
+from eg3d_unlearn.photo import detect, read_image
+from eg3d_unlearn.photo.__main__ import main
+from eg3d_unlearn.photo.align import eg3d_square
+from eg3d_unlearn.photo.detect import Face
+from eg3d_unlearn.photo.pose import MEAN_FACE, PIVOT, RADIUS, project, rotation
+from eg3d_unlearn.photo.prepare import prepare, prepare_file
+from eg3d_unlearn.run import photo_camera, prepare_photo, shown_photos
+from torch_utils_ext.errors import InputError
+
+skimage_data = pytest.importorskip('skimage.data')
+
+
+def seen_from(yaw=0.0, pitch=2.0, roll=0.0) -> np.ndarray:
+    """Landmarks [5, 2] of the mean face, in fractions of its EG3D crop."""
+    turn = rotation(*np.radians([yaw, pitch, -roll]))
+    return project(MEAN_FACE, turn, PIVOT - turn[:, 2] * (RADIUS - PIVOT[2]))
+
+
+def face_at(x, y, side, probability=0.999, **pose) -> Face:
+    """A face whose EG3D crop would be about ``side`` pixels wide about (x, y)."""
+    landmarks = (seen_from(**pose) - 0.5) * side + [x, y]
+    return Face((x - 0.23 * side, y - 0.3 * side, x + 0.23 * side, y + 0.28 * side), landmarks, probability)
+
+
+PHOTO = PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (600, 800, 3), np.uint8))
+
+
+@pytest.fixture
+def faces(monkeypatch):
+    """The detector finds what the test puts into the list; near by it sees the same."""
+    found: list[Face] = []
+    monkeypatch.setattr(detect, 'find_faces', lambda image: list(found))
+    monkeypatch.setattr(detect, 'refine', lambda image, face: (face, 0))
+    monkeypatch.setattr(detect, 'find_turn', lambda image: None)
+    return found
+
+
+def test_a_photo_with_one_face(faces):
+    faces.append(face_at(400, 300, 400, yaw=20))
+    prepared = prepare(PHOTO)
+    assert prepared.image.size == (512, 512) and not prepared.aligned and prepared.camera.shape == (1, 25)
+    assert prepared.square == eg3d_square(faces[0].landmarks)
+    assert prepared.landmarks == pytest.approx(prepared.square.to_crop(faces[0].landmarks))
+    assert 15 < prepared.pose.yaw_deg < 25
+    assert any('eg3d crop of' in note for note in prepared.notes) and any('yaw' in note for note in prepared.notes)
+    tensor = prepared.tensor(64)
+    assert tensor.shape == (1, 3, 64, 64) and tensor.dtype == torch.float32 and tensor.abs().max() <= 1
+
+
+@pytest.mark.parametrize('kind, size', [('ffhq', 1024), ('arcface', 112)])
+def test_other_crops_have_no_camera(faces, kind, size):
+    faces.append(face_at(400, 300, 400))
+    prepared = prepare(PHOTO, kind)
+    assert prepared.image.size == (size, size) and prepared.camera is None
+
+
+def test_the_largest_face_is_taken_and_the_others_are_named(faces):
+    faces += [face_at(150, 300, 200), face_at(500, 300, 300)]
+    prepared = prepare(PHOTO)
+    assert prepared.face is faces[1] and prepared.others == [faces[0]]
+    assert 'took face 2, the largest' in prepared.notes[0] and 'face 1: 92 x 116 pixels at 104,240' in prepared.notes[0]
+    assert '--face=N' in prepared.notes[0]
+    chosen = prepare(PHOTO, face=1)
+    assert chosen.face is faces[0] and 'as asked' in chosen.notes[0]
+
+
+ERRORS = {
+    'no face': ([], {}, 'No face was found .800 x 600 pixels.*--aligned'),
+    'no such face': ([face_at(400, 300, 300)], {'face': 2}, '--face=2, but there is 1 face in the photo, counted from the left from 1 .face 1'),
+    'none of two': ([face_at(200, 300, 300), face_at(600, 300, 300)], {'face': 3}, '--face=3, but there are 2 faces'),
+    'too small': ([face_at(400, 300, 60)], {}, 'too small: its crop has .* at least 96'),
+    'cut off at the left': ([face_at(10, 300, 300)], {}, 'cut off'),
+    'cut off at the bottom': ([face_at(400, 590, 300)], {}, 'cut off'),
+    'tilted': ([face_at(400, 300, 300, roll=60)], {}, 'tilted by .* degrees. Turn the photo counter-clockwise'),
+    'tilted the other way': ([face_at(400, 300, 300, roll=-60)], {}, 'Turn the photo clockwise'),
+    'profile': ([face_at(400, 300, 300, yaw=80)], {}, 'in profile .turned by'),
+    'no face at all': ([Face((300, 200, 500, 400), np.array([[320, 250], [480, 250], [400, 320], [470, 390], [330, 390.0]]), 0.99)], {},
+                       'does not look like a face'),
+    'face and aligned': ([face_at(400, 300, 300)], {'face': 1, 'aligned': True}, '--face chooses .* Leave one'),
+    'unknown crop': ([face_at(400, 300, 300)], {'kind': 'egg'}, "no crop 'egg'; expected one of eg3d, ffhq, arcface"),
+}
+
+
+@pytest.mark.parametrize('name', ERRORS)
+def test_errors(faces, name):
+    found, options, sentence = ERRORS[name]
+    faces += found
+    with pytest.raises(InputError, match=sentence):
+        prepare(PHOTO, **options)
+
+
+@pytest.mark.parametrize('turn, words', [
+    (180, 'upside down. Turn it by 180'), (90, '90 degrees counter-clockwise'), (270, '90 degrees clockwise')])
+def test_a_turned_photo_is_said(faces, monkeypatch, turn, words):
+    monkeypatch.setattr(detect, 'find_turn', lambda image: turn)
+    with pytest.raises(InputError, match=words):
+        prepare(PHOTO)
+    # The same where the detector saw something upright in it that is better seen turned.
+    faces.append(face_at(400, 300, 300))
+    monkeypatch.setattr(detect, 'refine', lambda image, face: (face, turn))
+    with pytest.raises(InputError, match=words):
+        prepare(PHOTO)
+
+
+@pytest.mark.parametrize('face, note', [
+    (face_at(400, 300, 150), 'small'), (face_at(400, 300, 300, roll=25), 'tilted by'), (face_at(400, 300, 300, yaw=55), 'turned by'),
+    (face_at(400, 130, 400), 'mirrored border')])
+def test_doubts_are_noted(faces, face, note):
+    faces.append(face)
+    assert any(note in line for line in prepare(PHOTO).notes)
+
+
+def test_an_aligned_picture_is_left_alone(faces):
+    picture = PIL.Image.fromarray(np.random.RandomState(1).randint(0, 255, (512, 512, 3), np.uint8))
+    faces.append(face_at(258, 255, 505))
+    prepared = prepare(picture)
+    assert prepared.aligned and np.array_equal(np.asarray(prepared.image), np.asarray(picture))
+    assert prepared.camera is not None and 'left as it is' in prepared.notes[0]
+
+
+def test_aligned_needs_no_face(faces):
+    prepared = prepare(PHOTO, aligned=True)
+    assert prepared.aligned and prepared.camera is None and prepared.face is None
+    assert np.array_equal(np.asarray(prepared.image), np.asarray(PHOTO.resize((512, 512), PIL.Image.Resampling.LANCZOS, box=(100, 0, 700, 600))))
+    assert any('central square of 800 x 600' in note for note in prepared.notes)
+    assert any('its camera is not known' in note for note in prepared.notes)
+
+
+def test_the_error_of_a_file_names_it(faces, tmp_path):
+    PHOTO.save(tmp_path / 'a.png')
+    with pytest.raises(InputError, match='a.png: No face'):
+        prepare_file(tmp_path / 'a.png')
+
+
+# ---- the real detector ----
+
+@pytest.fixture(scope='module')
+def astronaut() -> PIL.Image.Image:
+    return PIL.Image.fromarray(skimage_data.astronaut())
+
+
+@pytest.fixture(scope='module')
+def plain(astronaut):
+    return prepare(astronaut)
+
+
+def test_a_real_photo(plain):
+    assert len(plain.notes) <= 3 and plain.pose.misfit < 2
+    eyes = plain.landmarks[:2]
+    # In EG3D's crop the eyes are at about 0.38 of the height and a quarter of the width apart.
+    assert eyes[:, 1] == pytest.approx(0.38, abs=0.06) and 0.15 < eyes[1, 0] - eyes[0, 0] < 0.33
+    assert abs(plain.pose.yaw_deg) < 30 and abs(plain.pose.pitch_deg) < 20
+
+
+VARIANTS = {
+    'EXIF, lying': lambda image, path: image.rotate(90, expand=True).save(path / 'a.jpg', exif=_turned_by(6), quality=95),
+    'grey': lambda image, path: image.convert('L').save(path / 'a.png'),
+    'CMYK': lambda image, path: image.convert('CMYK').save(path / 'a.jpg', quality=95),
+    '16 bits': lambda image, path: PIL.Image.fromarray(np.asarray(image.convert('L')).astype(np.uint16) * 257).save(path / 'a.png'),
+    'small': lambda image, path: image.resize((340, 340), PIL.Image.Resampling.LANCZOS).save(path / 'a.png'),
+    '4000 pixels': lambda image, path: image.resize((4000, 4000), PIL.Image.Resampling.BICUBIC).save(path / 'a.jpg', quality=90),
+}
+
+
+def _turned_by(orientation: int) -> PIL.Image.Exif:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_the_same_face_in_any_file(astronaut, plain, tmp_path, name):
+    VARIANTS[name](astronaut, tmp_path)
+    prepared = prepare_file(next(tmp_path.iterdir()))
+    width = read_image(next(tmp_path.iterdir())).width
+    assert prepared.square.corners() * 512 / width == pytest.approx(plain.square.corners(), abs=0.06 * plain.square.side)
+    assert prepared.pose.yaw_deg == pytest.approx(plain.pose.yaw_deg, abs=5)
+    assert prepared.pose.pitch_deg == pytest.approx(plain.pose.pitch_deg, abs=6)
+
+
+def test_a_crop_is_recognised_as_one(plain):
+    again = prepare(plain.image)
+    assert again.aligned and again.pose.yaw_deg == pytest.approx(plain.pose.yaw_deg, abs=4)
+
+
+def test_upside_down_and_no_face(astronaut):
+    with pytest.raises(InputError, match='upside down'):
+        prepare(astronaut.rotate(180))
+    with pytest.raises(InputError, match='No face was found'):
+        prepare(PIL.Image.new('RGB', (300, 300), 'grey'))
+
+
+# ---- in a run ----
+
+def test_a_run_shows_the_crop_only_with_keep_source(tmp_path):
+    PHOTO.save(tmp_path / 'a.png')
+    generator = small_generator('stylegan2')
+    config = Config(network='x.pkl', outdir='out', image=str(tmp_path / 'a.png'), aligned=True)
+    assert shown_photos(config, generator) is None
+    shown = shown_photos(dataclasses.replace(config, keep_source=True), generator)
+    assert shown.shape == (1, 3, generator.img_resolution, generator.img_resolution)
+
+
+def test_where_a_run_takes_the_camera_from(tmp_path, faces):
+    PHOTO.save(tmp_path / 'a.png')
+    generator = small_generator('eg3d')
+    config = Config(network='x.pkl', outdir='out', image=str(tmp_path / 'a.png'))
+    faces.append(face_at(400, 300, 400, yaw=20))
+    prepared = prepare_photo(config, generator)
+    camera, source = photo_camera(config, generator, prepared)
+    assert torch.equal(camera, prepared.camera) and 'landmarks' in source
+    label = ','.join(map(str, look_at(0.2, 0.0, [0, 0, 0.2])[0].tolist()))
+    assert photo_camera(dataclasses.replace(config, camera=label), generator, prepared)[1] == '--camera'
+    faces.clear()
+    prepared = prepare_photo(dataclasses.replace(config, aligned=True), generator)
+    assert photo_camera(config, generator, prepared) == (None, 'frontal')
+    assert photo_camera(config, small_generator('stylegan2'), prepared)[0] is None
+
+
+# ---- the command ----
+
+def test_the_command(astronaut, tmp_path):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    photos.mkdir()
+    astronaut.save(photos / 'b.png')
+    PIL.Image.new('RGB', (300, 300), 'grey').save(photos / 'a.png')
+    (photos / 'c.jpg').write_text('this is no picture')
+    result = CliRunner().invoke(main, [str(photos), f'--outdir={out}'])
+    assert result.exit_code == 0, result.output
+    assert 'a.png: No face' in result.output and 'c.jpg is not a picture' in result.output and '1 of 3 photos' in result.output
+    assert sorted(path.name for path in out.iterdir()) == ['b.png', 'contact-sheet.png', 'dataset.json']
+    labels = json.loads((out / 'dataset.json').read_text())['labels']
+    assert [name for name, _ in labels] == ['b.png'] and len(labels[0][1]) == 25
+    assert PIL.Image.open(out / 'b.png').size == (512, 512)
+    before = (out / 'b.png').read_bytes()
+    again = CliRunner().invoke(main, [str(photos / 'b.png'), f'--outdir={out}'])
+    assert again.exit_code == 1 and 'not overwritten' in again.output and (out / 'b.png').read_bytes() == before
+
+
+def test_the_command_fails_when_every_file_failed(tmp_path):
+    (tmp_path / 'c.jpg').write_text('this is no picture')
+    result = CliRunner().invoke(main, [str(tmp_path / 'c.jpg'), str(tmp_path / 'nowhere.png'), f'--outdir={tmp_path / "out"}'])
+    assert result.exit_code == 1 and result.output.count('FAILED') == 2 and '0 of 2' in result.output and not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('make, sentence', [
+    (lambda folder: [folder / 'a' / 'x.png', folder / 'b' / 'x.jpg'], 'Several photos are called x'),
+    (lambda folder: [folder], 'holds no picture')])
+def test_the_command_refuses_before_any_work(tmp_path, make, sentence):
+    result = CliRunner().invoke(main, [*map(str, make(tmp_path)), f'--outdir={tmp_path / "out"}'])
+    assert result.exit_code == 1 and sentence in result.output
