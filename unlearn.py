@@ -37,7 +37,7 @@ WEIGHT = click.FloatRange(min=0)
 
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 # What goes in and out.
-@option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d, which comes with the package.', metavar='PATH|URL|NAME', required=True)
+@option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.', metavar='PATH|URL|NAME', required=True)
 @option('--image', help='Photo of the person: an aligned face crop, square; or demo, a person of the demo world (demo:7 is another one).', metavar='FILE')
 @option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE')
 @option('--latent-seed', help="A random person instead of a photo: seed as in NVIDIA's tools.", type=click.IntRange(0, 2**32 - 1))
