@@ -76,7 +76,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--face-crop', help='Where the face is in a picture, for the recogniser.  [default: eg3d for EG3D, ffhq for 2D]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto')
 @option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests: THE RESULT MEANS NOTHING.', is_flag=True)
 # How it runs.
-@option('--loss-resolution', help='Losses on the full picture, on the raw neural rendering (a third of the work), or mixed (every fourth step full); EG3D only.', type=click.Choice(['raw', 'full', 'mixed']), default='full', show_default=True)
+@preset_option('--loss-resolution', click.Choice(['full', 'half', 'raw', 'mixed']), 'What the losses see: the full picture; a picture from half the rays along each side (EG3D, half the work); the raw neural rendering (EG3D, a third); mixed (raw, every fourth step full).')
 @option('--fov-deg', help='Field of view of the rendered cameras [degrees].  [default: 18.837]', type=click.FloatRange(1, 120))
 @option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 @option('--precision', help="Arithmetic on a GPU; fp16 = the network's own half-precision blocks.", type=click.Choice(['fp32', 'tf32', 'bf16', 'fp16']), default='fp32', show_default=True)
