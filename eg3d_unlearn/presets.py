@@ -21,7 +21,7 @@ PRESETS = {
 
 # The demo networks are a thousandth of FFHQ-512 and the main run has three minutes on two cores: fewer and larger steps.
 DEMO = {
-    'eg3d': dict(iters=90, lr=4e-3, lr_decay=0.4, n_adj=1, n_global=3, lambda_global=5.0, inversion_steps=16, loss_resolution='half'),
+    'eg3d': dict(iters=72, lr=4e-3, lr_decay=0.6, n_adj=1, n_global=3, lambda_global=6.0, inversion_steps=14, loss_resolution='half'),
     'stylegan2': dict(iters=150, lr=2.5e-3, lr_decay=0.4, n_adj=1, n_global=3, lambda_global=5.0, inversion_steps=60),
 }
 
