@@ -37,7 +37,7 @@ WEIGHT = click.FloatRange(min=0)
 
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 # What goes in and out.
-@option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d, which comes with the package.', metavar='PATH|URL|NAME', required=True)
+@option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.', metavar='PATH|URL|NAME', required=True)
 @option('--image', help='Photo of the person: any photo, the face is found and cut out; or demo, a person of the demo world (demo:7 is another one).', metavar='FILE')
 @option('--face', help='Which face of the photo, counted from the left from 1.  [default: the largest]', type=click.IntRange(min=1), default=None)
 @option('--aligned', help="Take the photo as it is: it is the network's crop already, or shows no human face (cats, the demo world).", is_flag=True)
@@ -78,7 +78,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--face-crop', help='Where the face is in a picture, for the recogniser.  [default: eg3d for EG3D, ffhq for 2D]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto')
 @option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests: THE RESULT MEANS NOTHING.', is_flag=True)
 # How it runs.
-@option('--loss-resolution', help='Losses on the full picture, on the raw neural rendering (a third of the work), or mixed (every fourth step full); EG3D only.', type=click.Choice(['raw', 'full', 'mixed']), default='full', show_default=True)
+@preset_option('--loss-resolution', click.Choice(['full', 'half', 'raw', 'mixed']), 'What the losses see: the full picture; a picture from half the rays along each side (EG3D, half the work); the raw neural rendering (EG3D, a third); mixed (raw, every fourth step full).')
 @option('--fov-deg', help='Field of view of the rendered cameras [degrees].  [default: 18.837]', type=click.FloatRange(1, 120))
 @option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 @option('--precision', help="Arithmetic on a GPU; fp16 = the network's own half-precision blocks.", type=click.Choice(['fp32', 'tf32', 'bf16', 'fp16']), default='fp32', show_default=True)

@@ -163,7 +163,7 @@ def table(totals_s: dict[str, float], gflop: dict[str, float], step_s: float, ra
 @click.option('--warmup', help='Steps before the timing.', type=click.IntRange(min=0), default=1, show_default=True)
 @click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 @click.option('--precision', help='Arithmetic on a GPU.', type=click.Choice(['fp32', 'tf32', 'bf16', 'fp16']), default='fp32', show_default=True)
-@click.option('--loss-resolution', help='Losses on the raw, full or mixed pictures; EG3D only.', type=click.Choice(['raw', 'full', 'mixed']), default='full', show_default=True)
+@click.option('--loss-resolution', help='What the losses see, as in unlearn.py; EG3D only.', type=click.Choice(['full', 'half', 'raw', 'mixed']), default='full', show_default=True)
 @click.option('--lpips-net', help='Trunk of LPIPS.', type=click.Choice(['vgg', 'alex', 'squeeze']), default='vgg', show_default=True)
 @click.option('--lpips-resolution', help="Resolution of LPIPS [pixels].  [default: the picture's]", type=click.IntRange(32, 2048))
 @click.option('--id-network', help='Recogniser.', type=click.Choice(['facenet', 'arcface', 'curricularface', 'none']), default='arcface', show_default=True)

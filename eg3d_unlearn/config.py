@@ -50,7 +50,7 @@ class Config:
     face_crop: str = 'auto'          # 'auto', 'eg3d', 'ffhq', 'full': where in the picture the face is
     random_metric_weights: bool = False  # untrained judges: timings and tests only
     # How it runs.
-    loss_resolution: str = 'full'    # 'full', 'raw' (before super-resolution) or 'mixed' (every fourth step full)
+    loss_resolution: str | None = None  # 'full', 'half' (half the rays along each side), 'raw' (before super-resolution), 'mixed'
     fov_deg: float | None = None     # degrees; None = FFHQ's 18.837
     device: str = 'auto'             # 'auto', 'cpu', 'cuda', 'cuda:N', 'mps'
     precision: str = 'fp32'          # 'fp32', 'tf32', 'bf16', 'fp16'

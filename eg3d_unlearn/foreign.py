@@ -81,7 +81,9 @@ class ForeignEG3D(_Foreign):
         self.inner._last_planes = planes
         try:
             with seeded(generator):
-                return self.inner.synthesis(ws, c, use_cached_backbone=True, force_fp32=force_fp32)
+                # Half as many rays may have been asked of this wrapper, whose attributes are not the inner network's.
+                return self.inner.synthesis(ws, c, neural_rendering_resolution=self.neural_rendering_resolution,
+                                            use_cached_backbone=True, force_fp32=force_fp32)
         finally:
             self.inner._last_planes = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from dataclasses import dataclass
+from typing import Iterator
 
 import numpy as np
 import torch
@@ -94,8 +95,11 @@ class Generator:
         raise NotImplementedError
 
     def render(self, backbone: Backbone, camera: Tensor | None = None, rng: torch.Generator | None = None,
-               raw: bool = False) -> Output:
-        """The picture from ``camera`` [1 or N, 25]; depth jitter from ``rng``, without one at fixed depths."""
+               raw: bool = False, half: bool = False) -> Output:
+        """The picture from ``camera`` [1 or N, 25]; depth jitter from ``rng``, without one at fixed depths.
+
+        3D networks only: ``raw`` gives the neural rendering, ``half`` takes half as many rays along each side.
+        """
         return Output(backbone.image, backbone.features)
 
     def synthesize(self, ws: Tensor, camera: Tensor | None = None, rng: torch.Generator | None = None,
@@ -179,14 +183,23 @@ class EG3D(Generator):
         return Backbone(ws, [planes.float()])
 
     def render(self, backbone: Backbone, camera: Tensor | None = None, rng: torch.Generator | None = None,
-               raw: bool = False) -> Output:
+               raw: bool = False, half: bool = False) -> Output:
         camera = self.camera(0.0) if camera is None else camera.to(self.device)
         camera = camera.expand(len(backbone.ws), -1)
-        with self._casts():
+        with self._casts(), self._rays(half):
             shown = self.network.render(backbone.features[0], backbone.ws, camera, superresolve=not raw, generator=rng,
                                         jitter='fixed' if rng is None else 'random', force_fp32=self._force_fp32)
         image = shown['image_raw'] if raw else shown['image']
         return Output(image.float(), backbone.features, shown['image_depth'])
+
+    @contextlib.contextmanager
+    def _rays(self, half: bool) -> Iterator[None]:
+        usual = self.network.neural_rendering_resolution
+        try:
+            self.network.neural_rendering_resolution = usual // 2 if half else usual
+            yield
+        finally:
+            self.network.neural_rendering_resolution = usual
 
 
 class StyleGAN2(Generator):
@@ -202,10 +215,11 @@ class StyleGAN2(Generator):
         return Backbone(ws, [feature.float() for feature in features], image.float())
 
     def render(self, backbone: Backbone, camera: Tensor | None = None, rng: torch.Generator | None = None,
-               raw: bool = False) -> Output:
-        if raw:
-            raise InputError('--loss-resolution=raw needs a neural rendering, which 2D networks have not. Use --loss-resolution=full.')
-        return super().render(backbone, camera, rng, raw)
+               raw: bool = False, half: bool = False) -> Output:
+        if raw or half:
+            raise InputError('--loss-resolution=raw, half and mixed need a neural rendering, which 2D networks have not. Use '
+                             '--loss-resolution=full.')
+        return super().render(backbone, camera, rng)
 
 
 class StyleGAN3(StyleGAN2):

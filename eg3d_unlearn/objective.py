@@ -59,7 +59,7 @@ class Objective:
         n_adj: int = 2,              # N_a
         n_global: int = 2,           # N_g
         alpha_max: float = 15.0,     # α_max, units of W+
-        loss_resolution: str = 'full',  # 'full', 'raw' or 'mixed'
+        loss_resolution: str = 'full',  # 'full', 'half', 'raw' or 'mixed'
         batch: int = 1,              # latents that go through at once
         seed: int = 0,
         stopwatch: Stopwatch = Stopwatch(),
@@ -100,11 +100,12 @@ class Objective:
         """Add the gradient of step ``step`` to G_u's parameters and return its terms."""
         rows, camera = self.draw(step)
         raw = self.loss_resolution == 'raw' or (self.loss_resolution == 'mixed' and step % FULL_EVERY != 0)
+        seen_as = {'raw': raw, 'half': self.loss_resolution == 'half'}
         terms = {name: [] for name in ('loss', LOCAL, ADJACENT, GLOBAL, 'l2', 'lpips', 'id')}
         start = 0
         while start < len(rows):
             batch = self._together(rows[start:start + self.batch])
-            self._compare(batch, camera, raw, (step, start + 1), terms)
+            self._compare(batch, camera, seen_as, (step, start + 1), terms)
             start += len(batch)
         return {name: float(torch.stack(values).sum()) for name, values in terms.items() if values}
 
@@ -114,7 +115,8 @@ class Objective:
             return rows[:1]
         return [row for row in rows if (row.kind == GLOBAL) == (rows[0].kind == GLOBAL)]
 
-    def _compare(self, rows: list[Row], camera: Tensor | None, raw: bool, stream: tuple[int, int], terms: dict) -> None:
+    def _compare(self, rows: list[Row], camera: Tensor | None, seen_as: dict[str, bool], stream: tuple[int, int],
+                 terms: dict) -> None:
         """Compare one batch of pairs, add its gradient, note its terms.
 
         The graph is cut between backbone, rendering and judges, and the gradient handed over at the cuts: every part's
@@ -125,9 +127,9 @@ class Objective:
         seen = Backbone(pass_u.ws, [cut(feature) for feature in pass_u.features],
                         None if pass_u.image is None else cut(pass_u.image))
         with self.clock('rendering'):
-            shown = self.g_u.render(seen, camera, self.rng(*stream), raw)
+            shown = self.g_u.render(seen, camera, self.rng(*stream), **seen_as)
         image = cut(shown.image)
-        target = self._target(rows, camera, raw, stream)
+        target = self._target(rows, camera, seen_as, stream)
         judged = self._judge(rows, image, seen, target)
         values = {name: cut(value) for name, value in judged.items()}
         loss = self._loss(rows, values, terms)
@@ -145,14 +147,14 @@ class Objective:
             torch.autograd.backward([end for end, _ in pairs], [grad for _, grad in pairs])
 
     @torch.no_grad()
-    def _target(self, rows: list[Row], camera: Tensor | None, raw: bool, stream: tuple[int, int]) -> Target:
+    def _target(self, rows: list[Row], camera: Tensor | None, seen_as: dict[str, bool], stream: tuple[int, int]) -> Target:
         """G_s's side of the rows: what the judges see of it, made once where it never changes."""
         if self.kept_target is not None and rows[0].kind == LOCAL:
             return self.kept_target
         with self.clock('backbone'):
             backbone = self._target_pass(rows)
         with self.clock('rendering'):
-            shown = self.g_s.render(backbone, camera, self.rng(*stream), raw)
+            shown = self.g_s.render(backbone, camera, self.rng(*stream), **seen_as)
         with self.clock('LPIPS'):
             lpips = self.perceptual.features(shown.image) if self.weights.lpips or rows[0].kind == GLOBAL else []
         with self.clock('recogniser'):

@@ -15,12 +15,6 @@ from eg3d_unlearn.generator import build
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle
 
-# A network that is not in the package yet is skipped, and the skip says what makes it.
-SHIPPED = [pytest.param(name, marks=pytest.mark.skipif(
-    not (shipped.FOLDER / f'{name}.pt').is_file(),
-    reason=f"{name} is not shipped; make it: python -m eg3d_unlearn.demo.train {name.removeprefix('demo-')} --outdir=DIR --ship"))
-    for name in NETWORKS]
-
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
@@ -34,7 +28,7 @@ def test_files_are_small():
     assert all(figure.value > 0 for figure in figures)
 
 
-@pytest.mark.parametrize('name', SHIPPED)
+@pytest.mark.parametrize('name', NETWORKS)
 def test_a_name_becomes_a_pickle_once(name, cache):
     path = shipped.network_path(name)
     made = path.stat().st_mtime_ns
@@ -60,7 +54,7 @@ def test_a_missing_network_says_how_to_remake_it(tmp_path, monkeypatch):
         shipped.network_path('demo-eg3d')
 
 
-@pytest.mark.parametrize('name', SHIPPED)
+@pytest.mark.parametrize('name', NETWORKS)
 def test_latents_show_their_people(name):
     """Eight people nobody trained on: each is nearest to its own truth, and near it."""
     generator, truth = check.load(name), check.Truth(name, 8)

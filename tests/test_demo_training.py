@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from eg3d_unlearn.demo import train, train_eg3d, train_stylegan2
 from eg3d_unlearn.demo.people import meaningful_directions
 from eg3d_unlearn.demo.recipes import STYLEGAN2
-from eg3d_unlearn.demo.training import TrainingRun, centre_styles, cosine, fit_mapping, follow
+from eg3d_unlearn.demo.training import Muon, TrainingRun, centre_styles, cosine, fit_mapping, follow
 from eg3d_unlearn.generator import build
+from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle
 
 
@@ -49,9 +50,9 @@ def test_an_interrupted_training_ends_in_the_same_network(which, tmp_path, monke
 def test_the_mapping_learns_what_heads_are_made_of():
     torch.manual_seed(0)
     mapping = train_eg3d.build().backbone.mapping
-    residual = fit_mapping(mapping, train_eg3d.features, meaningful_directions()[:-2], steps=250)
-    # From random weights it stays above a fifth however long it takes.
-    assert residual < 0.15 and not any(p.requires_grad for p in mapping.parameters())
+    residual = fit_mapping(mapping, train_eg3d.features, meaningful_directions()[:-2], steps=400, batch=128)
+    # From random weights it is 0.26 by then.
+    assert residual < 0.2 and not any(p.requires_grad for p in mapping.parameters())
     z = torch.randn(64, 64)
     ws = mapping(z, torch.zeros(64, 25))[:, 0]
     assert (ws.mean(0) - mapping.w_avg).square().mean().sqrt() < 0.2 * ws.std(0).mean()
@@ -65,9 +66,24 @@ def test_styles_at_the_mean_latent_are_those_of_a_fresh_network():
     assert torch.allclose(affine(w_avg[None]), before, atol=1e-4)
 
 
+def test_an_old_torch_is_told_what_it_lacks(monkeypatch):
+    monkeypatch.delattr(torch.optim, 'Muon')
+    with pytest.raises(InputError, match='came with torch 2.9'):
+        Muon([torch.nn.Parameter(torch.zeros(2, 2))], [torch.nn.Parameter(torch.zeros(2))], 0.1, 0.1)
+
+
 def test_learning_rates_rise_and_fall():
     rates = [cosine(step, 1000) for step in range(1000)]
     assert rates[0] < 0.05 and max(rates) == pytest.approx(1, abs=0.02) and rates[-1] < 0.03
+
+
+def test_what_a_crop_counts():
+    corner = torch.tensor([[0, 36, 10], [0, 10, 36]]).view(2, 3, 1, 1)  # rows, columns of three crops of 28
+    counts = train_eg3d.counted(corner, side=28, margin=4)[:, 0]
+    assert (counts[0, 0] == torch.tensor([4.0] * 48 + [0.0] * 8)).all()     # the picture's first row
+    assert (counts[0, 20, :3] == torch.tensor([4.0, 1, 1])).all() and counts[0, 20, -1] == 0
+    assert counts[1, -1, 20] == 4 and counts[1, 0, 20] == 0 and (counts[1, 20, :9] == torch.tensor([0.0] * 8 + [1])).all()
+    assert counts[2, 20, -1] == 4 and counts[2, 20, 0] == 0
 
 
 def test_true_pixels_are_those_of_the_pictures():

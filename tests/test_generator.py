@@ -96,10 +96,22 @@ def test_eg3d_raw_and_depth():
     assert output.image.shape == (1, 3, 16, 16) and output.depth.shape == (1, 1, 16, 16)
 
 
-def test_raw_pictures_of_2d_networks_are_refused():
+def test_half_the_rays_give_the_whole_picture():
+    generator = small_generator('eg3d')
+    ws = ws_of(generator, 1)
+    with torch.no_grad():
+        before = generator.synthesize(ws)
+        half = generator.render(generator.backbone(ws), half=True)
+        assert half.image.shape == before.image.shape and half.depth.shape == (1, 1, 8, 8)
+        # What was asked for once is not kept.
+        assert torch.equal(generator.synthesize(ws).image, before.image)
+
+
+@pytest.mark.parametrize('how', ['raw', 'half'])
+def test_other_pictures_of_2d_networks_are_refused(how):
     generator = small_generator('stylegan2')
     with pytest.raises(InputError, match='loss-resolution=full'):
-        generator.synthesize(ws_of(generator, 1), raw=True)
+        generator.render(generator.backbone(ws_of(generator, 1)), **{how: True})
 
 
 def test_eg3d_sees_other_sides_from_other_cameras():

@@ -112,6 +112,18 @@ def test_frozen_parts_collect_no_gradient():
             assert parameter.grad is None or (generator is objective.g_u and name in parameters), name
 
 
+def test_half_resolution_takes_half_the_rays_on_both_sides(monkeypatch):
+    objective, _ = make('eg3d', loss_resolution='half', weights=Weights(adj=0, glob=0))
+    rays = []
+    for generator in (objective.g_u, objective.g_s):
+        def noted(*arguments, render=generator.network.render, network=generator.network, **options):
+            rays.append(network.neural_rendering_resolution)
+            return render(*arguments, **options)
+        monkeypatch.setattr(generator.network, 'render', noted)
+    objective(0)
+    assert rays == [8, 8]
+
+
 def test_mixed_resolution_sees_the_full_picture_every_fourth_step(monkeypatch):
     objective, _ = make('eg3d', loss_resolution='mixed', weights=Weights(adj=0, glob=0))
     sizes = []

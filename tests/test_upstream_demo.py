@@ -42,8 +42,6 @@ def pair(tmp_path_factory):
     made = {}
 
     def of(name: str) -> tuple[Path, Path]:
-        if not (shipped.FOLDER / f'{name}.pt').is_file():
-            pytest.skip(f"{name} is not shipped; make it: python -m eg3d_unlearn.demo.train {name.removeprefix('demo-')} --outdir=DIR --ship")
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
             shipped.write_pickle(name, folder / 'before.pkl')

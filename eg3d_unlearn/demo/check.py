@@ -26,7 +26,7 @@ from eg3d_unlearn.demo import scene, shipped, train_stylegan2
 from eg3d_unlearn.demo.judges import COMMANDS, load_judge
 from eg3d_unlearn.demo.people import NUISANCE, Z_DIM, People, attributes_of
 from eg3d_unlearn.demo.photo import MAX_PITCH, MAX_YAW
-from eg3d_unlearn.demo.photos import photo_set
+from eg3d_unlearn.demo.photos import compile_if_possible, photo_set
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.sheet import grid
 from eg3d_unlearn.demo.train_judges import recogniser_figures
@@ -37,6 +37,7 @@ from torch_utils_ext.errors import InputError
 
 SEED = 900_000_000                    # of the latents and photos here; steps of a training count their seeds from 0
 LIMIT = 8 * 2**20                     # bytes of a shipped file
+WORTH_COMPILING = 50                  # people; for fewer, compiling takes longer than it saves
 
 
 @dataclass
@@ -215,6 +216,8 @@ def main(people: int, walks: int, outfile: str | None, sheet_folder: str | None)
         Path(sheet_folder).mkdir(parents=True, exist_ok=True)
         jobs += [(f'sheets of {name}', lambda name=name: sheets(name, Path(sheet_folder)) or []) for name in shipped_networks]
     figures: list[Figure] = []
+    if people >= WORTH_COMPILING:
+        compile_if_possible()
     try:
         with tqdm(jobs, unit='part', dynamic_ncols=True) as bar:
             for title, job in bar:

@@ -21,7 +21,16 @@ from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of, meaningful_di
 from eg3d_unlearn.demo.photos import compile_if_possible
 from eg3d_unlearn.demo.recipes import EG3D
 from eg3d_unlearn.demo.training import (
-    EXAMINED_SEED, Muon, TrainingRun, averaged, centre_styles, cosine, fit_mapping, follow, psnr, save_sheet,
+    EXAMINED_SEED,
+    Muon,
+    TrainingRun,
+    averaged,
+    centre_styles,
+    cosine,
+    fit_mapping,
+    follow,
+    psnr,
+    save_sheet,
 )
 from eg3d_unlearn.networks import rendering
 from eg3d_unlearn.networks.eg3d import TriPlaneGenerator
@@ -252,14 +261,19 @@ def crop_features(network: TriPlaneGenerator, planes: Tensor, cameras: Tensor, c
     return result.features.transpose(1, 2).unflatten(2, (side, side)).contiguous()
 
 
-def counted(corner: Tensor, side: int, margin: int) -> Tensor:
-    """1 where a super-resolved crop counts, [L, 1, 2 side, 2 side]: at its rim only where that is the picture's own rim."""
+def counted(corner: Tensor, side: int, margin: int, frame: float = 4.0) -> Tensor:
+    """How much a super-resolved crop counts, [L, 1, 2 side, 2 side]: its rim only where that is the picture's own rim.
+
+    There the outermost pixels count ``frame`` times: upsampling mixes them with zeros from outside the picture, which are grey,
+    and what the layers do against it would come late, as few crops lie at the rim.
+    """
     place = torch.arange(2 * side)
     inner = (place >= 2 * margin) & (place < 2 * (side - margin))
-    rows, columns = (
-        inner | ((first == 0) & (place < 2 * margin)) | ((first == 64 - side) & (place >= 2 * (side - margin))) for first in corner[..., 0]
-    )
-    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
+    first, last = corner[..., 0] == 0, corner[..., 0] == 64 - side  # [2, L, 1]
+    counts = (inner | (first & (place < 2 * margin)) | (last & (place >= 2 * (side - margin)))).float()
+    counts = torch.where((first & (place == 0)) | (last & (place == 2 * side - 1)), frame, counts)
+    rows, columns = counts
+    return (rows[:, None, :, None] * columns[:, None, None, :]).clamp(max=frame)
 
 
 def pictures_loss(
@@ -274,7 +288,7 @@ def pictures_loss(
     z = torch.randn(latents, Z_DIM)
     p = heads.parameters(People(attributes_of(z)))
     cameras = random_cameras(latents, scene.MAX_YAW, scene.MAX_PITCH)
-    corner = (torch.randn(2, latents, 1, 1) * 14 + 32 - side / 2).clamp(0, 64 - side).floor()
+    corner = (torch.randn(2, latents, 1, 1) * 18 + 32 - side / 2).clamp(0, 64 - side).floor()
     # Truth at 128 pixels; its 2x2 means are the truth at 64.
     fine = torch.arange(2 * side)
     rows = (2 * corner[0] + fine[:, None]).expand(latents, 2 * side, 2 * side).flatten(1)

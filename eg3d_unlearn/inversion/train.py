@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import click
 import numpy as np
@@ -24,7 +23,7 @@ from eg3d_unlearn.inversion.encoder import LARGEST, EncoderNetwork, network_for,
 from eg3d_unlearn.inversion.optimise import reconstruction
 from eg3d_unlearn.loss import identity_distance
 from eg3d_unlearn.presets import resolve
-from eg3d_unlearn.run import Judges, choose_device, load_generator, load_judges
+from eg3d_unlearn.run import Judges, choose_device, demo_family, load_generator, load_judges
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
@@ -193,7 +192,7 @@ def train(generator: Generator, judges: Judges, outdir: str, schedule: Schedule,
 def prepare(network: str, device: str, random_judges: bool) -> tuple[Generator, Judges, str]:
     """The network, what it is judged by, and the sha256 of its pickle."""
     config = Config(network=network, outdir='', device=device, random_metric_weights=random_judges)
-    pickle, generator = load_generator(config, choose_device(device))
+    pickle, generator = load_generator(resolve(config, demo_family(network)), choose_device(device))
     family = generator.family if is_demo(pickle) else None
     judges = load_judges(resolve(config, family), generator.family, generator.device)
     return generator, judges, pickle.sha256()
