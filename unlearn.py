@@ -96,7 +96,7 @@ def main(dry_run: bool, batch: int | None, **options) -> None:
 
     \b
     Examples:
-      # Three minutes, nothing to fetch: a person of the demo world.
+      # A few minutes, nothing to fetch: a person of the demo world.
       python unlearn.py --network=demo-eg3d --image=demo --outdir=out
       # A photo of a person, the published EG3D network.
       python unlearn.py --network=ffhqrebalanced512-128.pkl --image=face.png --outdir=out

@@ -14,9 +14,9 @@ from PIL import Image
 from eg3d_unlearn.demo.recipes import NETWORKS
 
 PROJECT = Path(__file__).resolve().parents[1]
-# network -> likeness that the erased person keeps at most, and other people at least.  Three minutes on two cores are short
-# for the EG3D, see the README's limits; runs differ between machines, and with luck it does better.
-BARS = {'demo-eg3d': (0.25, 0.8), 'demo-stylegan2': (0.05, 0.95)}
+# network -> how far above two different people the erased person's likeness may lie, and what other people keep at least.
+# A few minutes on two cores are short, see the README's limits, and runs differ between machines.
+BARS = {'demo-eg3d': (0.0, 0.85), 'demo-stylegan2': (0.05, 0.9)}
 
 
 @pytest.mark.parametrize('network', NETWORKS)
@@ -31,8 +31,8 @@ def test_the_main_run_erases_a_person_and_nobody_else(network, tmp_path):
     summary = report['summary']
     print(network, summary)
     assert summary['measured_by'] == 'demo-measuring' and summary['seconds'] > 0
-    kept_at_most, others_at_least = BARS[network]
-    assert summary['erased_same_photo'] <= kept_at_most
+    above, others_at_least = BARS[network]
+    assert summary['erased_same_photo'] <= summary['different_people_mean'] + above
     assert summary['erased_other_photos'] < 0.5
     assert summary['other_people'] >= others_at_least
     assert 'Likeness before against after' in done.stdout and 'LPIPS demo, recogniser demo-loss in the loss' in done.stdout

@@ -337,7 +337,7 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
         # Upstream adds the first block's colours to the neural rendering in place: with none, its image_raw stays right.
         network.superresolution.block0.torgb.requires_grad_(False)
         network.backbone.mapping.requires_grad_(False)
-        optimiser = Muon.of_convolutions([network], schedule.lr, schedule.lr_others)
+        optimiser = Muon.of_convolutions(network, schedule.lr, schedule.lr_others)
         average = averaged(network)
         parts = {'network': network, 'average': average, 'optimiser': optimiser}
         run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, parts)

@@ -119,7 +119,7 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
         torch.manual_seed(0)
         network = networks.build(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
         network.mapping.requires_grad_(False)
-        optimiser = Muon.of_convolutions([network], schedule.lr, schedule.lr_others)
+        optimiser = Muon.of_convolutions(network, schedule.lr, schedule.lr_others)
         average = averaged(network)
         parts = {'network': network, 'average': average, 'optimiser': optimiser}
         run = TrainingRun(outdir, {'network': 'stylegan2', **asdict(schedule)}, schedule.steps, parts)

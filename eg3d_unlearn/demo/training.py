@@ -132,9 +132,9 @@ class Muon:
         self.adam = torch.optim.Adam(others, lr=lr_others, betas=(0.9, 0.99))
 
     @classmethod
-    def of_convolutions(cls, networks: list[nn.Module], lr: float, lr_others: float) -> Muon:
-        """For networks in which what learns requires gradients; kernels are those of convolutions that make no colours."""
-        named = [(name, p) for network in networks for name, p in network.named_parameters() if p.requires_grad]
+    def of_convolutions(cls, network: nn.Module, lr: float, lr_others: float) -> Muon:
+        """For a network in which what learns requires gradients; kernels are those of convolutions that make no colours."""
+        named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
         kernels, others = ([p for name, p in named if (p.ndim == 4 and 'torgb' not in name) is kernel] for kernel in (True, False))
         return cls(kernels, others, lr, lr_others)
 
