@@ -10,6 +10,7 @@ import json
 
 import click
 
+from eg3d_unlearn.arithmetic import PRECISIONS
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.presets import GUIDE, PRESETS
 from torch_utils_ext.errors import InputError
@@ -38,7 +39,8 @@ WEIGHT = click.FloatRange(min=0)
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 # What goes in and out.
 @option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.', metavar='PATH|URL|NAME', required=True)
-@option('--image', help='Photo of the person: any photo, the face is found and cut out; or demo, a person of the demo world (demo:7 is another one).', metavar='FILE')
+@option('--image', help='Photo of the person: any photo, the face is found and cut out; or demo, a person of the demo world (demo:7 is another one). May be given more than once, or be a folder of photos.', metavar='FILE|DIR', multiple=True)
+@option('--forget-from', help='What of several photos is erased: the first one, the mean of their latents, or all of them, in turns. The other photos are evidence in the report.', type=click.Choice(['first', 'mean', 'all']), default='first', show_default=True)
 @option('--face', help='Which face of the photo, counted from the left from 1.  [default: the largest]', type=click.IntRange(min=1), default=None)
 @option('--aligned', help="Take the photo as it is: it is the network's crop already, or shows no human face (cats, the demo world).", is_flag=True)
 @option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE')
@@ -47,9 +49,14 @@ WEIGHT = click.FloatRange(min=0)
 @option('--camera', help="EG3D camera label of the photo: 25 numbers or a json file.  [default: dataset.json beside the photo, else from the face's landmarks]", metavar='25 NUMBERS|FILE')
 @option('--class', 'class_label', help='Class of the person, for class-conditional networks.', type=click.IntRange(min=0))
 @option('--trunc', help='Truncation psi for --latent-seed.', type=click.FloatRange(0, 1), default=1.0, show_default=True)
-@option('--inversion', help='How the photo becomes a latent: one for all layers (w) or one for each (w+).', type=click.Choice(['w', 'w+']), default='w+', show_default=True)
+@option('--inversion', help='How the photo becomes a latent: w (one for all layers) or w+ (one for each) by optimisation, encoder (trained for this network), goae, e4e, psp (published); joined with +, one begins where the other ends: encoder+w+, goae+w+, mean+encoder+w+.  [default: w+; encoder+w+ on the demo networks]', metavar='NAME', default=None)
+@option('--encoder', help="File of the inversion's encoder: encoder.pt of python -m eg3d_unlearn.inversion.train, or the published one.  [default: the demo network's own; the published one in the cache]", metavar='FILE')
+@option('--encoder-mean', help='Mean latent that a published encoder adds to, if another than its own: .npy, .npz or .pt.', metavar='FILE')
 @option('--inversion-steps', help='Steps of the inversion.  [default: 300, fewer on the demo networks]', type=click.IntRange(min=1), default=None)
-@option('--inversion-lr', help="Learning rate of the inversion, in units of the network's latent spread.", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
+@option('--inversion-lr', help="Learning rate of the inversion, in units of the network's latent spread.  [default: 0.1; 0.05 from an encoder's start]", type=click.FloatRange(min=0, min_open=True), default=None)
+@option('--inversion-lambda-id', help='Weight of an identity term in the inversion.', type=WEIGHT, default=0.0, show_default=True)
+@option('--inversion-early-stop', help='End the inversion when nothing is gained any more.', is_flag=True)
+@option('--refine-camera', help='Turn the camera along with the latent (EG3D): for photos whose label is rough.', is_flag=True)
 @option('--keep-source', help='Keep the photo and the latent in the folder, and who it was in the options.', is_flag=True)
 # The method.
 @option('--method', help='Preset: GUIDE as published, or its baseline (mean target, local loss only).', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
@@ -81,7 +88,7 @@ WEIGHT = click.FloatRange(min=0)
 @preset_option('--loss-resolution', click.Choice(['full', 'half', 'raw', 'mixed']), 'What the losses see: the full picture; a picture from half the rays along each side (EG3D, half the work); the raw neural rendering (EG3D, a third); mixed (raw, every fourth step full).')
 @option('--fov-deg', help='Field of view of the rendered cameras [degrees].  [default: 18.837]', type=click.FloatRange(1, 120))
 @option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
-@option('--precision', help="Arithmetic on a GPU; fp16 = the network's own half-precision blocks.", type=click.Choice(['fp32', 'tf32', 'bf16', 'fp16']), default='fp32', show_default=True)
+@option('--precision', help="Arithmetic: fp32; bf16 (on a CPU: products only, a third faster where the processor can); tf32 and fp16 (the network's own half-precision blocks) on a GPU.  [default: fp32; bf16 for the demo networks on a CPU]", type=click.Choice(PRECISIONS), default=None)
 @option('--batch', help='Latents that go through at once.  [default: by device]', type=click.IntRange(min=1), default=None)
 @option('--snap', help='Steps between saved states.', type=click.IntRange(min=1), default=100, show_default=True)
 @option('--upstream', help='NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).', metavar='DIR')

@@ -19,12 +19,14 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from eg3d_unlearn import networks
+from eg3d_unlearn.arithmetic import PRECISIONS, arithmetic, choose_precision
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generator import Generator, wrap
+from eg3d_unlearn.judging import load_judges
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.objective import Objective, Stopwatch
 from eg3d_unlearn.report import hardware, peak_memory, versions
-from eg3d_unlearn.run import batch_size, check_precision, choose_device, load_judges
+from eg3d_unlearn.run import batch_size, choose_device
 from eg3d_unlearn.settings import FULL
 from eg3d_unlearn.target import ufo_target
 from torch_utils_ext.errors import InputError
@@ -162,7 +164,7 @@ def table(totals_s: dict[str, float], gflop: dict[str, float], step_s: float, ra
 @click.option('--steps', help='Steps that are timed.', type=click.IntRange(min=1), default=5, show_default=True)
 @click.option('--warmup', help='Steps before the timing.', type=click.IntRange(min=0), default=1, show_default=True)
 @click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
-@click.option('--precision', help='Arithmetic on a GPU.', type=click.Choice(['fp32', 'tf32', 'bf16', 'fp16']), default='fp32', show_default=True)
+@click.option('--precision', help='Arithmetic; on a CPU fp32 or bf16.', type=click.Choice(PRECISIONS), default='fp32', show_default=True)
 @click.option('--loss-resolution', help='What the losses see, as in unlearn.py; EG3D only.', type=click.Choice(['full', 'half', 'raw', 'mixed']), default='full', show_default=True)
 @click.option('--lpips-net', help='Trunk of LPIPS.', type=click.Choice(['vgg', 'alex', 'squeeze']), default='vgg', show_default=True)
 @click.option('--lpips-resolution', help="Resolution of LPIPS [pixels].  [default: the picture's]", type=click.IntRange(32, 2048))
@@ -179,24 +181,25 @@ def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, 
     try:
         place = choose_device(device)
         keep_freed_memory()
-        check_precision(config, place)
+        choose_precision(config.precision, False, place)
         rate = convolution_rate(place)
-        bench = make_bench(setting, config, place)
-        for number in range(warmup):
-            bench.step(number)
-        if place.type == 'cuda':
-            torch.cuda.synchronize(place)
-        times = []
-        for number in range(steps):
-            # The plain step first, without clocks: synchronising a GPU between its parts costs time.
-            begun = time.perf_counter()
-            bench.step(number)
+        with arithmetic(config.precision, place):
+            bench = make_bench(setting, config, place)
+            for number in range(warmup):
+                bench.step(number)
             if place.type == 'cuda':
                 torch.cuda.synchronize(place)
-            times.append(time.perf_counter() - begun)
-        seconds = run_parts(bench, PartClock(place), range(steps))
-        with FlopCounterMode(display=False) as counter:
-            gflop = run_parts(bench, PartClock(place, counter), range(1))
+            times = []
+            for number in range(steps):
+                # The plain step first, without clocks: synchronising a GPU between its parts costs time.
+                begun = time.perf_counter()
+                bench.step(number)
+                if place.type == 'cuda':
+                    torch.cuda.synchronize(place)
+                times.append(time.perf_counter() - begun)
+            seconds = run_parts(bench, PartClock(place), range(steps))
+            with FlopCounterMode(display=False) as counter:
+                gflop = run_parts(bench, PartClock(place, counter), range(1))
     except InputError as error:
         raise click.ClickException(str(error)) from None
     step_s = statistics.median(times)

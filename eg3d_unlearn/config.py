@@ -1,7 +1,9 @@
 """Everything that decides a run, in one place; written to ``training_options.json``."""
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from eg3d_unlearn.loss import Weights
 
@@ -12,7 +14,7 @@ class Config:
     # What goes in and where it comes out.
     network: str                     # path, URL or published name of the network pickle
     outdir: str                      # folder of the run
-    image: str | None = None         # photo of the person, or 'demo'; one of image, latent, latent_seed
+    image: tuple[str, ...] = ()      # photos of the person, folders of them, or 'demo', 'demo:N'; one of image, latent, latent_seed
     face: int | None = None          # which face of the photo, counted from the left from 1; None = the largest
     aligned: bool = False            # the photo is the network's crop already
     latent: str | None = None        # .npy/.npz/.pt with W or W+
@@ -20,9 +22,15 @@ class Config:
     camera: str | None = None        # the photo's camera label: 25 numbers or a json file
     class_label: int | None = None   # class of the person, class-conditional networks only
     trunc: float = 1.0               # truncation psi of latent_seed, 0..1
-    inversion: str = 'w+'            # 'w' or 'w+'
+    forget_from: str = 'first'       # what of several photos is erased: 'first', 'mean' (of their latents), 'all' (in turns)
+    inversion: str | None = None     # as `inversion.plan` reads it; None = w+, on the demo networks encoder+w+
+    encoder: str | None = None       # file of its encoder; None = the demo network's, or the published one in the cache
+    encoder_mean: str | None = None  # published encoders: file of another mean latent
     inversion_steps: int | None = None  # optimisation steps
-    inversion_lr: float = 0.1        # units of the network's latent spread
+    inversion_lr: float | None = None  # units of the network's latent spread
+    inversion_lambda_id: float = 0.0  # weight of the identity term
+    inversion_early_stop: bool = False  # end when nothing is gained any more
+    refine_camera: bool = False      # 3D networks: turn the camera along with the latent
     # The method; None = by the preset and the network (presets.resolve, presets.distances).
     method: str = 'guide'
     target: str | None = None        # 'ufo' (Eq. 3) or 'mean'
@@ -53,7 +61,7 @@ class Config:
     loss_resolution: str | None = None  # 'full', 'half' (half the rays along each side), 'raw' (before super-resolution), 'mixed'
     fov_deg: float | None = None     # degrees; None = FFHQ's 18.837
     device: str = 'auto'             # 'auto', 'cpu', 'cuda', 'cuda:N', 'mps'
-    precision: str = 'fp32'          # 'fp32', 'tf32', 'bf16', 'fp16'
+    precision: str | None = None     # 'fp32', 'tf32', 'bf16', 'fp16'; None = fp32, bf16 for a demo network on a CPU
     batch: int = 0                   # latents that go through at once; 0 = by device
     snap: int = 100                  # steps between saved states
     upstream: str | None = None      # NVIDIA checkout, for its CUDA kernels
@@ -63,7 +71,17 @@ class Config:
     @property
     def person_kind(self) -> str:
         """Which of image, latent and latent_seed was given."""
-        return 'image' if self.image is not None else 'latent' if self.latent is not None else 'latent_seed'
+        return 'image' if self.image else 'latent' if self.latent is not None else 'latent_seed'
+
+    @property
+    def demo_person(self) -> int | None:
+        """The number of the demo person that ``image`` names; None for photos."""
+        return person_of(self.image[0]) if self.image else None
+
+    @property
+    def photos(self) -> list[Path]:
+        """The files of ``image``, folders opened; none for a demo person."""
+        return [] if self.demo_person is not None else [path for name in self.image for path in pictures_at(Path(name))]
 
     @property
     def weights(self) -> Weights:
@@ -74,5 +92,22 @@ class Config:
         options = asdict(self)
         if not self.keep_source:
             for name in ('image', 'latent', 'latent_seed', 'camera'):
-                options[name] = None if options[name] is None else '(given, not recorded)'
+                options[name] = '(given, not recorded)' if options[name] else None
         return options
+
+
+DEFAULT_PERSON = 3                   # of the held-out people of the demo world
+PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.bmp')
+
+
+def person_of(image: str) -> int | None:
+    """The number of the person that ``--image=demo`` or ``--image=demo:7`` names; None for a file."""
+    found = re.fullmatch(r'demo(?::(\d{1,6}))?', image)
+    return None if found is None else int(found[1] or DEFAULT_PERSON)
+
+
+def pictures_at(path: Path) -> list[Path]:
+    """The picture files of a folder, by name; a file is itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())

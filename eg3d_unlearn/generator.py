@@ -139,7 +139,7 @@ class Generator:
         return mean, f'mean of {W_AVG_SAMPLES} random latents (the network tracked none)'
 
     def _casts(self) -> contextlib.AbstractContextManager:
-        if self.precision == 'bf16':
+        if self.precision == 'bf16' and self.device.type != 'cpu':  # on a CPU: `arithmetic`
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 

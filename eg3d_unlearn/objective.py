@@ -22,6 +22,7 @@ class Row:
     kind: str                        # LOCAL, ADJACENT or GLOBAL
     ws_u: Tensor                     # [1, num_ws, w_dim] what G_u is shown
     ws_t: Tensor                     # [1, num_ws, w_dim] what G_s is shown
+    photo: int = 0                   # of the person, for LOCAL
 
 
 @dataclass
@@ -45,14 +46,17 @@ class Stopwatch:
 
 
 class Objective:
-    """GUIDE's loss for one person, and its gradient."""
+    """GUIDE's loss for one person, and its gradient.
+
+    Where K photos are erased, the local term is the mean over them, one photo a step (Eq. 4 holds for one).
+    """
 
     def __init__(
         self,
         g_u: Generator,              # learns
         g_s: Generator,              # frozen source
-        ws_source: Tensor,           # [1, num_ws, w_dim] w_u
-        ws_target: Tensor,           # [1, num_ws, w_dim] w_t
+        ws_source: Tensor,           # [K, num_ws, w_dim] w_u; of several photos, a step takes one, in turns
+        ws_target: Tensor,           # [K, num_ws, w_dim] w_t of each
         perceptual: Perceptual,
         recogniser: Callable[[Tensor], Tensor] | None,  # images [N, 3, H, W] -> unit embeddings [N, D]; None = no identity term
         weights: Weights = Weights(),
@@ -72,8 +76,9 @@ class Objective:
         self.n_global = n_global if weights.glob else 0
         self.loss_resolution, self.batch, self.seed, self.clock = loss_resolution, batch, seed, stopwatch
         with torch.no_grad():        # G_s at w_t never changes: its pass is made once
-            self.target_pass = g_s.backbone(ws_target)
-        self.kept_target: Target | None = None  # 2D networks have no camera: the judges' view of w_t never changes either
+            self.target_passes = [g_s.backbone(ws) for ws in ws_target.split(1)]
+        # 2D networks have no camera: the judges' view of w_t never changes either.
+        self.kept_targets: dict[int, Target] = {}
 
     def rng(self, step: int, stream: int) -> torch.Generator:
         """A generator for one purpose in one step: a resumed run draws what an uninterrupted one would have drawn."""
@@ -88,10 +93,12 @@ class Objective:
         rng = self.rng(step, 0)
         draws = torch.rand([1 + self.n_adj], generator=rng, device=rng.device).to(self.ws_source)
         camera = self.g_u.camera((2 * draws[0].item() - 1) * MAX_YAW) if self.g_u.is_3d else None
-        rows = [Row(LOCAL, self.ws_source, self.ws_target)] if self.weights.local else []
+        photo = step % len(self.ws_source)
+        ws_source, ws_target = self.ws_source[photo, None], self.ws_target[photo, None]
+        rows = [Row(LOCAL, ws_source, ws_target, photo)] if self.weights.local else []
         if self.n_adj:
-            offsets = adjacent_offsets(self.g_u.sample(self.n_adj, rng), self.ws_source, draws[1:] * self.alpha_max)
-            rows += [Row(ADJACENT, self.ws_source + offset, self.ws_target + offset) for offset in offsets[:, None]]
+            offsets = adjacent_offsets(self.g_u.sample(self.n_adj, rng), ws_source, draws[1:] * self.alpha_max)
+            rows += [Row(ADJACENT, ws_source + offset, ws_target + offset) for offset in offsets[:, None]]
         if self.n_global:
             rows += [Row(GLOBAL, ws, ws) for ws in self.g_u.sample(self.n_global, rng)[:, None]]
         return rows, camera
@@ -149,8 +156,8 @@ class Objective:
     @torch.no_grad()
     def _target(self, rows: list[Row], camera: Tensor | None, seen_as: dict[str, bool], stream: tuple[int, int]) -> Target:
         """G_s's side of the rows: what the judges see of it, made once where it never changes."""
-        if self.kept_target is not None and rows[0].kind == LOCAL:
-            return self.kept_target
+        if rows[0].kind == LOCAL and rows[0].photo in self.kept_targets:
+            return self.kept_targets[rows[0].photo]
         with self.clock('backbone'):
             backbone = self._target_pass(rows)
         with self.clock('rendering'):
@@ -161,7 +168,7 @@ class Objective:
             embedding = self.recogniser(shown.image) if self.recogniser and rows[0].kind != GLOBAL else None
         target = Target(shown.features, lpips, embedding)
         if rows[0].kind == LOCAL and not self.g_u.is_3d:
-            self.kept_target = target
+            self.kept_targets[rows[0].photo] = target
         return target
 
     def _judge(self, rows: list[Row], image: Tensor, seen: Backbone, target: Target) -> dict[str, Tensor]:
@@ -200,9 +207,10 @@ class Objective:
         """G_s's side: what was made before for w_t, one pass for the rest."""
         if rows[0].kind != LOCAL:
             return self.g_s.backbone(torch.cat([row.ws_t for row in rows]))
+        kept = self.target_passes[rows[0].photo]
         if len(rows) == 1:
-            return self.target_pass
+            return kept
         rest = self.g_s.backbone(torch.cat([row.ws_t for row in rows[1:]]))
-        features = [torch.cat(pair) for pair in zip(self.target_pass.features, rest.features, strict=True)]
-        image = None if rest.image is None else torch.cat([self.target_pass.image, rest.image])
-        return Backbone(torch.cat([self.target_pass.ws, rest.ws]), features, image)
+        features = [torch.cat(pair) for pair in zip(kept.features, rest.features, strict=True)]
+        image = None if rest.image is None else torch.cat([kept.image, rest.image])
+        return Backbone(torch.cat([kept.ws, rest.ws]), features, image)

@@ -63,8 +63,13 @@ def load_array(path: Path) -> np.ndarray:
     return next(iter(arrays.values()))
 
 
-def digest(kind: str, value: str | int) -> str:
-    """A fingerprint of what was given, to tell whether a folder belongs to the same person; kept only until a run ends."""
-    is_file = kind in ('image', 'latent') and Path(value).is_file()
-    content = Path(value).read_bytes() if is_file else str(value).encode()
-    return hashlib.sha256(kind.encode() + content).hexdigest()
+def digest(kind: str, given: list[str]) -> str:
+    """A fingerprint of what was given, to tell whether a folder belongs to the same person; kept only until a run ends.
+
+    ``given``: names of files, or what stands for a person itself (a seed, a person of the demo world).
+    """
+    found = hashlib.sha256(kind.encode())
+    for value in given:
+        is_file = kind != 'latent_seed' and Path(value).is_file()
+        found.update(Path(value).read_bytes() if is_file else value.encode())
+    return found.hexdigest()

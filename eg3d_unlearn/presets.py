@@ -11,7 +11,7 @@ from eg3d_unlearn.config import Config
 
 # GUIDE as published (arXiv 2405.09879 and its code): EG3D FFHQ-512, 15 minutes on one RTX 3090.
 GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=2, lambda_local=1.0, lambda_adj=1.0, lambda_global=1.0,
-             lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion_steps=300, loss_resolution='full')
+             lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full')
 
 PRESETS = {
     'guide': GUIDE,
@@ -21,9 +21,15 @@ PRESETS = {
 
 # The demo networks are a thousandth of FFHQ-512 and the main run has three minutes on two cores: fewer and larger steps.
 DEMO = {
-    'eg3d': dict(iters=72, lr=4e-3, lr_decay=0.6, n_adj=1, n_global=3, lambda_global=6.0, inversion_steps=14, loss_resolution='half'),
-    'stylegan2': dict(iters=150, lr=2.5e-3, lr_decay=0.4, n_adj=1, n_global=3, lambda_global=5.0, inversion_steps=60),
+    'eg3d': dict(iters=72, lr=4e-3, lr_decay=0.6, n_adj=1, n_global=3, lambda_global=6.0, inversion='encoder+w+', loss_resolution='half'),
+    'stylegan2': dict(iters=150, lr=2.5e-3, lr_decay=0.4, n_adj=1, n_global=3, lambda_global=5.0, inversion='encoder+w+'),
 }
+
+# Inversion from the mean latent, and from where an encoder says, whence the way is short.
+FROM_MEAN = dict(inversion_steps=300, inversion_lr=0.1)
+FROM_ENCODER = dict(inversion_steps=100, inversion_lr=0.05)
+DEMO_STEPS = {'eg3d': {'mean': 60, 'encoder': 6}, 'stylegan2': {'mean': 200, 'encoder': 30}}
+
 
 def resolve(config: Config, demo: str | None) -> Config:
     """``config`` with every setting that was left open filled in; ``demo`` is the family of a demo network, None: others."""
@@ -31,4 +37,13 @@ def resolve(config: Config, demo: str | None) -> Config:
     method = {name: value for name, value in PRESETS[config.method].items() if value != GUIDE[name]}
     settings = {**GUIDE, **(DEMO[demo] if demo else {}), **method,
                 'lpips_net': 'demo' if demo else 'vgg', 'id_network': 'demo' if demo else 'arcface'}
+    start = 'encoder' if begins_with_encoder(config.inversion or settings['inversion']) else 'mean'
+    settings.update(FROM_ENCODER if start == 'encoder' else FROM_MEAN)
+    if demo:
+        settings['inversion_steps'] = DEMO_STEPS[demo][start]
     return dataclasses.replace(config, **{name: value for name, value in settings.items() if getattr(config, name) is None})
+
+
+def begins_with_encoder(inversion: str) -> bool:
+    """Whether an inversion's name begins with an encoder's."""
+    return inversion.split('+')[0] not in ('w', 'mean')

@@ -4,31 +4,23 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Callable
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from eg3d_unlearn import cameras, photo, report
-from eg3d_unlearn.config import Config
-from eg3d_unlearn.demo.judges import load_judge
-from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS, check_person, person_of, photos_of, strangers
+from eg3d_unlearn import cameras, finding, photo, report
+from eg3d_unlearn.arithmetic import arithmetic, choose_precision
+from eg3d_unlearn.config import PICTURES, Config, person_of, pictures_at
+from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import is_demo, network_path
 from eg3d_unlearn.generator import Generator, build, wrap
-from eg3d_unlearn.identity import load_identity
-from eg3d_unlearn.inversion import make_inverter
-from eg3d_unlearn.inversion.optimise import Inversion
-from eg3d_unlearn.loss import Perceptual
+from eg3d_unlearn.inversion import PUBLISHED, plan
+from eg3d_unlearn.judging import Judges, load_judges
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.objective import Objective
-from eg3d_unlearn.perceptual import Lpips
-from eg3d_unlearn.person import digest, read_latent
-from eg3d_unlearn.photo.prepare import Prepared, prepare_file
+from eg3d_unlearn.person import digest
 from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
@@ -42,26 +34,6 @@ from torch_utils_ext.network_url import resolve_network
 
 # What a saved state holds of the person until the run ends.
 KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras')
-
-
-@dataclass
-class Judges:
-    """What the losses see pictures with."""
-    perceptual: Perceptual
-    recogniser: Callable[[Tensor], Tensor] | None  # [N, 3, H, W] -> [N, D] unit norm; None = no identity term
-    measuring: Callable[[Tensor], Tensor] | None   # what the summary measures with; on faces the recogniser of the loss
-    names: dict[str, str]            # 'perceptual', 'recogniser', 'measuring' -> which
-
-
-@dataclass
-class Person:
-    """Who is to be forgotten, and photos that witness it, as the run needs them."""
-    ws: Tensor                       # [1, num_ws, w_dim]
-    notes: dict                      # how the latent was found, without saying who it is
-    # Demo people only, whose other photos there are: latents, and the cameras of 3D networks.
-    ws_others: Tensor | None = None  # [K, num_ws, w_dim] other photos of the person
-    ws_strangers: Tensor | None = None  # [S, num_ws, w_dim] photos of other people
-    cameras: Tensor | None = None    # [K + S, 25]
 
 
 def choose_device(name: str) -> torch.device:
@@ -83,13 +55,6 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def check_precision(config: Config, device: torch.device) -> None:
-    """Half and TF32 are the GPU's; on a CPU they would be slower, not faster."""
-    if config.precision != 'fp32' and device.type != 'cuda':
-        raise InputError(f'--precision={config.precision} needs a CUDA GPU; on {device.type} everything is float32. Use --precision=fp32.')
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == 'tf32'
-
-
 def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle, Generator]:
     """The pickle of ``--network`` and its G_ema, ready to use."""
     path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network)
@@ -103,7 +68,7 @@ def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle,
     if config.loss_resolution != 'full' and family != 'eg3d':
         raise InputError(f'--loss-resolution={config.loss_resolution} needs a neural rendering, which 2D networks have not. '
                          'Use --loss-resolution=full.')
-    return pickle, wrap(network, family, config.class_label, config.precision, config.fov_deg)
+    return pickle, wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg)
 
 
 def make_network(config: Config, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:
@@ -124,132 +89,23 @@ def demo_family(network: str) -> str | None:
     return NETWORKS[network]['family'] if network in NETWORKS else None
 
 
-def load_judges(config: Config, family: str, device: torch.device) -> Judges:
-    """LPIPS and the recogniser; a missing file is an error before anything slow begins."""
-    names = {'perceptual': config.lpips_net, 'recogniser': config.id_network, 'measuring': config.id_network}
-    if config.lpips_net == 'demo':
-        perceptual = load_judge('demo-perceptual').to(device)
-        perceptual.resolution = config.lpips_resolution
-    else:
-        perceptual = real_lpips(config, device)
-    if config.id_network == 'demo':
-        recogniser, measuring = load_judge('demo-loss').to(device), load_judge('demo-measuring').to(device)
-        names.update(recogniser='demo-loss', measuring='demo-measuring')
-        return Judges(perceptual, partial(recogniser.embed, alignment='full'), partial(measuring.embed, alignment='full'), names)
-    recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights)
-    if recogniser is None:
-        return Judges(perceptual, None, None, names)
-    embed = partial(recogniser.to(device).embed, alignment=alignment_of(config, family))
-    return Judges(perceptual, embed, embed, names)
-
-
-def alignment_of(config: Config, family: str) -> str:
-    """How the network's pictures are aligned: 'eg3d', 'ffhq' or 'full'."""
-    return config.face_crop if config.face_crop != 'auto' else 'eg3d' if family == 'eg3d' else 'ffhq'
-
-
-def real_lpips(config: Config, device: torch.device) -> Lpips:
-    """LPIPS as published."""
-    return Lpips(config.lpips_net, weights=config.lpips_weights, random_weights=config.random_metric_weights,
-                 resolution=config.lpips_resolution, device=device)
-
-
-def find_person(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
-    """The latent of who is to be forgotten."""
-    if config.latent_seed is not None:
-        return Person(generator.map_seed(config.latent_seed, config.trunc), {'given_as': 'seed'})
-    if config.latent is not None:
-        return Person(read_latent(Path(config.latent), generator), {'given_as': 'latent'})
-    number = person_of(config.image)
-    if number is not None:
-        return find_demo_person(config, number, generator, judges, log)
-    prepared = prepare_photo(config, generator)
-    log(f'The photo: {"; ".join(prepared.notes)}.')
-    camera, camera_source = photo_camera(config, generator, prepared)
-    log(f'Inverting the photo in {config.inversion.upper()} (camera: {camera_source}).')
-    found = invert(config, generator, judges, prepared.tensor(generator.img_resolution), camera)
-    figures = quality(found, 0)
-    log(f'Inverted: LPIPS {figures["lpips"]:.3f}, PSNR {figures["psnr_db"]:.1f} dB to the photo.')
-    return Person(found.ws, {'given_as': 'image', 'camera': camera_source, 'inversion': config.inversion, **figures})
-
-
-def prepare_photo(config: Config, generator: Generator) -> Prepared:
-    """The crop of the photo that the network was trained on, and its camera."""
-    alignment = alignment_of(config, generator.family)
-    # Camera labels belong to EG3D's crop. Where a network's pictures are all face, no crop that would give them is known.
-    kind = 'eg3d' if generator.is_3d or alignment == 'eg3d' else 'ffhq'
-    return prepare_file(Path(config.image), kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
-
-
-def photo_camera(config: Config, generator: Generator, prepared: Prepared) -> tuple[Tensor | None, str]:
-    """The camera label [1, 25] of the photo and where it came from; None: frontal, or a 2D network."""
-    if not generator.is_3d:
-        return None, 'none (2D network)'
-    camera, source = cameras.find_camera(config.camera, Path(config.image))
-    if camera is None and prepared.camera is not None:
-        return prepared.camera, "the face's landmarks"
-    return camera, source
-
-
-def find_demo_person(config: Config, number: int, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
-    """A person of the demo world: one photo to erase from, other photos and other people's as witnesses."""
-    resolution = generator.img_resolution
-    mine = photos_of(number, 1 + OTHER_PHOTOS, resolution)
-    others = strangers(number, STRANGERS, resolution)
-    images, labels = torch.cat([mine.images, others.images]), torch.cat([mine.cameras, others.cameras])
-    log(f'Inverting the photo, {OTHER_PHOTOS} other photos of the person and {STRANGERS} of other people, in '
-        f'{config.inversion.upper()}.')
-    found = invert(config, generator, judges, images, labels if generator.is_3d else None)
-    figures = quality(found, 0)
-    log(f'Inverted: LPIPS {figures["lpips"]:.3f}, PSNR {figures["psnr_db"]:.1f} dB to the photo.')
-    notes = {'given_as': 'demo', 'camera': 'of the rendered photo', 'inversion': config.inversion, **figures}
-    return Person(found.ws[:1], notes, found.ws[1:1 + OTHER_PHOTOS], found.ws[1 + OTHER_PHOTOS:],
-                  labels[1:] if generator.is_3d else None)
-
-
-def invert(config: Config, generator: Generator, judges: Judges, images: Tensor, camera: Tensor | None) -> Inversion:
-    """Latents of ``images`` [N, 3, H, W], with a progress bar."""
-    inverter = make_inverter(config.inversion, steps=config.inversion_steps, lr=config.inversion_lr, seed=config.seed)
-    if camera is None and generator.is_3d:
-        camera = generator.frontal()
-    with tqdm(total=config.inversion_steps, desc='inverting', unit='step', dynamic_ncols=True) as bar:
-        def progress(step: int, figures: dict) -> None:
-            bar.update()
-            bar.set_postfix({name: f'{value:.3f}' for name, value in figures.items()})
-        return inverter(generator, images.to(generator.device), camera, judges.perceptual, progress)
-
-
-def quality(found: Inversion, index: int) -> dict[str, float]:
-    """How near the reconstruction of one photo comes to it."""
-    return {'lpips': round(found.lpips[index].item(), 4), 'psnr_db': round(found.psnr[index].item(), 2)}
-
-
-def target_of(config: Config, generator: Generator, ws_source: Tensor, d: float) -> Tensor:  # [1, num_ws, w_dim]
-    """w_t by ``--target``."""
+def target_of(config: Config, generator: Generator, ws_source: Tensor, d: float) -> Tensor:  # [K, num_ws, w_dim]
+    """w_t by ``--target``, of each latent that is erased."""
     if config.target == 'mean':
-        return mean_target(ws_source, generator.w_avg)
-    return ufo_target(ws_source, generator.w_avg, d)
+        return torch.cat([mean_target(ws, generator.w_avg) for ws in ws_source.split(1)])
+    return torch.cat([ufo_target(ws, generator.w_avg, d) for ws in ws_source.split(1)])
 
 
 def check_inputs(config: Config) -> None:
     """What can be refused before anything is loaded."""
-    given = [name for name in ('image', 'latent', 'latent_seed') if getattr(config, name) is not None]
+    given = [name for name in ('image', 'latent', 'latent_seed') if getattr(config, name) not in (None, ())]
     if len(given) != 1:
         options = ', '.join('--' + name.replace('_', '-') for name in given) or 'none'
         raise InputError(f'Say who is to be forgotten with exactly one of --image, --latent and --latent-seed (got {options}).')
     for name, value in dataclasses.asdict(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
-    if config.camera is not None and config.image is None:
-        raise InputError('--camera is the camera of a photo; it goes with --image only.')
-    if config.image is not None and person_of(config.image) is None:
-        photo.read_image(Path(config.image))
-    if (config.face is not None or config.aligned) and (config.image is None or person_of(config.image) is not None):
-        raise InputError('--face and --aligned are about a photo, and none was given: they go with --image=FILE only.')
-    if config.camera is not None and person_of(config.image) is not None:
-        raise InputError('--camera was given, but the photos of demo people bring their own. Leave it out.')
-    if config.camera is not None:
-        cameras.parse_camera(config.camera, Path(config.image))
+    check_photos(config)
     if config.latent is not None and not Path(config.latent).is_file():
         raise InputError(f'The latent file {config.latent} is not there; --latent takes an .npy, .npz or .pt file.')
     weights = config.weights
@@ -262,6 +118,39 @@ def check_inputs(config: Config) -> None:
         raise InputError('--lambda-l2, --lambda-lpips and --lambda-id are all 0, so the local loss has no term. Set one above 0.')
     if config.trust_pickle and not config.upstream:
         raise InputError('--trust-pickle hands the file to the loader of an NVIDIA checkout: name it with --upstream=DIR.')
+
+
+def check_photos(config: Config) -> None:
+    """Refuse photos that cannot be read, and options about photos where there are none."""
+    people = [name for name in config.image if person_of(name) is not None]
+    if people and len(config.image) > 1:
+        raise InputError(f'--image={people[0]} is a person of the demo world with photos of their own; it goes alone '
+                         f'(got {len(config.image)} times --image).')
+    for name in config.image:
+        if not people and not pictures_at(Path(name)):
+            raise InputError(f'The folder {name} holds no photo ({", ".join(PICTURES)}).')
+    for path in config.photos:
+        photo.read_image(path)
+    if config.camera is not None and people:
+        raise InputError('--camera was given, but the photos of demo people bring their own. Leave it out.')
+    if config.camera is not None and len(config.photos) != 1:
+        raise InputError(f'--camera is the camera of one photo, and {len(config.photos)} were given. Put the cameras of several photos '
+                         'into a dataset.json beside them.')
+    if config.camera is not None:
+        cameras.parse_camera(config.camera, config.photos[0])
+    if (config.face is not None or config.aligned) and not config.photos:
+        raise InputError('--face and --aligned are about a photo, and none was given: they go with --image=FILE only.')
+    if config.forget_from != 'first' and len(config.photos) < 2 and not people:
+        raise InputError(f'--forget-from={config.forget_from} is about several photos; {len(config.photos)} given. Give --image more '
+                         'than once, or a folder.')
+    if config.image:
+        encoders = plan(config.inversion).encoders
+        if config.encoder is not None and not encoders:
+            raise InputError(f'--encoder names a file, but --inversion={config.inversion} uses no encoder. Leave it out, or use '
+                             f'--inversion=encoder+{config.inversion}.')
+        if config.encoder_mean is not None and not set(encoders) & set(PUBLISHED):
+            raise InputError(f'--encoder-mean belongs to the published encoders ({", ".join(PUBLISHED)}), not to '
+                             f'--inversion={config.inversion}. Leave it out.')
 
 
 def check_judges(config: Config) -> None:
@@ -280,13 +169,9 @@ def check_against_network(config: Config, generator: Generator) -> None:
     """What can be refused once the network is known, before anything is written."""
     if config.camera is not None and not generator.is_3d:
         raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
-    if config.image is not None and person_of(config.image) is None and generator.is_3d:
-        # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.
-        cameras.find_camera(config.camera, Path(config.image))
-    if config.image is not None and person_of(config.image) is None:
-        prepare_photo(config, generator)
-    if config.latent is not None:
-        read_latent(Path(config.latent), generator)
+    if config.refine_camera and not generator.is_3d:
+        raise InputError(f'--refine-camera was given, but a {generator.family} network has no cameras. Leave it out.')
+    finding.check_person(config, generator)
     generator.freeze_except(prefixes_of(config, generator))
     generator.network.requires_grad_(False)
 
@@ -308,14 +193,17 @@ def unlearn(config: Config) -> dict:
     check_inputs(config)
     device = choose_device(config.device)
     keep_freed_memory()
-    check_precision(config, device)
+    choose_precision(config.precision, False, device)
     folder = RunFolder(config.outdir)
     operations = ops.select_ops(config.upstream, device)
     pickle, generator = load_generator(config, device)
     # A demo network may also come as a file: exported, or unlearned before.
-    config = resolve(given, generator.family if is_demo(pickle) else None)
-    if config.image is not None:
-        check_person(config.image, is_demo(pickle))
+    demo = generator.family if is_demo(pickle) else None
+    config = resolve(given, demo)
+    if config.image:
+        check_person(config.image[0], demo is not None)
+    generator.precision = choose_precision(config.precision, demo is not None, device)
+    config = dataclasses.replace(config, precision=generator.precision, encoder=finding.encoder_of(config, demo))
     d, alpha_max, distances_are = distances(config, generator)
     config = dataclasses.replace(config, target_d=d, alpha_max=alpha_max)
     options = {**config.to_json(), 'network_sha256': pickle.sha256()}
@@ -326,7 +214,7 @@ def unlearn(config: Config) -> dict:
     resumes = folder.begin(options)
     with folder.locked():
         folder.log(f'{"Resuming in" if resumes else "Writing to"} {folder.path}.')
-        folder.log(operations)
+        folder.log(f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.')
         folder.log(f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
                    f'{judges.names["measuring"]} in the summary.')
         folder.log(f'Distances: {distances_are}.')
@@ -352,11 +240,12 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
 
     # The person: found once, kept in the state until the run ends.
     state = folder.load_state()
-    who = digest(config.person_kind, getattr(config, config.person_kind))
+    who = digest(config.person_kind, given_person(config))
     if state is not None and state['person'] != who:
         raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
     if state is None:
-        person = find_person(config, generator, judges, log)
+        with arithmetic(config.precision, device):
+            person = finding.find_person(config, generator, judges, log)
         state = {'step': 0, 'person': who, 'ws_source': person.ws, 'notes': person.notes, 'ws_others': person.ws_others,
                  'ws_strangers': person.ws_strangers, 'cameras': person.cameras}
         folder.save_state(state)
@@ -374,8 +263,9 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
                           config.n_global, config.alpha_max, config.loss_resolution, batch_size(config, generator), config.seed)
     log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M parameters '
         f'in {", ".join(prefixes_of(config, generator))}.')
-    steps = training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state,
-                          keep={name: state[name] for name in KEPT}, lr_decay=config.lr_decay)
+    with arithmetic(config.precision, device):
+        steps = training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state,
+                              keep={name: state[name] for name in KEPT}, lr_decay=config.lr_decay)
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
@@ -402,6 +292,13 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     }
 
 
+def given_person(config: Config) -> list[str]:
+    """What names the person: files, a seed, or somebody of the demo world."""
+    if config.image:
+        return [str(path) for path in config.photos] or list(config.image)
+    return [str(config.latent if config.latent is not None else config.latent_seed)]
+
+
 def batch_size(config: Config, generator: Generator) -> int:
     """Latents that go through at once: what was asked for, else by device."""
     if config.batch:
@@ -422,8 +319,8 @@ def show_all(generator: Generator, state: dict, ws_source: Tensor, ws_target: Te
 
     random_people = [report.views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in report.OTHER_SEEDS]
     return report.Views(
-        source=report.views(generator, ws_source),
-        target=[] if ws_target is None else report.views(generator, ws_target),
+        source=report.views(generator, ws_source[:1]),
+        target=[] if ws_target is None else report.views(generator, ws_target[:1]),
         other_photos=photographed(others, None if cameras_ is None else cameras_[:count]),
         strangers=photographed(strangers_, None if cameras_ is None else cameras_[count:]),
         random_people=random_people)
@@ -431,19 +328,19 @@ def show_all(generator: Generator, state: dict, ws_source: Tensor, ws_target: Te
 
 def shown_photos(config: Config, generator: Generator) -> Tensor | None:
     """The photos themselves [1 + K, 3, H, W] for the picture: of demo people always, of others with ``--keep-source`` only."""
-    if config.image is None:
+    if config.demo_person is not None:
+        return photos_of(config.demo_person, 1 + OTHER_PHOTOS, generator.img_resolution).images
+    if not config.image or not config.keep_source:
         return None
-    number = person_of(config.image)
-    if number is not None:
-        return photos_of(number, 1 + OTHER_PHOTOS, generator.img_resolution).images
-    return prepare_photo(config, generator).tensor(generator.img_resolution) if config.keep_source else None
+    return torch.cat([finding.prepare_photo(config, path, generator).tensor(generator.img_resolution) for path in config.photos])
 
 
 def keep_source(folder: RunFolder, config: Config, ws_source: Tensor) -> None:
-    """With ``--keep-source`` only: the latent, and the photo where there was one."""
+    """With ``--keep-source`` only: the latent, and the photos where there were some."""
     write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file))
-    if config.image is not None and person_of(config.image) is None:
-        write_whole(folder / 'source-photo.png', lambda file: photo.read_image(Path(config.image)).save(file, format='png'))
+    for number, path in enumerate(config.photos):
+        name = 'source-photo.png' if number == 0 else f'source-photo-{number + 1}.png'
+        write_whole(folder / name, lambda file, path=path: photo.read_image(path).save(file, format='png'))
 
 
 def summarise(folder: RunFolder, result: dict) -> None:

@@ -69,14 +69,14 @@ REGISTRY: dict[str, WeightFile] = {
         page='https://drive.google.com/file/d/1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj/view'),
     'goae': WeightFile(
         'encoder_FFHQ.pt', 'inversion encoder of EG3D FFHQ (GOAE)', 'no licence is stated for the weights',
-        '--encoder-weights', page=_GUIDE_DRIVE),
+        '--encoder', page=_GUIDE_DRIVE),
     'e4e': WeightFile(
         'e4e_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (e4e)', 'encoder4editing: MIT',
-        '--encoder-weights', page='https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view',
+        '--encoder', page='https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view',
         size=1_201_649_680, sha256='2ace1d9a8c05c10a399bcd500b8dda118f759ff1aac89dbdab7435f2136a0999'),
     'psp': WeightFile(
         'psp_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (pSp)', 'pixel2style2pixel: MIT',
-        '--encoder-weights', page='https://drive.google.com/file/d/1bMTNWkh5LArlaWSc_wa8VKyq2V42T2z0/view'),
+        '--encoder', page='https://drive.google.com/file/d/1bMTNWkh5LArlaWSc_wa8VKyq2V42T2z0/view'),
 }
 
 
@@ -150,7 +150,7 @@ def published(
 def _how_to_get(entry: WeightFile) -> str:
     where = entry.url or entry.page
     also = f' (or {entry.page})' if entry.url and entry.page else ''
-    untrained = '' if entry.flag == '--encoder-weights' else (
+    untrained = '' if entry.flag == '--encoder' else (
         ' For a test without weights, --random-metric-weights uses an untrained network.')
     return (f'Fetch {entry.filename} from {where}{also} and put it at {default_cache() / entry.filename}, '
             f'or give its path with {entry.flag}=PATH.{untrained}')

@@ -35,6 +35,7 @@ def files(tmp_path_factory):
     PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / 'face.png')
     (folder / 'cut.png').write_bytes((folder / 'face.png').read_bytes()[:5000])
     PIL.Image.new('RGB', (1, 1)).save(folder / 'pixel.png')
+    (folder / 'folder').mkdir()
     (folder / 'text.png').write_text('this is no picture')
     np.save(folder / 'good.npy', np.zeros((1, 24), np.float32) + 0.1)
     np.save(folder / 'wide.npy', np.zeros((1, 500), np.float32))
@@ -77,7 +78,18 @@ CASES = {
     'no face in the photo': ([SG2, '--image={face.png}'], 'No face was found.*add --aligned'),
     'a face of no photo': ([SG2, SEED, '--face=2'], 'go with --image=FILE only'),
     'a face of an aligned photo': ([SG2, '--image={face.png}', '--face=1', '--aligned'], 'Leave one of them out'),
-    'photo is a folder': ([SG2, '--image={}'], 'a folder'),
+    'folder without a photo': ([SG2, '--image={folder}'], 'folder holds no photo'),
+    'a photo of a folder is cut off': ([SG2, '--image={}'], 'cut.png is damaged'),
+    'a demo person and a photo': ([SG2, '--image=demo', '--image={face.png}'], 'it goes alone'),
+    'one camera for two photos': ([EG3D, '--image={face.png}', '--image={face.png}', '--camera={camera.json}'], 'camera of one photo, and 2'),
+    'the mean of one photo': ([SG2, '--image={face.png}', '--forget-from=mean'], 'Give --image more than once'),
+    'unknown inversion': ([SG2, '--image={face.png}', '--inversion=encoder+z'], '--inversion=encoder.z is not known'),
+    'an encoder nobody asked for': ([SG2, '--image={face.png}', '--encoder={text.pkl}'], 'uses no encoder'),
+    'no encoder': ([SG2, '--image={face.png}', '--aligned', '--inversion=encoder'], 'Train one: python -m eg3d_unlearn.inversion.train'),
+    'encoder is text': ([SG2, '--image={face.png}', '--aligned', '--inversion=encoder', '--encoder={text.pkl}'], 'text.pkl'),
+    'published encoder of another network': ([SG2, '--image={face.png}', '--inversion=e4e', '--encoder={text.pkl}'], 'is for'),
+    'a mean without an encoder': ([SG2, '--image={face.png}', '--encoder-mean={good.npy}'], 'belongs to the published encoders'),
+    'camera to refine in 2D': ([SG2, '--image={face.png}', '--refine-camera'], 'has no cameras'),
     'photo is no picture': ([SG2, '--image={text.png}'], 'not a picture'),
     'photo is cut off': ([SG2, '--image={cut.png}'], 'damaged'),
     'photo of one pixel': ([SG2, '--image={pixel.png}'], '1 x 1 pixels; at least 32'),
@@ -90,7 +102,7 @@ CASES = {
     'latent is text': ([SG2, '--latent={text.npy}'], 'plain numbers'),
     'camera of 24 numbers': ([EG3D, '--image={face.png}', '--camera={camera.json}'], '24 numbers, expected 25'),
     'camera of words': ([EG3D, '--image={face.png}', '--camera=left'], 'not a list of numbers'),
-    'camera without a photo': ([EG3D, SEED, '--camera={camera.json}'], 'goes with --image'),
+    'camera without a photo': ([EG3D, SEED, '--camera={camera.json}'], 'camera of one photo, and 0'),
     'camera for a 2D network': ([SG2, '--image={face.png}', '--camera=' + ','.join(map(str, [
         1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 2.7, 0, 0, 0, 1, 4.2647, 0, 0.5, 0, 4.2647, 0.5, 0, 0, 1]))], 'has no cameras'),
     'class missing': ([SEED, '--network={classes.pkl}'], '--class=0 to 2'),
@@ -110,7 +122,7 @@ CASES = {
     'iterations of zero': ([SG2, SEED, '--iters=0'], 'not in the range'),
     # The machine.
     'no such device': ([SG2, SEED, '--device=toaster'], 'expected auto, cpu, cuda'),
-    'half precision on a CPU': ([SG2, SEED, '--device=cpu', '--precision=bf16'], 'needs a CUDA GPU'),
+    'half precision on a CPU': ([SG2, SEED, '--device=cpu', '--precision=fp16'], 'needs a CUDA GPU; this is cpu'),
     'outdir is a file': ([SG2, SEED, '--outdir={face.png}'], 'is a file'),
     'outdir inside a file': ([SG2, SEED, '--outdir={face.png}/out'], 'is a file|cannot'),
     # The judges and the checkout.

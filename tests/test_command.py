@@ -85,7 +85,8 @@ def test_the_recogniser_and_the_camera_on_eg3d(tmp_path):
     save_network_pickle(path, *SMALL['eg3d'], network.state_dict(), {'neural_rendering_resolution': 16})
     image = photo(tmp_path)
     (tmp_path / 'dataset.json').write_text(json.dumps({'labels': [['face.png', look_at(0.2, -0.1, [0, 0, 0.2])[0].tolist()]]}))
-    run(f'--network={path}', f'--image={image}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP, '--id-network=facenet', '--lambda-global=0')
+    run(f'--network={path}', f'--image={image}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP, '--id-network=facenet',
+        '--lambda-global=0')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert 'dataset.json' in report['person']['camera']
     assert -1 <= report['figures']['unlearned_against_source']['identity_cosine'] <= 1

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
+from eg3d_unlearn.config import person_of
 from eg3d_unlearn.demo import check, export, scene, shipped
-from eg3d_unlearn.demo.photo import check_person, person_of, photos_of
+from eg3d_unlearn.demo.photo import check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.training import psnr
 from eg3d_unlearn.generator import build

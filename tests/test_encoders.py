@@ -19,7 +19,8 @@ from torch import nn
 
 from eg3d_unlearn import networks, weights
 from eg3d_unlearn.generator import wrap
-from eg3d_unlearn.inversion import INVERTERS, PUBLISHED, make_inverter
+from eg3d_unlearn.inversion import ENCODERS as STARTS
+from eg3d_unlearn.inversion import PUBLISHED, make_inverter
 from eg3d_unlearn.inversion import goae as goae_module
 from eg3d_unlearn.inversion import psp as psp_module
 from eg3d_unlearn.inversion.e4e import E4E
@@ -260,20 +261,20 @@ def checkpoint(path: Path, network: nn.Module, changes=lambda content: None, **e
 
 
 def test_inverters_by_name():
-    assert set(PUBLISHED) == set(ENCODERS) <= set(INVERTERS)
+    assert set(PUBLISHED) == set(ENCODERS) <= set(STARTS)
     assert all(PUBLISHED[name].name == name and name in weights.REGISTRY for name in PUBLISHED)
-    assert isinstance(make_inverter('goae', random_weights=True), GOAE)
+    assert isinstance(GOAE(random_weights=True), GOAE)
 
 
 def test_e4e_from_a_file(tmp_path, stylegan2, trained, small_networks):
     path = checkpoint(tmp_path / 'e4e.pt', trained)
     images, counted = pictures(5, 8), []
-    found = make_inverter('e4e', weights=path)(stylegan2, images, None, PoorMansLpips(), lambda done, figures: counted.append(done))
+    found = make_inverter('e4e', path)(stylegan2, images, None, PoorMansLpips(), lambda done, figures: counted.append(done))
     assert torch.allclose(found.ws, trained(psp_module.resample(images, 32)) + 0.5, atol=1e-5)
     assert found.lpips.shape == found.psnr.shape == (5,) and counted == [4, 5]
     assert found.notes == {'weights': 'e4e.pt', 'sha256': sha256_of(path), 'published': False,
                            'mean_latent': 'latent_avg of the weights file', 'trained_with_this_generator': None}
-    assert torch.equal(make_inverter('e4e', weights=path).latents(stylegan2, images), found.ws)
+    assert torch.equal(make_inverter('e4e', path).encode(stylegan2, images)[0], found.ws)
 
 
 def test_mean_latents(tmp_path, stylegan2, trained, small_networks):
@@ -333,7 +334,7 @@ def spoil(content):
 def test_files_that_do_not_fit(tmp_path, stylegan2, trained, small_networks, entries, sentence):
     path = checkpoint(tmp_path / 'e4e.pt', trained, **entries)
     with pytest.raises(InputError, match=sentence):
-        make_inverter('e4e', weights=path).encode(stylegan2, pictures(1, 8))
+        make_inverter('e4e', path).encode(stylegan2, pictures(1, 8))
 
 
 def test_an_encoder_of_another_size_is_named(tmp_path, stylegan2, small_networks):
@@ -354,12 +355,12 @@ def test_a_generator_of_another_kind_is_refused_before_the_file_is_read(tmp_path
     (tmp_path / 'w.pt').write_bytes(b'not looked at')
     generator = small_generator(family)
     with pytest.raises(InputError, match=sentence):
-        make_inverter(name, weights=tmp_path / 'w.pt')(generator, pictures(1), None, PoorMansLpips())
+        make_inverter(name, tmp_path / 'w.pt')(generator, pictures(1), None, PoorMansLpips())
 
 
 @pytest.mark.parametrize('name, filename', [('goae', 'encoder_FFHQ.pt'), ('e4e', 'e4e_ffhq_encode.pt'), ('psp', 'psp_ffhq_encode.pt')])
 def test_missing_weights_say_what_to_fetch(name, filename):
-    with pytest.raises(InputError, match=f'Fetch {filename} from https://drive.google.com/.*--encoder-weights=PATH'):
+    with pytest.raises(InputError, match=f'Fetch {filename} from https://drive.google.com/.*--encoder=PATH'):
         make_inverter(name)
 
 
@@ -376,7 +377,7 @@ def test_a_pickle_that_acts_is_refused(tmp_path, stylegan2, capsys):
             return print, ('this must not run',)
     torch.save({'state_dict': {}, 'opts': Payload()}, tmp_path / 'e4e.pt')
     with pytest.raises(InputError, match='is not a file of plain tensors .*a checkpoint of a pSp or e4e training was expected'):
-        make_inverter('e4e', weights=tmp_path / 'e4e.pt').encode(stylegan2, pictures(1, 8))
+        make_inverter('e4e', tmp_path / 'e4e.pt').encode(stylegan2, pictures(1, 8))
     assert capsys.readouterr().out == ''
 
 
@@ -395,7 +396,7 @@ def test_goae_from_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(GOAE, 'architecture', lambda self, generator: tiny_goae())
     network, images = randomised(tiny_goae()), pictures(2, 16)
     torch.save(network.state_dict(), tmp_path / 'goae.pt')
-    found = make_inverter('goae', weights=tmp_path / 'goae.pt')(ffhq512(), images, None, PoorMansLpips())
+    found = make_inverter('goae', tmp_path / 'goae.pt')(ffhq512(), images, None, PoorMansLpips())
     shown = nn.functional.interpolate(images, size=(64, 64), mode='bicubic', antialias=True).clamp(-1, 1)
     assert torch.allclose(found.ws, network(shown)[0] + 2, atol=1e-5)
     assert found.notes == {'weights': 'goae.pt', 'sha256': sha256_of(tmp_path / 'goae.pt'), 'published': None,
@@ -403,15 +404,15 @@ def test_goae_from_a_file(tmp_path, monkeypatch):
     damaged = {**network.state_dict(), 'mapper_base_spatial.0.bias': torch.full([4], float('nan'))}
     torch.save(damaged, tmp_path / 'goae.pt')
     with pytest.raises(InputError, match='gave NaN or infinite latents'):
-        make_inverter('goae', weights=tmp_path / 'goae.pt').encode(ffhq512(), images)
+        make_inverter('goae', tmp_path / 'goae.pt').encode(ffhq512(), images)
 
 
 def test_untrained_encoders_are_reproducible(monkeypatch):
     monkeypatch.setattr(goae_module, 'INPUT_SIZE', 64)
     monkeypatch.setattr(GOAE, 'architecture', lambda self, generator: tiny_goae())
     before = torch.random.get_rng_state()
-    ws, notes = make_inverter('goae', random_weights=True).encode(ffhq512(), pictures(1, 64))
-    again, other = (make_inverter('goae', random_weights=True, seed=seed).encode(ffhq512(), pictures(1, 64))[0] for seed in (0, 1))
+    ws, notes = GOAE(random_weights=True).encode(ffhq512(), pictures(1, 64))
+    again, other = (GOAE(random_weights=True, seed=seed).encode(ffhq512(), pictures(1, 64))[0] for seed in (0, 1))
     assert torch.equal(ws, again) and not torch.allclose(ws, other, atol=1e-3) and notes['weights'] == 'untrained'
     assert torch.equal(before, torch.random.get_rng_state())
 

@@ -9,13 +9,14 @@ import torch
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
 
 from eg3d_unlearn.cameras import look_at
+from eg3d_unlearn.inversion import Plan, make_inverter, plan
 from eg3d_unlearn.inversion import encoder as encoder_module
 from eg3d_unlearn.inversion.camera import Turns, turned
 from eg3d_unlearn.inversion.encoder import Encoder, network_for, save_encoder
 from eg3d_unlearn.inversion.optimise import Optimisation, learning_rate, stalled
 from eg3d_unlearn.inversion.pti import PivotalTuning
 from eg3d_unlearn.inversion.train import Schedule, photographed, train
-from eg3d_unlearn.run import Judges
+from eg3d_unlearn.judging import Judges
 from torch_utils_ext.errors import InputError
 
 JUDGES = Judges(PoorMansLpips(), poor_mans_recogniser, poor_mans_recogniser, {})
@@ -153,3 +154,34 @@ def test_photographed_pictures_are_other_pictures_of_the_same():
     changed = photographed(images)
     error = (changed - images).square().flatten(1).mean(1)
     assert changed.shape == images.shape and (error > 0).all() and error.max() < 0.4
+
+
+@pytest.mark.parametrize('name, parts', [
+    ('w', Plan(('mean',), 'w')), ('w+', Plan(('mean',), 'w+')), ('encoder', Plan(('encoder',), None)),
+    ('encoder+w', Plan(('encoder',), 'w')), ('encoder+w+', Plan(('encoder',), 'w+')), ('goae+w+', Plan(('goae',), 'w+')),
+    ('mean+encoder+w+', Plan(('mean', 'encoder'), 'w+')), ('e4e', Plan(('e4e',), None))])
+def test_names_of_inversions(name, parts):
+    assert plan(name) == parts
+
+
+@pytest.mark.parametrize('name', ['', '+', 'mean', 'w+w', 'encoder+', 'encoder+encoder+w', 'mean+encoder', 'guess+w', 'W+', 'pti'])
+def test_names_that_are_none(name):
+    with pytest.raises(InputError, match='is not known'):
+        plan(name)
+
+
+def test_an_encoder_is_where_optimisation_starts(tmp_path, stylegan2):
+    """With no steps to speak of, what comes out is what the encoder says; with both starts, the better of the two."""
+    network = network_for(stylegan2, width=8)
+    torch.nn.init.constant_(network.head[-1].bias, 0.3)
+    save_encoder(network, tmp_path / 'encoder.pt', 'abc')
+    _, image = picture(stylegan2)
+    options = dict(steps=1, lr=1e-7)
+    said = make_inverter('encoder', tmp_path / 'encoder.pt')(stylegan2, image, None, PoorMansLpips())
+    begun = make_inverter('encoder+w+', tmp_path / 'encoder.pt', **options)(stylegan2, image, None, PoorMansLpips())
+    assert torch.allclose(begun.ws, said.ws, atol=1e-4) and begun.notes == said.notes
+    assert said.notes['weights'] == 'encoder.pt' and len(said.notes['sha256']) == 64
+    mean = make_inverter('w+', **options)(stylegan2, image, None, PoorMansLpips())
+    both = make_inverter('mean+encoder+w+', tmp_path / 'encoder.pt', **options)(stylegan2, image, None, PoorMansLpips())
+    better = min((mean, begun), key=lambda found: (found.lpips + 4 * 10 ** (-found.psnr / 10)).item())
+    assert torch.allclose(both.ws, better.ws, atol=1e-2)

@@ -11,13 +11,14 @@ from small import small_generator
 
 from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.finding import photo_camera, prepare_photo
 from eg3d_unlearn.photo import detect, read_image
 from eg3d_unlearn.photo.__main__ import main
 from eg3d_unlearn.photo.align import eg3d_square
 from eg3d_unlearn.photo.detect import Face
 from eg3d_unlearn.photo.pose import MEAN_FACE, PIVOT, RADIUS, project, rotation
 from eg3d_unlearn.photo.prepare import prepare, prepare_file
-from eg3d_unlearn.run import photo_camera, prepare_photo, shown_photos
+from eg3d_unlearn.run import shown_photos
 from torch_utils_ext.errors import InputError
 
 skimage_data = pytest.importorskip('skimage.data')
@@ -208,7 +209,7 @@ def test_upside_down_and_no_face(astronaut):
 def test_a_run_shows_the_crop_only_with_keep_source(tmp_path):
     PHOTO.save(tmp_path / 'a.png')
     generator = small_generator('stylegan2')
-    config = Config(network='x.pkl', outdir='out', image=str(tmp_path / 'a.png'), aligned=True)
+    config = Config(network='x.pkl', outdir='out', image=(str(tmp_path / 'a.png'),), aligned=True)
     assert shown_photos(config, generator) is None
     shown = shown_photos(dataclasses.replace(config, keep_source=True), generator)
     assert shown.shape == (1, 3, generator.img_resolution, generator.img_resolution)
@@ -217,17 +218,17 @@ def test_a_run_shows_the_crop_only_with_keep_source(tmp_path):
 def test_where_a_run_takes_the_camera_from(tmp_path, faces):
     PHOTO.save(tmp_path / 'a.png')
     generator = small_generator('eg3d')
-    config = Config(network='x.pkl', outdir='out', image=str(tmp_path / 'a.png'))
+    config = Config(network='x.pkl', outdir='out', image=(str(tmp_path / 'a.png'),))
     faces.append(face_at(400, 300, 400, yaw=20))
-    prepared = prepare_photo(config, generator)
-    camera, source = photo_camera(config, generator, prepared)
+    prepared = prepare_photo(config, tmp_path / 'a.png', generator)
+    camera, source = photo_camera(config, tmp_path / 'a.png', generator, prepared)
     assert torch.equal(camera, prepared.camera) and 'landmarks' in source
     label = ','.join(map(str, look_at(0.2, 0.0, [0, 0, 0.2])[0].tolist()))
-    assert photo_camera(dataclasses.replace(config, camera=label), generator, prepared)[1] == '--camera'
+    assert photo_camera(dataclasses.replace(config, camera=label), tmp_path / 'a.png', generator, prepared)[1] == '--camera'
     faces.clear()
-    prepared = prepare_photo(dataclasses.replace(config, aligned=True), generator)
-    assert photo_camera(config, generator, prepared) == (None, 'frontal')
-    assert photo_camera(config, small_generator('stylegan2'), prepared)[0] is None
+    prepared = prepare_photo(dataclasses.replace(config, aligned=True), tmp_path / 'a.png', generator)
+    assert photo_camera(config, tmp_path / 'a.png', generator, prepared) == (None, 'frontal')
+    assert photo_camera(config, tmp_path / 'a.png', small_generator('stylegan2'), prepared)[0] is None
 
 
 # ---- the command ----

@@ -1,17 +1,16 @@
 """Photos of a person of the demo world, for ``--image=demo``: rendered from the truth, not by any network."""
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from eg3d_unlearn.config import person_of
 from eg3d_unlearn.demo import scene
 from eg3d_unlearn.demo.people import held_out_people, nuisances
 from torch_utils_ext.errors import InputError
 
-DEFAULT_PERSON = 3                   # of the held-out range
 OTHER_PHOTOS, STRANGERS = 3, 2
 MAX_YAW, MAX_PITCH = 0.4, 0.12       # of these photos: what demo-stylegan2 has seen, too [radians]
 
@@ -24,12 +23,6 @@ class Photos:
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-def person_of(image: str) -> int | None:
-    """The number of the person that ``--image=demo`` or ``--image=demo:7`` names; None for a file."""
-    found = re.fullmatch(r'demo(?::(\d{1,6}))?', image)
-    return None if found is None else int(found[1] or DEFAULT_PERSON)
 
 
 def check_person(image: str, is_demo_network: bool) -> None:

@@ -66,6 +66,11 @@ def network_path(name: str) -> Path:
     return path
 
 
+def encoder_path(name: str) -> Path:
+    """The encoder that comes with the demo network ``name``."""
+    return FOLDER / f'{name}-encoder.pt'
+
+
 def is_demo(pickle: NetworkPickle) -> bool:
     """Whether a network was trained on the demo world, going by the data set that its pickle names."""
     return (pickle.training_set_kwargs or {}).get('path') == WORLD

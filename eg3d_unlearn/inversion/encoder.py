@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eg3d_unlearn.generator import Generator
-from eg3d_unlearn.inversion.optimise import Inversion, reconstruction
+from eg3d_unlearn.inversion.optimise import Inversion, Recogniser, reconstruction
 from eg3d_unlearn.loss import Perceptual
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.weights import load_state
+from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
-LARGEST = 128                        # pixels a side of what the encoder sees: identity does not hide in finer detail
 META = 'options'                     # key of the file's description, json as bytes
 
 
@@ -77,9 +77,9 @@ def shrink_to(images: Tensor, size: int) -> Tensor:   # [N, 3, H, H] -> [N, 3, s
     return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode='area')
 
 
-def network_for(generator: Generator, width: int = 32) -> EncoderNetwork:
+def network_for(generator: Generator, size: int = 128, width: int = 32) -> EncoderNetwork:
     """An untrained encoder for ``generator``, which knows where its latents lie."""
-    network = EncoderNetwork(min(generator.img_resolution, LARGEST), generator.w_dim, 25 if generator.is_3d else 0, width)
+    network = EncoderNetwork(min(generator.img_resolution, size), generator.w_dim, 25 if generator.is_3d else 0, width)
     ws = generator.sample(512, torch.Generator().manual_seed(0))[:, 0]
     network.w_avg.copy_(generator.w_avg[0])
     network.spread.copy_((ws - generator.w_avg[0]).square().mean().sqrt())
@@ -116,16 +116,30 @@ def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
 class Encoder:
     """The inverter around an `EncoderNetwork`."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path | None):
+        if path is None:
+            raise InputError('This inversion needs an encoder for the network. Train one: python -m eg3d_unlearn.inversion.train '
+                             '--network=PKL --outdir=DIR, and give --encoder=DIR/encoder.pt; or choose --inversion=w+.')
         self.path = Path(path)
 
+    def load(self, generator: Generator) -> EncoderNetwork:
+        """The encoder on the generator's device, checked against it."""
+        return load_encoder(self.path, generator)
+
     @torch.no_grad()
-    def latents(self, generator: Generator, images: Tensor, camera: Tensor | None) -> Tensor:  # [N, num_ws, w_dim]
-        network = load_encoder(self.path, generator)
+    def encode(
+        self,
+        generator: Generator,
+        images: Tensor,              # [N, 3, H, W] in [-1, 1]
+        camera: Tensor | None,       # [1 or N, 25], None for 2D networks
+    ) -> tuple[Tensor, dict]:        # ws [N, num_ws, w_dim], notes
+        """Latents of the pictures and what is to be recorded."""
+        network = self.load(generator)
         labels = None if camera is None else camera.to(generator.device).expand(len(images), -1)
         w = torch.cat([network(part, None if labels is None else labels[start:start + 16])
-                       for start, part in zip(range(0, len(images), 16), images.split(16))])
-        return w[:, None].expand(-1, generator.num_ws, -1).contiguous()
+                       for start, part in zip(range(0, len(images), 16), images.split(16), strict=True)])
+        notes = {'weights': self.path.name, 'sha256': sha256_of(self.path)}
+        return w[:, None].expand(-1, generator.num_ws, -1).contiguous(), notes
 
     def __call__(
         self,
@@ -134,6 +148,8 @@ class Encoder:
         camera: Tensor | None,       # [1 or N, 25], None for 2D networks
         perceptual: Perceptual,
         progress: Callable[[int, dict], None] = lambda step, figures: None,
+        recogniser: Recogniser | None = None,  # not used: nothing is optimised
     ) -> Inversion:
-        ws = self.latents(generator, images, camera)
-        return Inversion(ws, *reconstruction(generator, ws, images, camera, perceptual))
+        """Latents of ``images`` in one pass."""
+        ws, notes = self.encode(generator, images, camera)
+        return Inversion(ws, *reconstruction(generator, ws, images, camera, perceptual), notes=notes)

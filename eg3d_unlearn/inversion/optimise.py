@@ -6,7 +6,7 @@ Source: the projector of StyleGAN2 (arXiv 1912.04958, appendix D: learning-rate 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Callable
 
 import torch
@@ -36,6 +36,7 @@ class Inversion:
     camera: Tensor | None = None     # [N, 25] where it was refined
     generator: Generator | None = None  # the network that shows ``ws``, where it was tuned (pivotal tuning)
     steps: int = 0                   # that were taken
+    notes: dict = field(default_factory=dict)  # of published encoders: weights, checksum, mean latent; perhaps a warning
 
 
 class Optimisation:
@@ -64,8 +65,8 @@ class Optimisation:
         camera: Tensor | None,       # [1 or N, 25], None = frontal / 2D
         perceptual: Perceptual,
         progress: Callable[[int, dict], None] = lambda step, figures: None,
-        starts: list[Tensor] | None = None,  # each [N, num_ws, w_dim]; the best end of each photo counts; None = the mean latent
         recogniser: Recogniser | None = None,  # for the identity term
+        starts: list[Tensor] | None = None,  # each [N, num_ws, w_dim]; the best end of each photo counts; None = the mean latent
     ) -> Inversion:
         """Latents whose pictures from ``camera`` look like ``images``."""
         count = len(images)
@@ -132,6 +133,40 @@ class Optimisation:
         """The camera after a trial in each direction; the planes stay, so that a trial costs a rendering only."""
         still = Backbone(pass_.ws.detach(), [feature.detach() for feature in pass_.features])
         return turns.improve(lambda camera: self.distance(generator.render(still, camera).image, wanted))
+
+
+class Started:
+    """Optimisation from where encoders say, perhaps from the mean latent as well."""
+
+    def __init__(
+        self,
+        optimisation: Optimisation,
+        encoders: list,              # each with ``encode(generator, images, camera)``; None = the mean latent
+    ):
+        self.optimisation, self.encoders = optimisation, encoders
+
+    def __call__(
+        self,
+        generator: Generator,
+        images: Tensor,              # [N, 3, H, W] in [-1, 1], H = W = the generator's resolution
+        camera: Tensor | None,       # [1 or N, 25], None = frontal / 2D
+        perceptual: Perceptual,
+        progress: Callable[[int, dict], None] = lambda step, figures: None,
+        recogniser: Recogniser | None = None,
+    ) -> Inversion:
+        """Of each photo the best end."""
+        starts, notes = [], {}
+        for encoder in self.encoders:
+            if encoder is None:
+                starts.append(generator.w_avg.expand(len(images), -1, -1))
+            else:
+                ws, notes = encoder.encode(generator, images, camera)
+                starts.append(ws)
+        found = self.optimisation(generator, images, camera, perceptual, progress, recogniser, starts)
+        return replace(found, notes=notes)
+
+    def distance(self, shown: Tensor, wanted: Wanted) -> Tensor:  # [N, 3, H, W] -> [N]
+        return self.optimisation.distance(shown, wanted)
 
 
 class Wanted:

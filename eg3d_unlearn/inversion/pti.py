@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.generator import Generator
-from eg3d_unlearn.inversion.optimise import Inversion, Optimisation, Recogniser, Wanted, reconstruction
+from eg3d_unlearn.inversion.optimise import Inversion, Optimisation, Recogniser, Started, Wanted, reconstruction
 from eg3d_unlearn.loss import Perceptual
 
 
@@ -19,7 +19,7 @@ class PivotalTuning:
 
     def __init__(
         self,
-        pivot: Optimisation,         # finds the pivot
+        pivot: Optimisation | Started,  # finds the pivot
         steps: int = 100,            # tuning steps
         lr: float = 3e-4,            # of the weights
     ):
@@ -32,11 +32,10 @@ class PivotalTuning:
         camera: Tensor | None,       # [1 or N, 25]
         perceptual: Perceptual,
         progress: Callable[[int, dict], None] = lambda step, figures: None,
-        starts: list[Tensor] | None = None,  # of the pivot's search, as for `Optimisation`
-        recogniser: Recogniser | None = None,
+        recogniser: Recogniser | None = None,  # for the identity term
     ) -> Inversion:
         """The pivot and a tuned copy of the network; ``generator`` itself stays as it is."""
-        found = self.pivot(generator, images, camera, perceptual, progress, starts, recogniser)
+        found = self.pivot(generator, images, camera, perceptual, progress, recogniser)
         camera = found.camera if found.camera is not None else camera
         learns = [name for name, p in generator.network.named_parameters() if p.requires_grad]
         parameters = generator.freeze_except([generator.trainable])

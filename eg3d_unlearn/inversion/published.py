@@ -6,7 +6,7 @@ as much as the encoder does, so it is recorded, as is the checksum of the file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,19 +14,13 @@ from torch import Tensor, nn
 
 from eg3d_unlearn import weights as weight_files
 from eg3d_unlearn.generator import Generator
-from eg3d_unlearn.inversion.optimise import Inversion, reconstruction
+from eg3d_unlearn.inversion.optimise import Inversion, Recogniser, reconstruction
 from eg3d_unlearn.loss import Perceptual
 from eg3d_unlearn.person import load_array
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
 BATCH = 4                            # pictures that go through at once: these networks are large
-
-
-@dataclass
-class EncodedInversion(Inversion):
-    """An inversion by a published encoder, with what the report should say of it."""
-    notes: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -115,6 +109,7 @@ class PublishedEncoder:
         self,
         generator: Generator,
         images: Tensor,  # [N, 3, H, W] in [-1, 1], RGB, aligned as `alignment` says
+        camera: Tensor | None = None,  # these encoders do not look at it
         progress: Callable[[int, dict], None] = lambda step, figures: None,
     ) -> tuple[Tensor, dict]:  # ws [N, num_ws, w_dim], notes
         """Latents of the pictures and what is to be recorded; ``progress`` counts pictures."""
@@ -130,10 +125,6 @@ class PublishedEncoder:
             raise InputError(f'--inversion={self.name} gave NaN or infinite latents. Are the weights in {self.source} damaged?')
         return ws, loaded.notes
 
-    def latents(self, generator: Generator, images: Tensor, camera: Tensor | None = None) -> Tensor:  # [N, num_ws, w_dim]
-        """The latents alone, as a start for optimisation; these encoders do not look at the camera."""
-        return self.encode(generator, images)[0]
-
     def __call__(
         self,
         generator: Generator,
@@ -141,11 +132,12 @@ class PublishedEncoder:
         camera: Tensor | None,       # [1 or N, 25] where reconstructions are judged from, None = frontal / 2D
         perceptual: Perceptual,
         progress: Callable[[int, dict], None] = lambda step, figures: None,
-    ) -> EncodedInversion:
+        recogniser: Recogniser | None = None,  # not used: nothing is optimised
+    ) -> Inversion:
         """Latents of ``images`` in one pass each."""
-        ws, notes = self.encode(generator, images, progress)
+        ws, notes = self.encode(generator, images, camera, progress)
         lpips, psnr = reconstruction(generator, ws, images.to(ws), camera, perceptual)
-        return EncodedInversion(ws=ws, lpips=lpips, psnr=psnr, notes=notes)
+        return Inversion(ws=ws, lpips=lpips, psnr=psnr, notes=notes)
 
 
 def mean_latent(

@@ -19,11 +19,12 @@ from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.shipped import is_demo
 from eg3d_unlearn.demo.training import TrainingRun, averaged, cosine, follow
 from eg3d_unlearn.generator import Generator
-from eg3d_unlearn.inversion.encoder import LARGEST, EncoderNetwork, network_for, save_encoder, shrink_to
+from eg3d_unlearn.inversion.encoder import EncoderNetwork, network_for, save_encoder, shrink_to
 from eg3d_unlearn.inversion.optimise import reconstruction
+from eg3d_unlearn.judging import Judges, load_judges
 from eg3d_unlearn.loss import identity_distance
 from eg3d_unlearn.presets import resolve
-from eg3d_unlearn.run import Judges, choose_device, demo_family, load_generator, load_judges
+from eg3d_unlearn.run import choose_device, demo_family, load_generator
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
@@ -37,11 +38,12 @@ class Schedule:
     batch: int = 32
     lr: float = 1e-3                 # peak learning rate of Adam
     width: int = 32                  # channels of the encoder's first block
+    size: int = 128                  # pixels a side of what it sees, a power of two, at most the network's
     chunk: int = 128                 # samples made together
     first_chunks: int = 4
     reuse: float = 12.0              # how often a sample is seen, on average
     image_share: float = 0.3         # of the steps, at the end, that also look at what the latents show
-    image_every: int = 4             # of these steps, one in so many
+    image_every: int = 8             # of these steps, one in so many
     image_batch: int = 4
     lambda_lpips: float = 0.3
     lambda_id: float = 0.1
@@ -51,8 +53,9 @@ class Schedule:
 class Samples:
     """The network's own people in chunks on disk, each made once; chunk i depends on i alone."""
 
-    def __init__(self, generator: Generator, folder: Path, chunk: int):
+    def __init__(self, generator: Generator, folder: Path, chunk: int, size: int):
         self.generator, self.folder, self.chunk = generator, folder, chunk
+        self.size = min(generator.img_resolution, size)
         folder.mkdir(parents=True, exist_ok=True)
         self.chunks: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
@@ -77,13 +80,12 @@ class Samples:
 
     def grow(self, count: int) -> None:
         """Have ``count`` chunks."""
-        size = min(self.generator.img_resolution, LARGEST)
         while len(self.chunks) < count:
             index = len(self.chunks)
             w, cameras = self.latents(index)
             path = self.folder / f'samples-{index:04d}.npy'
             if not path.exists():
-                pixels = ((self.pictures(w, cameras, size) + 1) * 127.5).round().byte().cpu().numpy()
+                pixels = ((self.pictures(w, cameras, self.size) + 1) * 127.5).round().byte().cpu().numpy()
                 write_whole(path, lambda file, pixels=pixels: np.save(file, pixels))
             self.chunks.append((w, torch.from_numpy(np.load(path)), cameras))
 
@@ -159,12 +161,12 @@ def train(generator: Generator, judges: Judges, outdir: str, schedule: Schedule,
     """Train or go on training; returns the report, and leaves ``encoder.pt`` in the folder."""
     with torch.device(generator.device):
         torch.manual_seed(0)
-        network = network_for(generator, schedule.width)
+        network = network_for(generator, schedule.size, schedule.width)
         average = averaged(network)
         optimiser = torch.optim.Adam(network.parameters(), lr=schedule.lr, betas=(0.9, 0.99))
         options = {'network_sha256': made_for, **vars(schedule)}
         run = TrainingRun(outdir, options, schedule.steps, {'network': network, 'average': average, 'optimiser': optimiser})
-        samples = Samples(generator, run.folder.path / 'samples', schedule.chunk)
+        samples = Samples(generator, run.folder.path / 'samples', schedule.chunk, schedule.size)
         held_out = HeldOut(samples, schedule.held_out)
         sums: list[float] = []
         for step in run:
@@ -202,6 +204,7 @@ def prepare(network: str, device: str, random_judges: bool) -> tuple[Generator, 
 @click.option('--network', help='Network pickle: file, URL, published name, or demo-eg3d, demo-stylegan2.', metavar='PKL', required=True)
 @click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
 @click.option('--steps', help='Training steps.', type=click.IntRange(min=1), default=Schedule.steps, show_default=True)
+@click.option('--size', help='Pixels a side of the pictures that the encoder sees; at most what the network makes.', type=click.Choice(['32', '64', '128', '256']), callback=lambda c, p, v: int(v), default=str(Schedule.size), show_default=True)
 @click.option('--batch', help='Pictures a step.', type=click.IntRange(min=1), default=Schedule.batch, show_default=True)
 @click.option('--reuse', help='How often a sample is seen, on average; the higher, the fewer are made.', type=click.FloatRange(min=1), default=Schedule.reuse, show_default=True)
 @click.option('--lambda-lpips', help='Weight of LPIPS between pictures, 0: off.', type=click.FloatRange(min=0), default=Schedule.lambda_lpips, show_default=True)

@@ -1,0 +1,176 @@
+"""Who is to be forgotten: from a seed, a latent, photos or a person of the demo world to the latents that a run needs."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from eg3d_unlearn import cameras
+from eg3d_unlearn.config import Config
+from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS, photos_of, strangers
+from eg3d_unlearn.demo.shipped import encoder_path
+from eg3d_unlearn.generator import Generator
+from eg3d_unlearn.inversion import check_inversion, make_inverter, plan
+from eg3d_unlearn.inversion.optimise import Inversion
+from eg3d_unlearn.judging import Judges, alignment_of
+from eg3d_unlearn.person import read_latent
+from eg3d_unlearn.photo.prepare import Prepared, prepare_file
+
+# A reconstruction that the recogniser would not take for the person: erasing its latent erases somebody else.
+POOR_IDENTITY = 0.4                  # cosine to the photo; ArcFace calls two photos one person from about 0.3 to 0.4 on
+POOR_LPIPS = 0.45                    # where there is no recogniser; two different FFHQ faces lie at 0.5 to 0.6 (VGG)
+
+
+@dataclass
+class Person:
+    """Who is to be forgotten, and photos that witness it, as the run needs them."""
+    ws: Tensor                       # [K, num_ws, w_dim] what is erased: one latent, or those of all photos
+    notes: dict                      # how it was found, without saying who it is
+    # Where there are other photos: latents, and the cameras of 3D networks.
+    ws_others: Tensor | None = None  # [M, num_ws, w_dim] other photos of the person
+    ws_strangers: Tensor | None = None  # [S, num_ws, w_dim] photos of other people; of the demo world only
+    cameras: Tensor | None = None    # [M + S, 25]
+
+
+def find_person(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
+    """The latents of who is to be forgotten."""
+    if config.latent_seed is not None:
+        return Person(generator.map_seed(config.latent_seed, config.trunc), {'given_as': 'seed'})
+    if config.latent is not None:
+        return Person(read_latent(Path(config.latent), generator), {'given_as': 'latent'})
+    if config.demo_person is not None:
+        return find_demo_person(config, generator, judges, log)
+    images, labels, sources = [], [], []
+    for path in config.photos:
+        prepared = prepare_photo(config, path, generator)
+        camera, source = photo_camera(config, path, generator, prepared)
+        log(f'{"The photo" if len(config.photos) == 1 else path.name}: {"; ".join([*prepared.notes, f"camera: {source}"])}.')
+        images.append(prepared.tensor(generator.img_resolution))
+        labels.append(generator.frontal() if camera is None and generator.is_3d else camera)
+        sources.append(source)
+    cameras_ = torch.cat([label.to(generator.device) for label in labels]) if generator.is_3d else None
+    what = 'the photo' if len(images) == 1 else f'{len(images)} photos'
+    found, figures = invert(config, generator, judges, torch.cat(images), cameras_, log, what)
+    notes = {'given_as': 'image', 'photos': len(images), 'forget_from': config.forget_from, 'camera': sources[0],
+             'inversion': config.inversion, **figures[0]}
+    if len(images) == 1:
+        return Person(found.ws, notes)
+    notes['other_photos'] = figures[1:]
+    return Person(erased(found.ws, config.forget_from), notes, found.ws[1:], None, None if cameras_ is None else cameras_[1:])
+
+
+def erased(ws: Tensor, forget_from: str) -> Tensor:   # [N, num_ws, w_dim] -> [K, num_ws, w_dim]
+    """What of a person's photos is erased."""
+    return {'first': ws[:1], 'mean': ws.mean(dim=0, keepdim=True), 'all': ws}[forget_from]
+
+
+def find_demo_person(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
+    """A person of the demo world: one photo to erase from, other photos and other people's as witnesses."""
+    resolution = generator.img_resolution
+    mine = photos_of(config.demo_person, 1 + OTHER_PHOTOS, resolution)
+    others = strangers(config.demo_person, STRANGERS, resolution)
+    images = torch.cat([mine.images, others.images])
+    labels = torch.cat([mine.cameras, others.cameras]).to(generator.device) if generator.is_3d else None
+    what = f'the photo, {OTHER_PHOTOS} other photos of the person and {STRANGERS} of other people'
+    found, figures = invert(config, generator, judges, images, labels, log, what)
+    notes = {'given_as': 'demo', 'forget_from': config.forget_from, 'camera': 'of the rendered photo', 'inversion': config.inversion,
+             **figures[0]}
+    return Person(erased(found.ws[:len(mine)], config.forget_from), notes, found.ws[1:len(mine)], found.ws[len(mine):],
+                  None if labels is None else labels[1:])
+
+
+def prepare_photo(config: Config, path: Path, generator: Generator) -> Prepared:
+    """The crop of a photo that the network was trained on, and its camera."""
+    alignment = alignment_of(config, generator.family)
+    # Camera labels belong to EG3D's crop. Where a network's pictures are all face, no crop that would give them is known.
+    kind = 'eg3d' if generator.is_3d or alignment == 'eg3d' else 'ffhq'
+    return prepare_file(path, kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
+
+
+def photo_camera(config: Config, path: Path, generator: Generator, prepared: Prepared) -> tuple[Tensor | None, str]:
+    """The camera label [1, 25] of a photo and where it came from; None: frontal, or a 2D network."""
+    if not generator.is_3d:
+        return None, 'none (2D network)'
+    camera, source = cameras.find_camera(config.camera, path)
+    if camera is None and prepared.camera is not None:
+        return prepared.camera, "the face's landmarks"
+    return camera, source
+
+
+def encoder_of(config: Config, demo: str | None) -> str | None:
+    """The file of ``--encoder``, else the one that a demo network comes with; ``demo`` is the demo network's family."""
+    if config.encoder is None and demo is not None:
+        return str(encoder_path(f'demo-{demo}'))
+    return config.encoder
+
+
+def check_person(config: Config, generator: Generator) -> None:
+    """Refuse photos, cameras, latents and encoders that cannot do, before anything is written."""
+    if config.latent is not None:
+        read_latent(Path(config.latent), generator)
+    if config.image:
+        check_inversion(config.inversion, generator, config.encoder, config.encoder_mean)
+    for path in config.photos:
+        if generator.is_3d:
+            # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.
+            cameras.find_camera(config.camera, path)
+        prepare_photo(config, path, generator)
+
+
+def invert(config: Config, generator: Generator, judges: Judges, images: Tensor, camera: Tensor | None,
+           log: Callable[[str], None], what: str) -> tuple[Inversion, list[dict]]:
+    """Latents of ``images`` [N, 3, H, W] with a progress bar, and how good they are; the first is the erased person's."""
+    log(f'Inverting {what} by {config.inversion}.')
+    options = {} if plan(config.inversion).space is None else dict(
+        steps=config.inversion_steps, lr=config.inversion_lr, lambda_id=config.inversion_lambda_id, seed=config.seed,
+        early_stop=config.inversion_early_stop, refine_camera=config.refine_camera)
+    inverter = make_inverter(config.inversion, config.encoder, config.encoder_mean, **options)
+    images = images.to(generator.device)
+    with tqdm(total=config.inversion_steps if options else len(images), desc='inverting', unit='step' if options else 'photo',
+              dynamic_ncols=True) as bar:
+        def progress(step: int, figures: dict) -> None:
+            bar.update(step - bar.n)
+            bar.set_postfix({name: f'{value:.3f}' for name, value in figures.items()})
+        found = inverter(generator, images, camera, judges.perceptual, progress, judges.recogniser)
+    figures = quality(found, generator, judges, images, found.camera if found.camera is not None else camera)
+    first = figures[0]
+    likeness = f', identity cosine {first["identity"]:.2f}' if 'identity' in first else ''
+    log(f'Inverted: LPIPS {first["lpips"]:.3f}, PSNR {first["psnr_db"]:.1f} dB{likeness} to the photo.')
+    if 'warning' in found.notes:
+        log(f'WARNING: {found.notes["warning"]}')
+    if poor := too_poor(first, judges):
+        first['warning'] = poor
+        log(f'WARNING: {poor}')
+    if found.notes:
+        first['encoder'] = found.notes
+    return found, figures
+
+
+@torch.no_grad()
+def quality(found: Inversion, generator: Generator, judges: Judges, images: Tensor, camera: Tensor | None) -> list[dict]:
+    """How near the reconstruction of each photo comes to it: LPIPS, PSNR [dB], identity cosine."""
+    figures = []
+    for index in range(len(images)):
+        figures.append({'lpips': round(found.lpips[index].item(), 4), 'psnr_db': round(found.psnr[index].item(), 2)})
+        if judges.measuring is not None:
+            label = None if camera is None else camera[index if len(camera) > 1 else 0][None]
+            shown = generator.synthesize(found.ws[index:index + 1], label).image
+            cosine = (judges.measuring(shown) * judges.measuring(images[index:index + 1])).sum()
+            figures[-1]['identity'] = round(cosine.item(), 4)
+    return figures
+
+
+def too_poor(figures: dict, judges: Judges) -> str | None:
+    """A warning where the reconstruction is not the person."""
+    advice = ('Erasing this latent says little about the person. Give a sharper, frontal photo, more --inversion-steps, or an encoder '
+              '(--inversion=encoder+w+).')
+    if 'identity' in figures and figures['identity'] < POOR_IDENTITY:
+        return (f'the reconstruction is not the person of the photo: identity cosine {figures["identity"]:.2f} by '
+                f'{judges.names["measuring"]}, below {POOR_IDENTITY}. {advice}')
+    if 'identity' not in figures and figures['lpips'] > POOR_LPIPS:
+        return f'the reconstruction is far from the photo: LPIPS {figures["lpips"]:.2f}, above {POOR_LPIPS}. {advice}'
+    return None
