@@ -104,7 +104,7 @@ def make_bench(setting: str, config: Config, device: torch.device) -> Bench:
     g_s.network.requires_grad_(False)
     ws_source = generator.map_seed(0)
     objective = Objective(generator, g_s, ws_source, ufo_target(ws_source, generator.w_avg), judges.perceptual, judges.recogniser,
-                          config.weights, config.n_adj, config.n_global, config.alpha_max, config.loss_resolution,
+                          config.weights, config.n_adj, config.n_global, config.n_near, config.alpha_max, config.loss_resolution,
                           batch_size(config, generator))
     return Bench(objective, torch.optim.Adam(list(parameters.values()), lr=config.lr), generator)
 

@@ -40,6 +40,7 @@ class Config:
     lr_decay: float | None = None    # share of the steps, at the end, over which lr falls to 0; 0 = constant, as published
     n_adj: int | None = None         # N_a, neighbours a step
     n_global: int | None = None      # N_g, random people a step
+    n_near: int | None = None        # of N_g, how many are chosen for their nearness to the person
     alpha_max: float | None = None   # α_max, units of W+
     lambda_local: float | None = None
     lambda_adj: float | None = None

@@ -13,6 +13,7 @@ from eg3d_unlearn.generator import Backbone, Generator
 from eg3d_unlearn.loss import Perceptual, Weights, adjacent_offsets, feature_distance, identity_distance, local_loss, total_loss
 
 LOCAL, ADJACENT, GLOBAL = 'local', 'adj', 'global'
+CANDIDATES = 24                      # random people among whom the nearest are looked for; only the mapping network sees them
 FULL_EVERY = 4                       # --loss-resolution=mixed: one step in four sees the super-resolved picture
 
 
@@ -62,6 +63,7 @@ class Objective:
         weights: Weights = Weights(),
         n_adj: int = 2,              # N_a
         n_global: int = 2,           # N_g
+        n_near: int = 0,             # of N_g, how many are the person's nearest of CANDIDATES random people; 0 = as published
         alpha_max: float = 15.0,     # α_max, units of W+
         loss_resolution: str = 'full',  # 'full', 'half', 'raw' or 'mixed'
         batch: int = 1,              # latents that go through at once
@@ -74,6 +76,7 @@ class Objective:
         self.weights, self.alpha_max = weights, alpha_max
         self.n_adj = n_adj if weights.adj else 0
         self.n_global = n_global if weights.glob else 0
+        self.n_near = min(n_near, self.n_global)
         self.loss_resolution, self.batch, self.seed, self.clock = loss_resolution, batch, seed, stopwatch
         with torch.no_grad():        # G_s at w_t never changes: its pass is made once
             self.target_passes = [g_s.backbone(ws) for ws in ws_target.split(1)]
@@ -100,8 +103,18 @@ class Objective:
             offsets = adjacent_offsets(self.g_u.sample(self.n_adj, rng), ws_source, draws[1:] * self.alpha_max)
             rows += [Row(ADJACENT, ws_source + offset, ws_target + offset) for offset in offsets[:, None]]
         if self.n_global:
-            rows += [Row(GLOBAL, ws, ws) for ws in self.g_u.sample(self.n_global, rng)[:, None]]
+            rows += [Row(GLOBAL, ws, ws) for ws in self._people(ws_source, rng)[:, None]]
         return rows, camera
+
+    def _people(self, ws_source: Tensor, rng: torch.Generator) -> Tensor:  # [N_g, num_ws, w_dim]
+        """Random people to be kept; some of them, if asked, such as resemble the person: they are the first to change along."""
+        people = self.g_u.sample(self.n_global - self.n_near, rng)
+        if not self.n_near:
+            return people
+        candidates = self.g_u.sample(CANDIDATES, rng)
+        mean = self.g_u.w_avg
+        likeness = torch.cosine_similarity((candidates - mean).flatten(1), (ws_source - mean).flatten(1))
+        return torch.cat([people, candidates[likeness.topk(self.n_near).indices]])
 
     def __call__(self, step: int) -> dict[str, float]:
         """Add the gradient of step ``step`` to G_u's parameters and return its terms."""

@@ -10,7 +10,7 @@ import dataclasses
 from eg3d_unlearn.config import Config
 
 # GUIDE as published (arXiv 2405.09879 and its code): EG3D FFHQ-512, 15 minutes on one RTX 3090.
-GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=2, lambda_local=1.0, lambda_adj=1.0, lambda_global=1.0,
+GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=2, n_near=0, lambda_local=1.0, lambda_adj=1.0, lambda_global=1.0,
              lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full')
 
 PRESETS = {

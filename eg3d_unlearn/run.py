@@ -114,6 +114,8 @@ def check_inputs(config: Config) -> None:
                          '--lambda-global above 0.')
     if not (weights.local or (weights.adj and config.n_adj)):
         raise InputError('Both --lambda-local and --lambda-adj are off: the network would only be told to stay as it is.')
+    if config.n_near > config.n_global:
+        raise InputError(f'--n-near={config.n_near} is more than --n-global={config.n_global}, of which it is a part.')
     if not (weights.lpips or weights.l2 or weights.id):
         raise InputError('--lambda-l2, --lambda-lpips and --lambda-id are all 0, so the local loss has no term. Set one above 0.')
     if config.trust_pickle and not config.upstream:
@@ -260,7 +262,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     before = show_all(g_s, state, ws_source=ws_source, ws_target=ws_target)
 
     objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, config.weights, config.n_adj,
-                          config.n_global, config.alpha_max, config.loss_resolution, batch_size(config, generator), config.seed)
+                          config.n_global, config.n_near, config.alpha_max, config.loss_resolution, batch_size(config, generator),
+                          config.seed)
     log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M parameters '
         f'in {", ".join(prefixes_of(config, generator))}.')
     with arithmetic(config.precision, device):

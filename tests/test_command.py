@@ -60,6 +60,23 @@ def test_a_photo_on_every_family(network, tmp_path):
     assert after['G_ema'].init_kwargs == before['G_ema'].init_kwargs and after['G_ema'].attributes == before['G_ema'].attributes
 
 
+@pytest.mark.parametrize('forget_from, erased', [('first', 1), ('mean', 1), ('all', 3)])
+def test_several_photos_of_one_person(network, tmp_path, forget_from, erased):
+    family, path = network
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    for number in range(3):
+        PIL.Image.fromarray(np.random.RandomState(number).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / f'{number}.png')
+    (folder / 'notes.txt').write_text('no photo')
+    run(f'--network={path}', f'--image={folder}', '--aligned', f'--outdir={tmp_path / "out"}', f'--forget-from={forget_from}',
+        '--keep-source', '--inversion=w', *CHEAP)
+    person = json.loads((tmp_path / 'out' / 'report.json').read_text())['person']
+    assert person['photos'] == 3 and person['forget_from'] == forget_from and len(person['other_photos']) == 2
+    kept = torch.load(tmp_path / 'out' / 'source-latent.pt', weights_only=True)['w']
+    assert len(kept) == erased
+    assert [(tmp_path / 'out' / f'source-photo{number}.png').is_file() for number in ('', '-2', '-3')] == [True] * 3
+
+
 @pytest.mark.parametrize('shape', [(24,), (1, 24), (1, 8, 24)])
 @pytest.mark.parametrize('suffix', ['.npy', '.npz', '.pt'])
 def test_latents_of_every_form(tmp_path, shape, suffix):

@@ -132,3 +132,31 @@ def test_mixed_resolution_sees_the_full_picture_every_fourth_step(monkeypatch):
     for step in range(5):
         objective(step)
     assert sizes == [128, 128, 16, 16, 16, 16, 16, 16, 128, 128]
+
+
+def test_several_photos_take_turns():
+    objective, _ = make('stylegan2', n_global=0)
+    second = objective.g_u.map_seed(6)
+    sources = torch.cat([objective.ws_source, second])
+    targets = torch.cat([objective.ws_target, ufo_target(second, objective.g_u.w_avg, 3.0)])
+    both = Objective(objective.g_u, objective.g_s, sources, targets, PoorMansLpips(), poor_mans_recogniser, n_global=0)
+    for step in range(4):
+        local, neighbour = both.draw(step)[0][:2]
+        assert torch.equal(local.ws_u[0], sources[step % 2]) and torch.equal(local.ws_t[0], targets[step % 2])
+        assert torch.allclose(neighbour.ws_u - local.ws_u, neighbour.ws_t - local.ws_t, atol=1e-5)
+    alone = Objective(objective.g_u, objective.g_s, second, targets[1:], PoorMansLpips(), poor_mans_recogniser, n_global=0)
+    assert both(1)['loss'] == pytest.approx(alone(1)['loss'], rel=1e-5)
+    assert both(3)['local'] == pytest.approx(alone(1)['local'], rel=1e-5)  # what is kept of a photo's target is that photo's
+
+
+def test_people_near_the_person_are_nearer():
+    objective, _ = make('stylegan2', n_global=4, n_near=2)
+    person = objective.ws_source - objective.g_u.w_avg
+
+    def likeness(rows):
+        return [torch.cosine_similarity((row.ws_u - objective.g_u.w_avg).flatten(1), person.flatten(1)).item() for row in rows]
+    drawn = [[row for row in objective.draw(step)[0] if row.kind == GLOBAL] for step in range(12)]
+    assert all(len(rows) == 4 for rows in drawn)
+    near, anybody = sum((likeness(rows[2:]) for rows in drawn), []), sum((likeness(rows[:2]) for rows in drawn), [])
+    assert min(near) > sum(anybody) / len(anybody)
+    assert len({row.ws_u.sum().item() for rows in drawn for row in rows}) > 40

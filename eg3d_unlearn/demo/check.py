@@ -186,7 +186,7 @@ def judge_figures(people: int) -> list[Figure]:
 def file_figures() -> list[Figure]:
     """Sizes of what is shipped, and how long it took to train."""
     figures, total = [], 0
-    for name in (*NETWORKS, *COMMANDS):
+    for name in (*NETWORKS, *(f'{name}-encoder' for name in NETWORKS), *COMMANDS):
         path = shipped.FOLDER / f'{name}.pt'
         figures.append(Figure(name, 'shipped', float(path.is_file()), 1))
         if not path.is_file():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.demo.shipped import is_demo
+from eg3d_unlearn.demo.shipped import encoder_path, is_demo
 from eg3d_unlearn.demo.training import TrainingRun, averaged, cosine, follow
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.inversion.encoder import EncoderNetwork, network_for, save_encoder, shrink_to
@@ -211,15 +211,21 @@ def prepare(network: str, device: str, random_judges: bool) -> tuple[Generator, 
 @click.option('--lambda-id', help='Weight of the identity term, 0: off.', type=click.FloatRange(min=0), default=Schedule.lambda_id, show_default=True)
 @click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 @click.option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests.', is_flag=True)
-def main(network: str, outdir: str, device: str, random_metric_weights: bool, **options) -> None:
+@click.option('--ship', help='At the end, put the encoder into the package, in place of the one that the demo network came with.', is_flag=True)
+def main(network: str, outdir: str, device: str, random_metric_weights: bool, ship: bool, **options) -> None:
     """Train an encoder (picture -> latent in W) for a network from its own samples.
 
     The folder gets encoder.pt, training_options.json, log.txt, stats.jsonl with the error on held-out samples, report.json.
     Then: unlearn.py --inversion=encoder --encoder=DIR/encoder.pt.
     """
     try:
+        if ship and demo_family(network) is None:
+            raise InputError(f'--ship is for the demo networks, whose encoders come with the package; got --network={network}.')
         generator, judges, made_for = prepare(network, device, random_metric_weights)
         report = train(generator, judges, outdir, Schedule(**options), made_for)
+        if ship:
+            for name, path in (('encoder.pt', encoder_path(network)), ('report.json', encoder_path(network).with_suffix('.json'))):
+                write_whole(path, lambda file, name=name: file.write((Path(outdir) / name).read_bytes()))
     except InputError as error:
         raise click.ClickException(str(error)) from None
     click.echo('  '.join(f'{name} {value:.4g}' for name, value in report['figures'].items()))

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from torch_utils_ext.atomic_file import replacing
 from torch_utils_ext.errors import InputError
 
-ENDINGS = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.webp', '.bmp', '.gif'}
+# A folder's files with these endings get a line each; those of telephones too, which not every Pillow reads.
+ENDINGS = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.webp', '.bmp', '.gif', '.heic', '.heif', '.avif'}
 LABELS, SHEET = 'dataset.json', 'contact-sheet.png'
 SHOWN = 60                           # photos on the contact sheet
 
@@ -42,7 +43,9 @@ def main(files: tuple[str, ...], outdir: str, crop: str, face: int | None, align
         done = prepare_all(paths, folder, crop, face, aligned)
     except InputError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f'{done} of {len(paths)} photos are ready in {folder}.')
+    click.echo(f'{done} of {len(paths)} photos are ready{f" in {folder}" if done else ""}.')
+    if done > SHOWN:
+        click.echo(f'{SHEET} shows the first {SHOWN} of them.')
     if not done:
         raise SystemExit(1)
 

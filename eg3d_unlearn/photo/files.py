@@ -18,22 +18,23 @@ SMALLEST = 32                        # pixels; below, nothing of a face is left 
 def read_image(path: Path) -> PIL.Image.Image:
     """The picture as 8-bit RGB, upright (EXIF), transparency on white; any mode that Pillow reads."""
     if not path.is_file():
-        raise InputError(f'The photo {path} is {"a folder" if path.is_dir() else "not there"}; --image takes a picture file '
-                         '(png, jpg, tif, webp).')
+        raise InputError(f'The photo {path} is {"a folder" if path.is_dir() else "not there"}. Give a picture file (png, jpg, tif '
+                         'or webp).')
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('error', PIL.Image.DecompressionBombWarning)
+            # Pillow warns from 89 million pixels on, which a telephone's photo may have; twice as many it refuses.
+            warnings.simplefilter('ignore', PIL.Image.DecompressionBombWarning)
             with PIL.Image.open(path) as opened:
                 if opened.width < SMALLEST or opened.height < SMALLEST:
                     raise InputError(f'The photo {path} has {opened.width} x {opened.height} pixels; at least {SMALLEST} x '
                                      f'{SMALLEST} are needed to see a face.')
                 return to_rgb(PIL.ImageOps.exif_transpose(opened))
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
-        raise InputError(f'The photo {path} claims more than {PIL.Image.MAX_IMAGE_PIXELS // 10**6} million pixels. Scale it '
+    except PIL.Image.DecompressionBombError:
+        raise InputError(f'The photo {path} claims more than {2 * PIL.Image.MAX_IMAGE_PIXELS // 10**6} million pixels. Scale it '
                          'down first.') from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = 'is not a picture that can be read' if isinstance(error, PIL.UnidentifiedImageError) else f'is damaged ({error})'
-        raise InputError(f'The photo {path} {reason}. Give a png, jpg, tif or webp file.') from None
+        raise InputError(f'The photo {path} {reason}. Give a png, jpg, tif or webp file, if need be converted.') from None
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -56,6 +56,10 @@ class Pose:
     roll_deg: float                  # of the picture, clockwise
     misfit: float                    # standard deviations of landmarks and priors together, per number; up to about 1 for a face
 
+    def angles(self) -> str:
+        """In words, in whole degrees."""
+        return f'yaw {round(self.yaw_deg)}, pitch {round(self.pitch_deg)}, roll {round(self.roll_deg)} degrees'
+
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:  # radians -> [3, 3]
     """Columns: the camera's right, down and forward in the world.  At zero the camera stands at +z and looks to -z."""

@@ -99,7 +99,7 @@ def choose(faces: list[Face], number: int | None) -> tuple[Face, list[Face], lis
     if number is not None and not 1 <= number <= len(faces):
         found = '; '.join(f'face {i}: {face}' for i, face in enumerate(faces, 1))
         raise InputError(f'--face={number}, but there {"is 1 face" if len(faces) == 1 else f"are {len(faces)} faces"} in the photo, '
-                         f'counted from the left from 1 ({found}).')
+                         f'counted from the left from 1 ({found}). Give one of these numbers, or leave --face out to take the largest.')
     index = number - 1 if number is not None else max(range(len(faces)), key=lambda i: faces[i].area)
     others = [face for i, face in enumerate(faces) if i != index]
     if not others:
@@ -119,7 +119,7 @@ def judge(image: PIL.Image.Image, face: Face, square: align.Square, pose: Pose) 
                          f'{SOFT_CROP} are good. Give a larger copy of the photo, or one from nearer by.')
     missing = 1 - inside / face.area
     if missing > MOST_MISSING or _beyond(face.landmarks, image):
-        raise InputError(f'The face is cut off: {100 * missing:.0f} % of it lie beyond the border of the photo. Give a photo that '
+        raise InputError(f'The face is cut off: {100 * missing:.0f} % of it lies beyond the border of the photo. Give a photo that '
                          'shows the whole face, or an uncropped copy.')
     if pose.misfit > BAD_MISFIT:
         raise InputError(f'What was found at {face} does not look like a face: eyes, nose and mouth do not fit together. Give a clearer '
@@ -139,7 +139,7 @@ def judge(image: PIL.Image.Image, face: Face, square: align.Square, pose: Pose) 
         notes.append(f'the face is turned by {abs(pose.yaw_deg):.0f} degrees; inversion works best below {HALF_PROFILE_DEG:.0f}')
     invented = square.outside(*image.size)
     if invented > SOME_INVENTED:
-        notes.append(f'{100 * invented:.0f} % of the crop lie beyond the photo and were filled with a mirrored border')
+        notes.append(f'{100 * invented:.0f} % of the crop lies beyond the photo and was filled with a mirrored border')
     return notes
 
 
@@ -155,7 +155,10 @@ def _as_it_is(image: PIL.Image.Image, kind: str, face: int | None, size: int, kn
     notes = ['the picture is the crop already and was left as it is' if known else 'taken as it is (--aligned)']
     if image.width != image.height:
         notes.append(f'cropped to the central square of {image.width} x {image.height} pixels')
-    found = known or detect.best_of(detect.find_faces(image)) if kind == 'eg3d' else known
+    found = known
+    if kind == 'eg3d' and found is None:
+        found = detect.best_of(detect.find_faces(image))
+        found = found and detect.refine(image, found)[0]
     pose = None if kind != 'eg3d' or found is None else pose_of(square.to_crop(found.landmarks))
     if pose is not None and (pose.misfit > BAD_MISFIT or abs(pose.roll_deg) > TILTED_DEG):
         found = pose = None          # what was found is no face, or no face that fills the crop
@@ -167,7 +170,7 @@ def _camera_note(kind: str, pose: Pose | None) -> list[str]:
         return []
     if pose is None:
         return ['no face seen, so that its camera is not known']
-    return [f'camera: yaw {pose.yaw_deg:.0f}, pitch {pose.pitch_deg:.0f}, roll {pose.roll_deg:.0f} degrees']
+    return [f'camera: {pose.angles()}']
 
 
 def _no_face(image: PIL.Image.Image) -> str:

@@ -8,6 +8,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from eg3d_unlearn.photo.detect import from_left
 from eg3d_unlearn.photo.pose import MEAN_FACE, project
 from eg3d_unlearn.photo.prepare import Prepared
 
@@ -15,9 +16,7 @@ TILE, LABEL, GAP = 256, 38, 8        # pixels
 COLUMNS = 3                          # photos in a row, each with its crop
 AXIS = 0.12                          # length of a drawn axis [world units]
 AXES = (((1, 0, 0), (230, 60, 60)), ((0, 1, 0), (60, 200, 60)), ((0, 0, 1), (70, 120, 255)))  # x, y up, z out of the face
-DOT, CROP_LINE, OTHER_LINE = (255, 220, 0), (0, 220, 220), (160, 160, 160)
-
-
+DOT, CROP_LINE, OTHER_LINE = (255, 220, 0), (0, 220, 220), (255, 255, 255)
 WIDTH, HEIGHT = 2 * TILE + GAP, TILE + LABEL  # of an entry
 
 
@@ -44,7 +43,7 @@ def entry(name: str, photo: PIL.Image.Image, prepared: Prepared) -> PIL.Image.Im
 def caption(prepared: Prepared) -> str:
     pose = prepared.pose
     kind = f'{prepared.kind}, as it is' if prepared.aligned else prepared.kind
-    return kind if pose is None else f'{kind}; yaw {pose.yaw_deg:.0f}, pitch {pose.pitch_deg:.0f}, roll {pose.roll_deg:.0f} degrees'
+    return kind if pose is None else f'{kind}; {pose.angles()}'
 
 
 def photo_tile(photo: PIL.Image.Image, prepared: Prepared) -> PIL.Image.Image:
@@ -55,8 +54,12 @@ def photo_tile(photo: PIL.Image.Image, prepared: Prepared) -> PIL.Image.Image:
     offset = np.array([(TILE - small.width) // 2, (TILE - small.height) // 2])
     tile.paste(small, tuple(offset.tolist()))
     draw = PIL.ImageDraw.Draw(tile)
-    for face in prepared.others:
-        draw.rectangle((np.array(face.box).reshape(2, 2) * scale + offset).ravel().tolist(), outline=OTHER_LINE)
+    if prepared.others:              # the numbers that --face takes
+        for number, face in enumerate(from_left([prepared.face, *prepared.others]), 1):
+            box = (np.array(face.box).reshape(2, 2) * scale + offset).ravel().tolist()
+            draw.rectangle(box, outline=OTHER_LINE)
+            draw.text((box[0] + 3, box[1] + 1), str(number), fill='white', stroke_width=2, stroke_fill='black',
+                      font=PIL.ImageFont.load_default(14))
     corners = prepared.square.corners() * scale + offset
     draw.line([tuple(point) for point in np.concatenate([corners, corners[:1]]).tolist()], fill=CROP_LINE, width=2)
     return tile
