@@ -10,8 +10,8 @@ import dataclasses
 from eg3d_unlearn.config import Config
 
 # GUIDE as published (arXiv 2405.09879 and its code): EG3D FFHQ-512, 15 minutes on one RTX 3090.
-GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=2, n_near=0, lambda_local=1.0, lambda_adj=1.0, lambda_global=1.0,
-             lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full')
+GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=2, n_near=0, lambda_local=1.0,
+             lambda_adj=1.0, lambda_global=1.0, lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full')
 
 PRESETS = {
     'guide': GUIDE,
@@ -21,7 +21,8 @@ PRESETS = {
 
 # The demo networks are a thousandth of FFHQ-512 and the main run has three minutes on two cores: fewer and larger steps.
 DEMO = {
-    'eg3d': dict(iters=72, lr=4e-3, lr_decay=0.6, n_adj=1, n_global=3, lambda_global=6.0, inversion='encoder+w+', loss_resolution='half'),
+    'eg3d': dict(iters=80, lr=3e-3, lr_decay=0.8, n_adj=1, n_global=4, n_near=2, lambda_global=3.6, inversion='encoder',
+                 loss_resolution='half'),
     'stylegan2': dict(iters=150, lr=2.5e-3, lr_decay=0.4, n_adj=1, n_global=3, lambda_global=5.0, inversion='encoder+w+'),
 }
 
