@@ -14,9 +14,7 @@ from PIL import Image
 from eg3d_unlearn.demo.recipes import NETWORKS
 
 PROJECT = Path(__file__).resolve().parents[1]
-# network -> how far above two different people the erased person's likeness may lie, and what other people keep at least.
-# A few minutes on two cores are short, see the README's limits, and runs differ between machines.
-BARS = {'demo-eg3d': (0.0, 0.85), 'demo-stylegan2': (0.05, 0.9)}
+OTHERS_AT_LEAST = 0.95               # likeness of other people, before against after
 
 
 @pytest.mark.parametrize('network', NETWORKS)
@@ -31,10 +29,9 @@ def test_the_main_run_erases_a_person_and_nobody_else(network, tmp_path):
     summary = report['summary']
     print(network, summary)
     assert summary['measured_by'] == 'demo-measuring' and summary['seconds'] > 0
-    above, others_at_least = BARS[network]
-    assert summary['erased_same_photo'] <= summary['different_people_mean'] + above
+    assert summary['erased_same_photo'] <= summary['different_people_mean']
     assert summary['erased_other_photos'] < 0.5
-    assert summary['other_people'] >= others_at_least
+    assert summary['other_people'] >= OTHERS_AT_LEAST
     assert 'Likeness before against after' in done.stdout and 'LPIPS demo, recogniser demo-loss in the loss' in done.stdout
     picture = Image.open(tmp_path / 'out' / 'before-after.png')
     assert picture.width >= 3 * 96
