@@ -23,13 +23,13 @@ PRESETS = {
 DEMO = {
     'eg3d': dict(iters=80, lr=3e-3, lr_decay=0.8, n_adj=1, n_global=4, n_near=2, lambda_global=3.6, inversion='encoder',
                  loss_resolution='half'),
-    'stylegan2': dict(iters=150, lr=2.5e-3, lr_decay=0.4, n_adj=1, n_global=3, lambda_global=5.0, inversion='encoder+w+'),
+    'stylegan2': dict(iters=240, lr=2e-3, lr_decay=0.8, n_adj=2, n_global=4, n_near=1, lambda_global=12.5, inversion='encoder+w+'),
 }
 
 # Inversion from the mean latent, and from where an encoder says, whence the way is short.
 FROM_MEAN = dict(inversion_steps=300, inversion_lr=0.1)
 FROM_ENCODER = dict(inversion_steps=100, inversion_lr=0.05)
-DEMO_STEPS = {'eg3d': {'mean': 60, 'encoder': 6}, 'stylegan2': {'mean': 200, 'encoder': 30}}
+DEMO_STEPS = {'eg3d': {'mean': 60, 'encoder': 20}, 'stylegan2': {'mean': 200, 'encoder': 30}}
 
 
 def resolve(config: Config, demo: str | None) -> Config:

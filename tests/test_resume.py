@@ -28,8 +28,9 @@ def command(tmp_path_factory):
     PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / 'jane_doe.png')
 
     def words(outdir, moment='never', count=0, **extra):
-        options = {'network': folder / 'net.pkl', 'image': folder / 'jane_doe.png', 'outdir': outdir, 'iters': 7, 'snap': 3, 'lr': 0.01,
-                   'inversion-steps': 5, 'lpips-net': 'squeeze', 'id-network': 'none', 'device': 'cpu', 'random-metric-weights': True, **extra}
+        options = {'network': folder / 'net.pkl', 'image': folder / 'jane_doe.png', 'aligned': True, 'outdir': outdir, 'iters': 7, 'snap': 3,
+                   'lr': 0.01, 'inversion-steps': 5, 'lpips-net': 'squeeze', 'id-network': 'none',
+                   'device': 'cpu', 'random-metric-weights': True, **extra}
         given = [f'--{name}={value}' if value is not True else f'--{name}' for name, value in options.items()]
         return [sys.executable, KILL_AT, moment, str(count), *given]
 
