@@ -23,7 +23,8 @@ PRESETS = {
 DEMO = {
     'eg3d': dict(iters=80, lr=3e-3, lr_decay=0.8, n_adj=1, n_global=4, n_near=2, lambda_global=3.6, inversion='encoder',
                  loss_resolution='half'),
-    'stylegan2': dict(iters=240, lr=2e-3, lr_decay=0.8, n_adj=2, n_global=4, n_near=1, lambda_global=12.5, inversion='encoder+w+'),
+    'stylegan2': dict(iters=250, lr=2e-3, lr_decay=0.8, n_adj=2, n_global=4, n_near=1, lambda_adj=1.4, lambda_global=16.0,
+                      inversion='encoder+w+'),
 }
 
 # Inversion from the mean latent, and from where an encoder says, whence the way is short.
