@@ -165,9 +165,6 @@ class Started:
         found = self.optimisation(generator, images, camera, perceptual, progress, recogniser, starts)
         return replace(found, notes=notes)
 
-    def distance(self, shown: Tensor, wanted: Wanted) -> Tensor:  # [N, 3, H, W] -> [N]
-        return self.optimisation.distance(shown, wanted)
-
 
 class Wanted:
     """The photos as the losses need them, and the last terms for the progress bar."""

@@ -24,6 +24,7 @@ class PivotalTuning:
         lr: float = 3e-4,            # of the weights
     ):
         self.pivot, self.steps, self.lr = pivot, steps, lr
+        self.loss = pivot.optimisation if isinstance(pivot, Started) else pivot  # tuning has the pivot's loss
 
     def __call__(
         self,
@@ -43,10 +44,10 @@ class PivotalTuning:
         # The twin has copies of what was trainable; the original goes back to how it was.
         for name, parameter in generator.network.named_parameters():
             parameter.requires_grad_(name in learns)
-        wanted = Wanted(images, perceptual, recogniser if self.pivot.lambda_id else None)
+        wanted = Wanted(images, perceptual, recogniser if self.loss.lambda_id else None)
         optimiser = torch.optim.Adam([dict(tuned.network.named_parameters())[name] for name in parameters], lr=self.lr)
         for step in range(self.steps):
-            loss = self.pivot.distance(tuned.synthesize(found.ws, camera).image, wanted)
+            loss = self.loss.distance(tuned.synthesize(found.ws, camera).image, wanted)
             optimiser.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimiser.step()
