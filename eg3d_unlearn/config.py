@@ -23,7 +23,7 @@ class Config:
     class_label: int | None = None   # class of the person, class-conditional networks only
     trunc: float = 1.0               # truncation psi of latent_seed, 0..1
     forget_from: str = 'first'       # what of several photos is erased: 'first', 'mean' (of their latents), 'all' (in turns)
-    inversion: str | None = None     # as `inversion.plan` reads it; None = w+, on the demo networks encoder+w+
+    inversion: str | None = None     # as `inversion.plan` reads it; None = by the network (presets.resolve)
     encoder: str | None = None       # file of its encoder; None = the demo network's, or the published one in the cache
     encoder_mean: str | None = None  # published encoders: file of another mean latent
     inversion_steps: int | None = None  # optimisation steps
@@ -98,7 +98,8 @@ class Config:
 
 
 DEFAULT_PERSON = 3                   # of the held-out people of the demo world
-PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.bmp')
+# Of a folder's files these are photos; those of telephones too, which not every Pillow reads: nothing is left out in silence.
+PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.heic', '.heif', '.avif')
 
 
 def person_of(image: str) -> int | None:

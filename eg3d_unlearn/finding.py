@@ -45,10 +45,11 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
     if config.demo_person is not None:
         return find_demo_person(config, generator, judges, log)
     images, labels, sources = [], [], []
-    for path in config.photos:
+    for number, path in enumerate(config.photos, 1):
         prepared = prepare_photo(config, path, generator)
         camera, source = photo_camera(config, path, generator, prepared)
-        log(f'{"The photo" if len(config.photos) == 1 else path.name}: {"; ".join([*prepared.notes, f"camera: {source}"])}.')
+        # By number: a file's name may be the person's, and the log stays.
+        log(f'{"The photo" if len(config.photos) == 1 else f"Photo {number}"}: {"; ".join([*prepared.notes, f"camera: {source}"])}.')
         images.append(prepared.tensor(generator.img_resolution))
         labels.append(generator.frontal() if camera is None and generator.is_3d else camera)
         sources.append(source)
@@ -60,7 +61,8 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
     if len(images) == 1:
         return Person(found.ws, notes)
     notes['other_photos'] = figures[1:]
-    return Person(erased(found.ws, config.forget_from), notes, found.ws[1:], None, None if cameras_ is None else cameras_[1:])
+    seen_from = cameras_ if found.camera is None else found.camera
+    return Person(erased(found.ws, config.forget_from), notes, found.ws[1:], None, None if seen_from is None else seen_from[1:])
 
 
 def erased(ws: Tensor, forget_from: str) -> Tensor:   # [N, num_ws, w_dim] -> [K, num_ws, w_dim]

@@ -43,9 +43,16 @@ def resolve(config: Config, demo: str | None) -> Config:
     settings.update(FROM_ENCODER if start == 'encoder' else FROM_MEAN)
     if demo:
         settings['inversion_steps'] = DEMO_STEPS[demo][start]
+    if not refines(config.inversion or settings['inversion']):
+        settings.update(inversion_steps=None, inversion_lr=None)
     return dataclasses.replace(config, **{name: value for name, value in settings.items() if getattr(config, name) is None})
 
 
 def begins_with_encoder(inversion: str) -> bool:
     """Whether an inversion's name begins with an encoder's."""
     return inversion.split('+')[0] not in ('w', 'mean')
+
+
+def refines(inversion: str) -> bool:
+    """Whether an inversion's name ends with a space in which latents are refined: w or w+."""
+    return inversion.removesuffix('+').split('+')[-1] == 'w'

@@ -147,6 +147,11 @@ def check_photos(config: Config) -> None:
                          'than once, or a folder.')
     if config.image:
         encoders = plan(config.inversion).encoders
+        unused = [name for name in ('inversion_steps', 'inversion_lr', 'inversion_lambda_id', 'inversion_early_stop', 'refine_camera')
+                  if plan(config.inversion).space is None and getattr(config, name)]
+        if unused:
+            raise InputError(f'--{unused[0].replace("_", "-")} is about optimisation, but --inversion={config.inversion} takes what the '
+                             f'encoder says. Leave it out, or use --inversion={config.inversion}+w+.')
         if config.encoder is not None and not encoders:
             raise InputError(f'--encoder names a file, but --inversion={config.inversion} uses no encoder. Leave it out, or use '
                              f'--inversion=encoder+{config.inversion}.')

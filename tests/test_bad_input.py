@@ -88,6 +88,7 @@ CASES = {
     'no encoder': ([SG2, '--image={face.png}', '--aligned', '--inversion=encoder'], 'Train one: python -m eg3d_unlearn.inversion.train'),
     'encoder is text': ([SG2, '--image={face.png}', '--aligned', '--inversion=encoder', '--encoder={text.pkl}'], 'text.pkl'),
     'published encoder of another network': ([SG2, '--image={face.png}', '--inversion=e4e', '--encoder={text.pkl}'], 'is for'),
+    'steps of an encoder alone': (['--network=demo-eg3d', '--image=demo', '--inversion-steps=50'], 'use --inversion=encoder.w'),
     'a mean without an encoder': ([SG2, '--image={face.png}', '--encoder-mean={good.npy}'], 'belongs to the published encoders'),
     'camera to refine in 2D': ([SG2, '--image={face.png}', '--refine-camera'], 'has no cameras'),
     'photo is no picture': ([SG2, '--image={text.png}'], 'not a picture'),

@@ -70,6 +70,8 @@ def test_several_photos_of_one_person(network, tmp_path, forget_from, erased):
     (folder / 'notes.txt').write_text('no photo')
     run(f'--network={path}', f'--image={folder}', '--aligned', f'--outdir={tmp_path / "out"}', f'--forget-from={forget_from}',
         '--keep-source', '--inversion=w', *CHEAP)
+    log = (tmp_path / 'out' / 'log.txt').read_text()
+    assert 'Photo 3:' in log and not any(name in log for name in ('0.png:', '1.png:', '2.png:', str(folder)))
     person = json.loads((tmp_path / 'out' / 'report.json').read_text())['person']
     assert person['photos'] == 3 and person['forget_from'] == forget_from and len(person['other_photos']) == 2
     kept = torch.load(tmp_path / 'out' / 'source-latent.pt', weights_only=True)['w']

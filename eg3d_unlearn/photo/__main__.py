@@ -10,11 +10,10 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from eg3d_unlearn.config import PICTURES, pictures_at
 from torch_utils_ext.atomic_file import replacing
 from torch_utils_ext.errors import InputError
 
-# A folder's files with these endings get a line each; those of telephones too, which not every Pillow reads.
-ENDINGS = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.webp', '.bmp', '.gif', '.heic', '.heif', '.avif'}
 LABELS, SHEET = 'dataset.json', 'contact-sheet.png'
 SHOWN = 60                           # photos on the contact sheet
 
@@ -54,9 +53,9 @@ def pictures_of(files: tuple[str, ...]) -> list[Path]:
     """The pictures that ``files`` names, those of folders in the order of their names."""
     paths: list[Path] = []
     for file in map(Path, files):
-        inside = sorted(path for path in file.iterdir() if path.suffix.lower() in ENDINGS) if file.is_dir() else [file]
+        inside = pictures_at(file)
         if not inside:
-            raise InputError(f'The folder {file} holds no picture ({", ".join(sorted(ENDINGS))}).')
+            raise InputError(f'The folder {file} holds no picture ({", ".join(PICTURES)}).')
         paths += [path for path in inside if path not in paths]
     return paths
 
