@@ -34,6 +34,9 @@ class Person:
     ws_others: Tensor | None = None  # [M, num_ws, w_dim] other photos of the person
     ws_strangers: Tensor | None = None  # [S, num_ws, w_dim] photos of other people; of the demo world only
     cameras: Tensor | None = None    # [M + S, 25]
+    # What the latents were inverted from, for those who measure; never kept in a run's folder.
+    images: Tensor | None = None     # [1 + M + S, 3, H, W] in -1 to 1, the erased photo first
+    camera: Tensor | None = None     # [1, 25] of the erased photo
 
 
 def find_person(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
@@ -58,11 +61,13 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
     found, figures = invert(config, generator, judges, torch.cat(images), cameras_, log, what)
     notes = {'given_as': 'image', 'photos': len(images), 'forget_from': config.forget_from, 'camera': sources[0],
              'inversion': config.inversion, **figures[0]}
-    if len(images) == 1:
-        return Person(found.ws, notes)
-    notes['other_photos'] = figures[1:]
     seen_from = cameras_ if found.camera is None else found.camera
-    return Person(erased(found.ws, config.forget_from), notes, found.ws[1:], None, None if seen_from is None else seen_from[1:])
+    camera = None if seen_from is None else seen_from[:1]
+    if len(images) == 1:
+        return Person(found.ws, notes, images=images[0], camera=camera)
+    notes['other_photos'] = figures[1:]
+    return Person(erased(found.ws, config.forget_from), notes, found.ws[1:], None, None if seen_from is None else seen_from[1:],
+                  torch.cat(images), camera)
 
 
 def erased(ws: Tensor, forget_from: str) -> Tensor:   # [N, num_ws, w_dim] -> [K, num_ws, w_dim]
@@ -82,7 +87,7 @@ def find_demo_person(config: Config, generator: Generator, judges: Judges, log: 
     notes = {'given_as': 'demo', 'forget_from': config.forget_from, 'camera': 'of the rendered photo', 'inversion': config.inversion,
              **figures[0]}
     return Person(erased(found.ws[:len(mine)], config.forget_from), notes, found.ws[1:len(mine)], found.ws[len(mine):],
-                  None if labels is None else labels[1:])
+                  None if labels is None else labels[1:], images, None if labels is None else labels[:1])
 
 
 def prepare_photo(config: Config, path: Path, generator: Generator) -> Prepared:

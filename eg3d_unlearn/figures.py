@@ -1,0 +1,89 @@
+"""Figures that say how sure they are: a mean with its number of samples, a bootstrap interval and the seed."""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RESAMPLES = 2000                     # of a bootstrap
+LEVEL = 0.95                         # of an interval
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number; ``low`` and ``high`` bound its `LEVEL` interval and equal ``value`` where there is none."""
+    value: float
+    low: float
+    high: float
+    samples: int                     # independent ones: people, not pictures, where people are what was drawn
+    seed: int = 0                    # of the bootstrap
+
+    def to_json(self) -> dict:
+        return {name: round(value, 5) if isinstance(value, float) else value for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        return f'{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.samples}'
+
+
+def mean(
+    values: Tensor,                  # [N], or [N, M]: N independent samples with M dependent values each
+    seed: int = 0,                   # of the resampling
+) -> Figure:
+    """The mean of ``values`` with a percentile bootstrap interval over its first dimension (Efron 1979).
+
+    Of one sample nothing is known about its spread: ``low`` and ``high`` equal the value.
+    """
+    each = values.detach().double().cpu().flatten(1).mean(1) if values.dim() > 1 else values.detach().double().cpu()
+    if not len(each):
+        raise ValueError('no values to take the mean of')
+    return spread(each.numpy()[None], lambda drawn: drawn[0].mean(-1), seed)
+
+
+def difference(
+    a: Tensor,                       # [N]
+    b: Tensor,                       # [M]
+    seed: int = 0,
+) -> Figure:
+    """mean(a) - mean(b) of independent samples, both resampled; ``samples`` is the smaller number."""
+    rng = np.random.RandomState(seed)
+    first, second = (values.detach().double().cpu().numpy() for values in (a, b))
+    value = float(first.mean() - second.mean())
+    drawn = resampled(first, rng).mean(-1) - resampled(second, rng).mean(-1)
+    low, high = interval(drawn)
+    return Figure(value, low, high, min(len(first), len(second)), seed)
+
+
+def spread(samples: np.ndarray, statistic, seed: int = 0) -> Figure:
+    """``statistic`` of ``samples`` [K, N] (K values for each of N samples) and its interval.
+
+    ``statistic`` maps [K, ..., N] to [...].
+    """
+    rng = np.random.RandomState(seed)
+    count = samples.shape[-1]
+    chosen = rng.randint(count, size=(RESAMPLES, count))
+    low, high = interval(statistic(samples[:, chosen]))
+    return Figure(float(statistic(samples)), low, high, count, seed)
+
+
+def resampled(values: np.ndarray, rng: np.random.RandomState) -> np.ndarray:  # [N] -> [RESAMPLES, N]
+    return values[rng.randint(len(values), size=(RESAMPLES, len(values)))]
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float]:   # [RESAMPLES] -> its central `LEVEL`
+    low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
+
+
+def fraction(hits: Tensor, seed: int = 0) -> Figure:      # [N] bool
+    """The share of ``hits`` with Wilson's interval, which holds for few samples and for shares of 0 and 1."""
+    count, share, z = len(hits), hits.double().mean().item(), 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    return Figure(share, max(0.0, middle - half), min(1.0, middle + half), count, seed)
+
+
+def threshold_at(impostors: Tensor, false_accept_rate: float) -> float:
+    """The cosine above which ``false_accept_rate`` of the impostor pairs [N] lie."""
+    return torch.quantile(impostors.double(), 1 - false_accept_rate).item()
