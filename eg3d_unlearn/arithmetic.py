@@ -39,9 +39,9 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     if device.type == 'cuda':
         places = [(torch.backends.cuda.matmul, 'allow_tf32'), (torch.backends.cudnn, 'allow_tf32')]
         value = precision == 'tf32'
-    elif precision == 'bf16':
+    elif device.type == 'cpu' and cpu_takes_bf16():
         places = [(getattr(torch.backends.mkldnn, name), 'fp32_precision') for name in MKLDNN]
-        value = 'bf16'
+        value = 'bf16' if precision == 'bf16' else 'ieee'
     else:
         places, value = [], None
     before = [getattr(place, name) for place, name in places]

@@ -45,3 +45,40 @@ def test_products_in_bf16_and_only_inside():
     assert [getattr(torch.backends.mkldnn, name).fp32_precision for name in MKLDNN] == before
     assert (coarse - exact).abs().max() < 0.02 * exact.std() * 10
     assert torch.equal(torch.nn.functional.conv2d(image, weight), exact)
+
+
+@pytest.mark.skipif(not cpu_takes_bf16(), reason='torch older than 2.9 has no such setting')
+def test_single_precision_inside_bf16():
+    with arithmetic('bf16', CPU):
+        with arithmetic('fp32', CPU):
+            assert all(getattr(torch.backends.mkldnn, name).fp32_precision == 'ieee' for name in MKLDNN)
+        assert all(getattr(torch.backends.mkldnn, name).fp32_precision == 'bf16' for name in MKLDNN)
+
+
+@pytest.mark.parametrize('coarse', [
+    pytest.param(lambda: arithmetic('bf16', CPU), marks=pytest.mark.skipif(not cpu_takes_bf16(), reason='torch older than 2.9'), id='bf16'),
+    pytest.param(lambda: torch.autocast('cpu', torch.bfloat16), id='autocast')])
+def test_rays_are_exact_whatever_the_precision(coarse):
+    """A ray with bfloat16's eight bits passes half a pixel beside its place."""
+    from eg3d_unlearn.cameras import look_at
+    from eg3d_unlearn.networks.rendering import camera_rays
+    camera = look_at(0.2, -0.2, [0, 0, 0.2], 2.7)
+    matrices = camera[:, :16].view(-1, 4, 4), camera[:, 16:].view(-1, 3, 3)
+    exact = camera_rays(*matrices, 64)
+    with coarse():
+        found = camera_rays(*matrices, 64)
+    assert all(torch.equal(a, b) for a, b in zip(exact, found, strict=True))
+
+
+@pytest.mark.skipif(not cpu_takes_bf16(), reason='torch older than 2.9 has no such setting')
+@pytest.mark.parametrize('name', ['demo-eg3d', 'demo-stylegan2'])
+@torch.no_grad()
+def test_pictures_in_bf16_are_those_in_single_precision(name):
+    from eg3d_unlearn.demo.check import load
+    generator = load(name)
+    ws = generator.sample(2, torch.Generator().manual_seed(3))
+    exact = generator.synthesize(ws).image
+    with arithmetic('bf16', CPU):
+        found = generator.synthesize(ws).image
+    psnr = 10 * torch.log10(4 / (found - exact).square().flatten(1).mean(1))
+    assert psnr.min() > 45

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.networks.layers import FullyConnectedLayer, pixel_noise
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.ops.autocast import without_autocast
@@ -81,7 +82,9 @@ def camera_rays(
     origins = cam2world[:, None, :3, 3]
     # The point one unit ahead, less the camera's place.  Taking the rotation alone would be more precise, but rays
     # would then differ from upstream's by the rounding of that sum, which textures of 256 pixels make visible.
-    ahead = (cam2world @ torch.stack([x, y, one, one], dim=1))[:, :3].transpose(1, 2)
+    # Coarser products have too few digits for a place in a picture.
+    with arithmetic('fp32', cam2world.device), without_autocast(cam2world):
+        ahead = (cam2world @ torch.stack([x, y, one, one], dim=1))[:, :3].transpose(1, 2)
     return origins, F.normalize(ahead - origins, dim=-1)
 
 
