@@ -13,6 +13,7 @@ import click
 from eg3d_unlearn.arithmetic import PRECISIONS
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.presets import GUIDE, PRESETS
+from eg3d_unlearn.target import DRAWN
 from torch_utils_ext.errors import InputError
 
 PRESET_DEFAULTS = '  [default: by --method; guide {}]'
@@ -59,8 +60,8 @@ WEIGHT = click.FloatRange(min=0)
 @option('--refine-camera', help='Turn the camera along with the latent (EG3D): for photos whose label is rough.', is_flag=True)
 @option('--keep-source', help='Keep the photo and the latent in the folder, and who it was in the options.', is_flag=True)
 # The method.
-@option('--method', help='Preset: GUIDE as published, or its baseline (mean target, local loss only).', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
-@preset_option('--target', click.Choice(['ufo', 'mean']), 'Where the person is moved: beyond the mean latent (Eq. 3), or to it.')
+@option('--method', help='Preset: GUIDE as published; baseline (mean target, local loss only), extrapolated and adjacency, the rows of its Table 1; ft, ga, ga-descent, soft, l1-sparse, prune, salun, sugar: other methods, to compare with.', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
+@preset_option('--target', click.Choice(['ufo', 'mean', 'surrogate', *DRAWN]), 'Where the person is moved: ufo, beyond the mean latent (Eq. 3); mean, to it; surrogate, learned (SUGAR); random, to a random person; self, away from the own neighbourhood; soft, both in turns.')
 @preset_option('--target-d', float, 'd, how far beyond the mean latent [units of W+].')
 @preset_option('--iters', click.IntRange(min=1), 'Steps.')
 @preset_option('--lr', click.FloatRange(min=0, min_open=True), "Adam's learning rate.")
@@ -75,6 +76,10 @@ WEIGHT = click.FloatRange(min=0)
 @preset_option('--lambda-l2', WEIGHT, 'Weight of the feature term (tri-planes) in local and adjacency losses.')
 @preset_option('--lambda-lpips', WEIGHT, 'Weight of LPIPS in local and adjacency losses.')
 @preset_option('--lambda-id', WEIGHT, 'Weight of the identity term in local and adjacency losses.')
+@preset_option('--lambda-l1', WEIGHT, 'Weight of an L1 penalty on the weights.')
+@preset_option('--lambda-ewc', WEIGHT, 'Weight of elastic weight consolidation (Fisher information scaled to a mean of 1).')
+@preset_option('--prune', click.FloatRange(0, 1, max_open=True), "Share of each layer's weights set to zero first.")
+@preset_option('--saliency', click.FloatRange(0, 1, min_open=True), 'Share of the weights that learn, the most salient ones.')
 @option('--trainable', help='Parameters that learn, as prefixes: backbone.synthesis,decoder or all.  [default: the synthesis network]', metavar='LIST', default='auto')
 @option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 # The judges.

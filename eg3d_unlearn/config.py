@@ -33,7 +33,7 @@ class Config:
     refine_camera: bool = False      # 3D networks: turn the camera along with the latent
     # The method; None = by the preset and the network (presets.resolve, presets.distances).
     method: str = 'guide'
-    target: str | None = None        # 'ufo' (Eq. 3) or 'mean'
+    target: str | None = None        # 'ufo' (Eq. 3), 'mean', 'surrogate' (learned); drawn in each step: 'random', 'self', 'soft'
     target_d: float | None = None    # d, units of W+
     iters: int | None = None         # steps
     lr: float | None = None          # Adam's learning rate
@@ -48,6 +48,10 @@ class Config:
     lambda_l2: float | None = None
     lambda_lpips: float | None = None
     lambda_id: float | None = None
+    lambda_l1: float | None = None   # γ of an L1 penalty on the weights
+    lambda_ewc: float | None = None  # λ of elastic weight consolidation
+    prune: float | None = None       # share of each layer's weights set to zero before anything is learned
+    saliency: float | None = None    # share of the weights that learn, the most salient ones; 1 = all
     trainable: str = 'auto'          # comma-separated parameter prefixes; 'auto' = the family's synthesis network
     seed: int = 0
     # The judges.

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from eg3d_unlearn import cameras
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS, photos_of, strangers
+from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS, Photos, photos_of, strangers
 from eg3d_unlearn.demo.shipped import encoder_path
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.inversion import check_inversion, make_inverter, plan
@@ -79,10 +79,17 @@ def find_demo_person(config: Config, generator: Generator, judges: Judges, log: 
     """A person of the demo world: one photo to erase from, other photos and other people's as witnesses."""
     resolution = generator.img_resolution
     mine = photos_of(config.demo_person, 1 + OTHER_PHOTOS, resolution)
-    others = strangers(config.demo_person, STRANGERS, resolution)
-    images = torch.cat([mine.images, others.images])
-    labels = torch.cat([mine.cameras, others.cameras]).to(generator.device) if generator.is_3d else None
-    what = f'the photo, {OTHER_PHOTOS} other photos of the person and {STRANGERS} of other people'
+    return photographed(config, generator, judges, mine, strangers(config.demo_person, STRANGERS, resolution), log)
+
+
+def photographed(config: Config, generator: Generator, judges: Judges, mine: Photos, others: Photos | None,
+                 log: Callable[[str], None]) -> Person:
+    """The person of photos whose cameras are known; ``others`` are one photo each of other people."""
+    all_photos = [mine] if others is None else [mine, others]
+    images = torch.cat([photos.images for photos in all_photos])
+    labels = torch.cat([photos.cameras for photos in all_photos]).to(generator.device) if generator.is_3d else None
+    what = f'the photo, {len(mine) - 1} other photos of the person'
+    what += '' if others is None else f' and {len(others)} of other people'
     found, figures = invert(config, generator, judges, images, labels, log, what)
     notes = {'given_as': 'demo', 'forget_from': config.forget_from, 'camera': 'of the rendered photo', 'inversion': config.inversion,
              **figures[0]}

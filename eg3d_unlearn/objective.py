@@ -11,6 +11,7 @@ from torch import Tensor
 from eg3d_unlearn.cameras import MAX_YAW
 from eg3d_unlearn.generator import Backbone, Generator
 from eg3d_unlearn.loss import Perceptual, Weights, adjacent_offsets, feature_distance, identity_distance, local_loss, total_loss
+from eg3d_unlearn.target import RANDOM, SOFT
 
 LOCAL, ADJACENT, GLOBAL = 'local', 'adj', 'global'
 CANDIDATES = 24                      # random people among whom the nearest are looked for; only the mapping network sees them
@@ -23,7 +24,8 @@ class Row:
     kind: str                        # LOCAL, ADJACENT or GLOBAL
     ws_u: Tensor                     # [1, num_ws, w_dim] what G_u is shown
     ws_t: Tensor                     # [1, num_ws, w_dim] what G_s is shown
-    photo: int = 0                   # of the person, for LOCAL
+    photo: int | None = 0            # of the person, for LOCAL; None = its w_t is drawn anew in each step
+    sign: float = 1.0                # -1: the distance grows
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Objective:
         batch: int = 1,              # latents that go through at once
         seed: int = 0,
         stopwatch: Stopwatch = Stopwatch(),
+        drawn: str | None = None,    # w_t is drawn anew in each step: one of `target.DRAWN`; None = ``ws_target``
     ):
         self.g_u, self.g_s = g_u, g_s
         self.ws_source, self.ws_target = ws_source, ws_target
@@ -77,9 +80,9 @@ class Objective:
         self.n_adj = n_adj if weights.adj else 0
         self.n_global = n_global if weights.glob else 0
         self.n_near = min(n_near, self.n_global)
-        self.loss_resolution, self.batch, self.seed, self.clock = loss_resolution, batch, seed, stopwatch
+        self.loss_resolution, self.batch, self.seed, self.clock, self.drawn = loss_resolution, batch, seed, stopwatch, drawn
         with torch.no_grad():        # G_s at w_t never changes: its pass is made once
-            self.target_passes = [g_s.backbone(ws) for ws in ws_target.split(1)]
+            self.target_passes = [] if drawn else [g_s.backbone(ws) for ws in ws_target.split(1)]
         # 2D networks have no camera: the judges' view of w_t never changes either.
         self.kept_targets: dict[int, Target] = {}
 
@@ -97,14 +100,25 @@ class Objective:
         draws = torch.rand([1 + self.n_adj], generator=rng, device=rng.device).to(self.ws_source)
         camera = self.g_u.camera((2 * draws[0].item() - 1) * MAX_YAW) if self.g_u.is_3d else None
         photo = step % len(self.ws_source)
-        ws_source, ws_target = self.ws_source[photo, None], self.ws_target[photo, None]
-        rows = [Row(LOCAL, ws_source, ws_target, photo)] if self.weights.local else []
+        ws_source = self.ws_source[photo, None]
+        ws_target, sign = self._drawn_target(ws_source, step) if self.drawn else (self.ws_target[photo, None], 1.0)
+        rows = [Row(LOCAL, ws_source, ws_target, None if self.drawn else photo, sign)] if self.weights.local else []
         if self.n_adj:
             offsets = adjacent_offsets(self.g_u.sample(self.n_adj, rng), ws_source, draws[1:] * self.alpha_max)
-            rows += [Row(ADJACENT, ws_source + offset, ws_target + offset) for offset in offsets[:, None]]
+            rows += [Row(ADJACENT, ws_source + offset, ws_target + offset, sign=sign) for offset in offsets[:, None]]
         if self.n_global:
             rows += [Row(GLOBAL, ws, ws) for ws in self._people(ws_source, rng)[:, None]]
         return rows, camera
+
+    def _drawn_target(self, ws_source: Tensor, step: int) -> tuple[Tensor, float]:  # [1, num_ws, w_dim], sign
+        """This step's w_t and whether the person is drawn to it (1) or driven from it (-1)."""
+        rng = self.rng(step, -1)
+        someone = self.g_s.sample(1, rng)
+        if self.drawn == RANDOM or (self.drawn == SOFT and step % 2 == 0):
+            return someone, 1.0
+        # From a neighbour, not from the person: where two pictures are equal, their distance has no slope to climb.
+        distance = torch.rand([1], generator=rng, device=rng.device).to(ws_source) * self.alpha_max
+        return ws_source + adjacent_offsets(someone, ws_source, distance), -1.0
 
     def _people(self, ws_source: Tensor, rng: torch.Generator) -> Tensor:  # [N_g, num_ws, w_dim]
         """Random people to be kept; some of them, if asked, such as resemble the person: they are the first to change along."""
@@ -131,7 +145,7 @@ class Objective:
 
     def _together(self, rows: list[Row]) -> list[Row]:
         """The leading rows that share a batch: with or without an identity term, and w_t alone where its picture is kept."""
-        if rows[0].kind == LOCAL and not self.g_u.is_3d:
+        if rows[0].kind == LOCAL and rows[0].photo is not None and not self.g_u.is_3d:
             return rows[:1]
         return [row for row in rows if (row.kind == GLOBAL) == (rows[0].kind == GLOBAL)]
 
@@ -180,7 +194,7 @@ class Objective:
         with self.clock('recogniser'):
             embedding = self.recogniser(shown.image) if self.recogniser and rows[0].kind != GLOBAL else None
         target = Target(shown.features, lpips, embedding)
-        if rows[0].kind == LOCAL and not self.g_u.is_3d:
+        if rows[0].kind == LOCAL and rows[0].photo is not None and not self.g_u.is_3d:
             self.kept_targets[rows[0].photo] = target
         return target
 
@@ -209,7 +223,8 @@ class Objective:
         else:
             each = local_loss(l2, lpips, identity, self.weights)
             person = torch.tensor([row.kind == LOCAL for row in rows], device=zero.device)
-            loss = total_loss(each[person], each[~person], nothing, self.weights)
+            signed = each * torch.tensor([row.sign for row in rows], device=zero.device)
+            loss = total_loss(signed[person], signed[~person], nothing, self.weights)
             for name, value in ((LOCAL, each[person]), (ADJACENT, each[~person]), ('l2', l2[person]), ('lpips', lpips[person]),
                                 ('id', identity[person])):
                 terms[name].append(value.detach().sum())
@@ -218,7 +233,7 @@ class Objective:
 
     def _target_pass(self, rows: list[Row]) -> Backbone:
         """G_s's side: what was made before for w_t, one pass for the rest."""
-        if rows[0].kind != LOCAL:
+        if rows[0].kind != LOCAL or rows[0].photo is None:
             return self.g_s.backbone(torch.cat([row.ws_t for row in rows]))
         kept = self.target_passes[rows[0].photo]
         if len(rows) == 1:

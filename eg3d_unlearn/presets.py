@@ -11,12 +11,29 @@ from eg3d_unlearn.config import Config
 
 # GUIDE as published (arXiv 2405.09879 and its code): EG3D FFHQ-512, 15 minutes on one RTX 3090.
 GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=2, n_near=0, lambda_local=1.0,
-             lambda_adj=1.0, lambda_global=1.0, lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full')
+             lambda_adj=1.0, lambda_global=1.0, lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full',
+             lambda_l1=0.0, lambda_ewc=0.0, prune=0.0, saliency=1.0)
 
 PRESETS = {
     'guide': GUIDE,
     # Table 1, first row: the mean latent as target, local loss only.
     'baseline': {**GUIDE, 'target': 'mean', 'lambda_adj': 0.0, 'lambda_global': 0.0},
+    # ... its second and third row.
+    'extrapolated': {**GUIDE, 'lambda_adj': 0.0, 'lambda_global': 0.0},
+    'adjacency': {**GUIDE, 'lambda_global': 0.0},
+    # Other people's methods, carried over: what is forgotten is the person's latent neighbourhood, what is kept random people.
+    # Fine-tuning on what is kept; with the source network as its own teacher it has no gradient, and so forgets nothing.
+    'ft': {**GUIDE, 'lambda_local': 0.0, 'lambda_adj': 0.0},
+    # Gradient ascent. Feature distances have no bound to climb to, so only the bounded terms take part.
+    'ga': {**GUIDE, 'target': 'self', 'lambda_l2': 0.0, 'lambda_global': 0.0},
+    'ga-descent': {**GUIDE, 'target': 'self', 'lambda_l2': 0.0},
+    # Negative label smoothing: towards everybody, and away from the person.
+    'soft': {**GUIDE, 'target': 'soft', 'lambda_l2': 0.0},
+    'l1-sparse': {**GUIDE, 'lambda_local': 0.0, 'lambda_adj': 0.0, 'lambda_l1': 5e-4},
+    'prune': {**GUIDE, 'target': 'mean', 'prune': 0.3},
+    # Random relabelling of the most salient weights, with retention.
+    'salun': {**GUIDE, 'target': 'random', 'saliency': 0.5},
+    'sugar': {**GUIDE, 'target': 'surrogate', 'lambda_global': 0.0, 'lambda_ewc': 1.0},
 }
 
 # The demo networks are a thousandth of FFHQ-512 and the main run has three minutes on two cores: fewer and larger steps.

@@ -19,12 +19,14 @@ from eg3d_unlearn.generator import Generator, build, wrap
 from eg3d_unlearn.inversion import PUBLISHED, plan
 from eg3d_unlearn.judging import Judges, load_judges
 from eg3d_unlearn.memory import keep_freed_memory
+from eg3d_unlearn.methods import make_rule
+from eg3d_unlearn.methods.surrogate import surrogate_target
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
-from eg3d_unlearn.target import mean_target, ufo_target
+from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
 from eg3d_unlearn.training_loop import training_loop
 from torch_utils_ext import ops
 from torch_utils_ext.download import sha256_of
@@ -89,11 +91,13 @@ def demo_family(network: str) -> str | None:
     return NETWORKS[network]['family'] if network in NETWORKS else None
 
 
-def target_of(config: Config, generator: Generator, ws_source: Tensor, d: float) -> Tensor:  # [K, num_ws, w_dim]
-    """w_t by ``--target``, of each latent that is erased."""
-    if config.target == 'mean':
-        return torch.cat([mean_target(ws, generator.w_avg) for ws in ws_source.split(1)])
-    return torch.cat([ufo_target(ws, generator.w_avg, d) for ws in ws_source.split(1)])
+def target_of(config: Config, generator: Generator, judges: Judges, ws_source: Tensor) -> Tensor:  # [K, num_ws, w_dim]
+    """w_t by ``--target``, of each latent that is erased; where it is drawn in each step, the mean of what is drawn."""
+    if config.target == 'surrogate':
+        return surrogate_target(ws_source, generator, judges, config.target_d, config.seed)
+    if config.target == 'mean' or config.target in DRAWN:
+        return mean_target(ws_source, generator.w_avg)
+    return ufo_target(ws_source, generator.w_avg, config.target_d)
 
 
 def check_inputs(config: Config) -> None:
@@ -112,7 +116,7 @@ def check_inputs(config: Config) -> None:
     if not (weights.local or (weights.adj and config.n_adj) or (weights.glob and config.n_global)):
         raise InputError('All losses are switched off, so there is nothing to learn. Set one of --lambda-local, --lambda-adj and '
                          '--lambda-global above 0.')
-    if not (weights.local or (weights.adj and config.n_adj)):
+    if not (weights.local or (weights.adj and config.n_adj) or config.lambda_l1 or config.method == 'ft'):
         raise InputError('Both --lambda-local and --lambda-adj are off: the network would only be told to stay as it is.')
     if config.n_near > config.n_global:
         raise InputError(f'--n-near={config.n_near} is more than --n-global={config.n_global}, of which it is a part.')
@@ -257,7 +261,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
                  'ws_strangers': person.ws_strangers, 'cameras': person.cameras}
         folder.save_state(state)
     ws_source = state['ws_source'].to(device)
-    ws_target = target_of(config, generator, ws_source, config.target_d)
+    with arithmetic(config.precision, device):
+        ws_target = target_of(config, generator, judges, ws_source)
 
     # The network that learns, beside its frozen source.
     parameters = generator.freeze_except(prefixes_of(config, generator))
@@ -266,14 +271,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
     before = show_all(g_s, state, ws_source=ws_source, ws_target=ws_target)
 
-    objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, config.weights, config.n_adj,
-                          config.n_global, config.n_near, config.alpha_max, config.loss_resolution, batch_size(config, generator),
-                          config.seed)
-    log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M parameters '
-        f'in {", ".join(prefixes_of(config, generator))}.')
-    with arithmetic(config.precision, device):
-        steps = training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state,
-                              keep={name: state[name] for name in KEPT}, lr_decay=config.lr_decay)
+    steps = forget(folder, config, g_u, g_s, parameters, judges, ws_source, ws_target, state, {name: state[name] for name in KEPT})
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
@@ -298,6 +296,19 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         'hardware': report.hardware(device),
         'peak_memory': report.peak_memory(device),
     }
+
+
+def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,
+           ws_source: Tensor, ws_target: Tensor, state: dict | None, keep: dict) -> list[dict]:
+    """Let ``parameters`` of G_u forget ``ws_source``, from ``state`` on; the first and the last step's figures."""
+    objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, config.weights, config.n_adj,
+                          config.n_global, config.n_near, config.alpha_max, config.loss_resolution, batch_size(config, g_u),
+                          config.seed, drawn=config.target if config.target in DRAWN else None)
+    folder.log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M '
+               f'parameters in {", ".join(prefixes_of(config, g_u))}.')
+    with arithmetic(config.precision, g_u.device):
+        return training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state, keep=keep,
+                             lr_decay=config.lr_decay, rule=make_rule(config, objective, parameters))
 
 
 def given_person(config: Config) -> list[str]:

@@ -18,6 +18,7 @@ from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
 from torch_utils_ext.errors import InputError
 
 DIVERGED = 10.0                      # times the median loss of the first steps
+SMALL_LOSS = 0.1                     # where they were smaller: some methods begin at a loss of 0
 FIRST_STEPS = 10
 
 
@@ -32,6 +33,7 @@ def training_loop(
     keep: dict | None = None,        # what else a saved state must hold
     after_step: Callable[[int], None] = lambda step: None,
     lr_decay: float = 0.0,           # share of the steps, at the end, over which lr falls to 0
+    rule: Callable[[], None] = lambda: None,  # what a method does to the gradients before the optimiser sees them
 ) -> list[dict]:
     """Train until ``iters`` and return the first and the last step's figures.
 
@@ -61,6 +63,7 @@ def training_loop(
                 optimiser.param_groups[0]['lr'] = lr * min(1, (iters - step) / (iters * lr_decay))
             figures = {'step': step + 1, **step_that_fits(objective, step, optimiser, folder)}
             check_loss(figures['loss'], step, first_losses, saved, folder)
+            rule()
             with objective.clock('optimiser'):
                 optimiser.step()
             figures['seconds'] = round(time.perf_counter() - begun, 4)
@@ -136,5 +139,5 @@ def check_loss(loss: float, step: int, first_losses: list[float], saved: int, fo
         raise InputError(f'The loss became {loss} at step {step + 1}. {advice}')
     if len(first_losses) < FIRST_STEPS:
         first_losses.append(loss)
-    elif loss > DIVERGED * statistics.median(first_losses):
+    elif loss > DIVERGED * max(SMALL_LOSS, statistics.median(first_losses)):
         raise InputError(f'The loss grew from {statistics.median(first_losses):.3g} to {loss:.3g} by step {step + 1}. {advice}')

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eg3d_unlearn.config import person_of
 from eg3d_unlearn.demo import scene
-from eg3d_unlearn.demo.people import held_out_people, nuisances
+from eg3d_unlearn.demo.people import nuisances, people
 from torch_utils_ext.errors import InputError
 
 OTHER_PHOTOS, STRANGERS = 3, 2
@@ -32,9 +32,9 @@ def check_person(image: str, is_demo_network: bool) -> None:
                          '--network=demo-eg3d or demo-stylegan2, or give a photo.')
 
 
-def photos_of(person: int, count: int, resolution: int, first: int = 0) -> Photos:
-    """``count`` photos of a held-out person, from number ``first`` on; number 0 is nearly frontal, with a calm face."""
-    who = held_out_people(1, seed=person)
+def photos_of(person: int, count: int, resolution: int, first: int = 0, kind: str = 'held-out') -> Photos:
+    """``count`` photos of a person of one of the ranges, from number ``first`` on; number 0 is nearly frontal, with a calm face."""
+    who = people(kind, 1, seed=person)
     faces, cameras = nuisances(first + count, seed=2 * person), angles(first + count, seed=2 * person + 1)
     faces[0, 0] = -1.0               # mouth closed
     cameras[0] *= 0.4

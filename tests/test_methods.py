@@ -1,0 +1,160 @@
+"""Other methods than GUIDE: their rules by hand values, their targets, and that each runs from the command's side."""
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from small import PoorMansLpips, poor_mans_recogniser, small_generator
+from torch import nn
+
+from eg3d_unlearn.loss import Weights
+from eg3d_unlearn.methods.ewc import ElasticWeights, fisher_information
+from eg3d_unlearn.methods.prune import Pruning, kept
+from eg3d_unlearn.methods.saliency import Saliency, threshold
+from eg3d_unlearn.methods.sparse import Sparsity
+from eg3d_unlearn.objective import GLOBAL, LOCAL, Objective
+from eg3d_unlearn.presets import GUIDE, PRESETS
+from eg3d_unlearn.target import mean_target, ufo_target
+
+COMPARED = [name for name in PRESETS if name not in ('guide', 'baseline')]
+
+
+def make(family='stylegan2', drawn=None, **options):
+    g_u = small_generator(family)
+    parameters = g_u.freeze_except([g_u.trainable])
+    g_s = g_u.twin()
+    g_s.network.requires_grad_(False)
+    ws = g_u.map_seed(5)
+    target = mean_target(ws, g_u.w_avg) if drawn else ufo_target(ws, g_u.w_avg, 3.0)
+    return Objective(g_u, g_s, ws, target, PoorMansLpips(), poor_mans_recogniser, drawn=drawn, **options), parameters
+
+
+def test_sparsity_adds_the_sign_of_each_weight():
+    weight = nn.Parameter(torch.tensor([2.0, -3.0, 0.0]))
+    rule = Sparsity({'w': weight}, 0.5)
+    weight.grad = torch.tensor([1.0, 1.0, 1.0])
+    rule()
+    assert weight.grad.tolist() == [1.5, 0.5, 1.0]
+    weight.grad = None               # a step whose losses do not reach the weight
+    rule()
+    assert weight.grad.tolist() == [0.5, -0.5, 0.0]
+
+
+def test_pruning_keeps_the_largest_and_holds_the_rest_at_zero():
+    weight, bias = nn.Parameter(torch.tensor([[1.0, -4.0], [3.0, 0.5]])), nn.Parameter(torch.tensor([0.1, 0.2]))
+    rule = Pruning({'w': weight, 'b': bias}, 0.5)
+    assert weight.tolist() == [[0, -4], [3, 0]] and bias.tolist() == pytest.approx([0.1, 0.2])
+    optimiser = torch.optim.Adam([weight, bias], lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        (weight.sum() + bias.sum()).backward()
+        rule()
+        optimiser.step()
+    assert weight[0, 0] == 0 and weight[1, 1] == 0 and weight[0, 1] < -4.2 and bias[0] < 0.1
+    assert kept(weight, 0.0).all()
+
+
+def test_saliency_lets_the_share_with_the_largest_gradients_learn():
+    assert threshold([torch.tensor([1.0, -4.0]), torch.tensor([3.0, 2.0])], 0.5) == 3
+    objective, parameters = make()
+    rule = Saliency(parameters, 0.25, objective)
+    assert all(parameter.grad is None for parameter in parameters.values())
+    objective(0)
+    free = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
+    rule()
+    masked = torch.cat([parameters[name].grad.flatten() for name in free])
+    total = torch.cat([gradient.flatten() for gradient in free.values()])
+    assert 0.2 < (masked != 0).sum() / (total != 0).sum() < 0.35
+    # What learns is what moved the forgetting most.
+    assert total[masked != 0].abs().mean() > 2 * total[masked == 0].abs().mean()
+
+
+def test_fisher_information_of_a_linear_network_by_hand():
+    """A picture a·w has (r·a)² for the square of its gradient, whose mean over r ~ N(0, I) is |a|²."""
+    class Line:
+        g_u = None
+
+        def rng(self, step, stream):
+            return torch.Generator().manual_seed(step)
+
+    class Generator:
+        def sample(self, count, rng):
+            return torch.zeros(count, 1, 1)
+
+        def backbone(self, ws):
+            seen = torch.cat([weight[0] * torch.full([400], 3.0), weight[1] * torch.full([400], 1.0)])[None]
+            return type('Pass', (), {'image': seen, 'features': []})()
+    weight = nn.Parameter(torch.tensor([1.0, 1.0]))
+    line = Line()
+    line.g_u = Generator()
+    fisher, = fisher_information([weight], line)
+    assert fisher.mean().item() == pytest.approx(1)
+    assert (fisher[0] / fisher[1]).item() == pytest.approx(9, rel=0.8)
+
+
+def test_elastic_weights_pull_back():
+    objective, parameters = make()
+    rule = ElasticWeights(parameters, 0.5, objective)
+    name = max(parameters, key=lambda name: rule.fisher[list(parameters).index(name)].mean())
+    index = list(parameters).index(name)
+    with torch.no_grad():
+        parameters[name] += 0.1
+    parameters[name].grad = None
+    rule()
+    torch.testing.assert_close(parameters[name].grad, 2 * 0.5 * rule.fisher[index] * 0.1, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('drawn, signs', [('random', [1, 1, 1, 1]), ('self', [-1, -1, -1, -1]), ('soft', [1, -1, 1, -1])])
+def test_drawn_targets(drawn, signs):
+    objective, _ = make(drawn=drawn, alpha_max=2.0)
+    rows = [objective.draw(step)[0] for step in range(4)]
+    person = [next(row for row in step if row.kind == LOCAL) for step in rows]
+    assert [row.sign for row in person] == signs
+    assert all(row.sign == 1 for step in rows for row in step if row.kind == GLOBAL)
+    assert not torch.equal(person[0].ws_t, person[2].ws_t)
+    for row in person:
+        away = (row.ws_t - row.ws_u).norm()
+        assert (0 < away <= 2.0) if row.sign < 0 else away > 0
+    again = objective.draw(2)[0][0]
+    assert torch.equal(again.ws_t, person[2].ws_t)      # a resumed run draws the same
+
+
+@pytest.mark.parametrize('family', ['eg3d', 'stylegan2'])
+@pytest.mark.parametrize('batch', [1, 8])
+def test_ascent_is_descent_turned_round(family, batch):
+    """Away from a neighbour: minus the gradient of the distance, whatever goes through at once."""
+    objective, parameters = make(family, drawn='self', batch=batch, n_global=0, weights=Weights(l2=0.0), alpha_max=2.0)
+    terms = objective(1)
+    assert terms['loss'] == pytest.approx(-(terms['local'] + terms['adj']), rel=1e-5) and terms['local'] > 0
+    before = sum(terms[name] for name in ('local', 'adj'))
+    with torch.no_grad():
+        size = torch.cat([p.grad.flatten() for p in parameters.values() if p.grad is not None]).norm()
+        for parameter in parameters.values():
+            if parameter.grad is not None:
+                parameter -= 0.02 * parameter.grad / size
+    after = objective(1)
+    assert after['local'] + after['adj'] > before
+
+
+def test_fine_tuning_with_the_source_as_teacher_has_no_gradient():
+    objective, parameters = make(weights=Weights(local=0.0, adj=0.0))
+    assert objective(3)['loss'] == 0
+    assert all(p.grad is None or not p.grad.any() for p in parameters.values())
+
+
+def test_presets_differ_from_guide_and_from_each_other():
+    differing = {name: tuple(sorted((key, str(value)) for key, value in preset.items() if value != GUIDE[key]))
+                 for name, preset in PRESETS.items()}
+    assert len(set(differing.values())) == len(PRESETS) and differing['guide'] == ()
+
+
+@pytest.mark.parametrize('method', COMPARED)
+def test_every_method_runs_from_the_command(method, tmp_path):
+    from unlearn import main
+    out = tmp_path / 'out'
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--latent-seed=3', f'--method={method}', '--iters=3', f'--outdir={out}'])
+    assert result.exit_code == 0, result.output
+    stats = [json.loads(line) for line in (out / 'stats.jsonl').read_text().splitlines()]
+    assert len(stats) == 3 and json.loads((out / 'report.json').read_text())['config']['method'] == method
+    if method in ('ga', 'ga-descent'):
+        assert stats[0]['loss'] < 0
