@@ -26,6 +26,8 @@ setup(
         'psutil',
         'tqdm',
     ],
-    extras_require={'test': ['pytest>=8', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg']},
+    extras_require={'evaluate': ['torch-fidelity', 'matplotlib', 'scikit-learn'],
+                    'test': ['pytest>=8', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg', 'torch-fidelity',
+                             'matplotlib', 'scikit-learn']},
     entry_points={'console_scripts': ['eg3d-unlearn=unlearn:main']},
 )

@@ -1,0 +1,160 @@
+"""Remake the paper's tables.
+
+    python evaluate.py tables --world=demo --outdir=tables
+"""
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from eg3d_unlearn.tables.jobs import Job, load_experiments
+from torch_utils_ext.errors import InputError
+
+WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')}
+COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real': '{}{samples}', 'retain': '{}{kept}', 'embeddings': '{}'}
+
+
+@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@click.option('--world', help='demo: the demo networks and their people; ffhq: the published ones, with --data.', type=click.Choice(list(WORLDS)), default='demo', show_default=True)
+@click.option('--network', 'networks', help="Only this network; may be given more than once.  [default: the world's]", metavar='NAME', multiple=True)
+@click.option('--table', 'tables', help='Only this table: table1 to table4, figure9, tsne, methods; may be given more than once.  [default: all]', metavar='NAME', multiple=True)
+@click.option('--outdir', help='Folder of the results; the same command goes on.', metavar='DIR', required=True)
+@click.option('--data', help='Photos of real people: DIR/in-domain/PERSON/*.jpg and DIR/out-of-domain/PERSON/*.jpg.', metavar='DIR')
+@click.option('--people', help='People of each scenario.', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
+@click.option('--seeds', help='Seeds of the training for each person.', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
+@click.option('--samples', help='Pictures of each FID.', type=click.IntRange(min=50), default=None, metavar='INT')
+@click.option('-j', '--processes', help='Runs at a time on this machine; each takes its share of the cores.', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
+@click.option('--hosts', help='Machines that share the folder and the installation; each gets this command through ssh.', metavar='HOST,...')
+@click.option('--device', help='auto, cpu, cuda, cuda:N or mps; under torchrun each process takes its own GPU.', default='auto', show_default=True)
+@click.option('--build-only', help='Build the tables from the results that are there; run nothing.', is_flag=True)
+@click.option('-n', '--dry-run', help='List the runs and exit.', is_flag=True)
+def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir: str, data: str | None, people: int, seeds: int, samples: int | None,
+         processes: int, hosts: str | None, device: str, build_only: bool, dry_run: bool) -> None:
+    """Remake the paper's Tables 1 to 4, its sweep of d (Figure 9), its t-SNE and a comparison with other methods.
+
+    Every run leaves one file in DIR/results; tables are built from these files only (DIR/tables.md, DIR/tables.json, DIR/*.svg). A run
+    that has its file is not made again, whichever table asks for it. Several processes, also of torchrun and on several
+    machines, share the work through the folder.
+
+    \b
+    Examples:
+      python evaluate.py tables --world=demo --outdir=tables -j 2
+      python evaluate.py tables --world=ffhq --data=photos --outdir=tables-ffhq --people=10
+    """
+    from eg3d_unlearn.tables.build import write_tables
+    try:
+        experiments = load_experiments(tables)
+        if world != 'demo':          # a real face's embeddings are biometric data, which no result file is to hold
+            experiments = [experiment for experiment in experiments if experiment.name != 'tsne']
+        networks = networks or WORLDS[world]
+        if world == 'ffhq' and data is None:
+            raise InputError('--world=ffhq is about photos of real people: --data=DIR names a folder with in-domain/PERSON/*.jpg and '
+                             'out-of-domain/PERSON/*.jpg.')
+        samples = samples or (500 if world == 'demo' else 5000)
+        jobs = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs(list(networks), people, seeds)))
+        protocols = protocols_of(experiments, list(networks), people, seeds, samples, world)
+        if dry_run:
+            for job in jobs:
+                click.echo(f'{job.name}: {", ".join(protocols[job])}')
+            click.echo(f'{len(jobs)} runs.')
+            return
+        folder = Path(outdir)
+        if not build_only:
+            folder.mkdir(parents=True, exist_ok=True)
+            if hosts:
+                on_hosts(hosts.split(','), jobs, folder)
+            elif processes > 1:
+                at_once(processes, jobs, folder)
+            else:
+                run_all(jobs, folder, protocols, device, data)
+        if int(os.environ.get('RANK', '0')) == 0 and 'TABLES_WORKER' not in os.environ:
+            click.echo(write_tables(experiments, folder, list(networks), people, seeds))
+    except InputError as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException('Stopped by the user. Run the same command again to go on.') from None
+
+
+def protocols_of(experiments: list, networks: list[str], people: int, seeds: int, samples: int, world: str) -> dict[Job, list[str]]:
+    """Which metrics each run's result holds, by their whole names: those of all tables that ask for it."""
+    found: dict[Job, list[str]] = {}
+    half = '-half' if world == 'demo' else ''
+    for experiment in experiments:
+        for job in experiment.jobs(networks, people, seeds):
+            rays = half if 'eg3d' in job.network else ''
+            for metric in experiment.metrics:
+                name = COUNTED[metric].format(metric, samples=samples, kept=200)
+                name += rays if name != metric else ''
+                if name not in found.setdefault(job, []):
+                    found[job].append(name)
+    return found
+
+
+def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], device: str, data: str | None) -> None:
+    """Every run that is missing, in this process; of torchrun's processes each begins elsewhere in the list."""
+    from eg3d_unlearn.tables.runner import run_jobs
+    from eg3d_unlearn.tables.world import World
+    rank, count = (int(os.environ.get(name, default)) for name, default in (('RANK', '0'), ('WORLD_SIZE', '1')))
+    if device == 'auto' and 'LOCAL_RANK' in os.environ:
+        import torch
+        device = f'cuda:{os.environ["LOCAL_RANK"]}' if torch.cuda.is_available() else device
+    start = len(jobs) * rank // count
+    order = jobs[start:] + jobs[:start]
+    with tqdm(total=len(order), desc='runs', unit='run', dynamic_ncols=True, disable='TABLES_WORKER' in os.environ) as bar:
+        run_jobs(order, folder, protocols.__getitem__, lambda network: World(network, device, data), lambda job: bar.update())
+
+
+def at_once(processes: int, jobs: list[Job], folder: Path) -> None:
+    """This command in several processes, the cores shared among them; a bar counts the results of all."""
+    from torch import get_num_threads
+    threads = max(1, get_num_threads() // processes)
+    base = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'TABLES_WORKER': '1', 'WORLD_SIZE': str(processes)}
+    command = [sys.executable, *without(sys.argv, ('-j', '--processes'))]
+    workers = [subprocess.Popen(command, env={**base, 'RANK': str(rank)}) for rank in range(processes)]
+    wait(workers, jobs, folder)
+
+
+def on_hosts(hosts: list[str], jobs: list[Job], folder: Path) -> None:
+    """This command on every host; they share the work through the folder, as processes on one machine do."""
+    rest = shlex.join([sys.executable, *without(sys.argv, ('--hosts',))])
+    workers = [subprocess.Popen(['ssh', '-o', 'BatchMode=yes', host, f'cd {shlex.quote(os.getcwd())} && env TABLES_WORKER=1 RANK={rank} '
+                                 f'WORLD_SIZE={len(hosts)} {rest}']) for rank, host in enumerate(hosts)]
+    wait(workers, jobs, folder)
+
+
+def wait(workers: list[subprocess.Popen], jobs: list[Job], folder: Path) -> None:
+    """Until all are done, with a bar over the results of all; if one fails, the others finish, and it is said."""
+    from eg3d_unlearn.tables.runner import result_path
+    try:
+        with tqdm(total=len(jobs), desc='runs', unit='run', dynamic_ncols=True) as bar:
+            while any(worker.poll() is None for worker in workers):
+                bar.update(sum(result_path(folder, job).is_file() for job in jobs) - bar.n)
+                time.sleep(1)
+            bar.update(sum(result_path(folder, job).is_file() for job in jobs) - bar.n)
+    except KeyboardInterrupt:        # the workers got it, too: each saves its state
+        for worker in workers:
+            worker.wait()
+        raise
+    if failed := sum(worker.returncode != 0 for worker in workers):
+        raise InputError(f'{failed} of {len(workers)} processes failed; what the others finished is kept. See their messages above, then run '
+                         'the same command again.')
+
+
+def without(arguments: list[str], names: tuple[str, ...]) -> list[str]:
+    """A command line less the options ``names`` and their values."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in names:
+            skip = True
+        elif not any(argument.startswith(name + '=') or (len(name) == 2 and argument.startswith(name)) for name in names):
+            kept.append(argument)
+    return kept

@@ -1,0 +1,79 @@
+"""Experiments and the runs that they are made of; tables that need the same run share it."""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from torch_utils_ext.errors import InputError
+
+EXPERIMENTS = Path(__file__).parent / 'experiments'
+SCENARIOS = ('random', 'in-domain', 'out-of-domain')
+
+
+@dataclass(frozen=True)
+class Job:
+    """One person erased once."""
+    network: str                     # 'demo-eg3d', 'demo-stylegan2', or a pickle
+    scenario: str                    # of `SCENARIOS`
+    person: int                      # number within the scenario
+    seed: int                        # of the training
+    method: str | None               # of `presets.PRESETS`; None: no unlearning
+    settings: tuple[tuple[str, object], ...] = ()  # of `Config`, sorted; numbers as 'x0.5' multiply the network's default
+
+    @property
+    def name(self) -> str:
+        """The same for the same run, whichever table asks for it."""
+        mark = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        network = Path(self.network).stem
+        return f'{network}-{self.scenario}-{self.person}-{self.method or "none"}-{mark}'
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table."""
+    title: str
+    method: str | None
+    settings: tuple[tuple[str, object], ...] = ()
+
+    def job(self, network: str, scenario: str, person: int, seed: int) -> Job:
+        # Nothing is drawn where nothing is learned.
+        return Job(network, scenario, person, 0 if self.method is None else seed, self.method, self.settings)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a table compares."""
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    metrics: tuple[str, ...]         # columns
+    scenarios: tuple[str, ...] = SCENARIOS
+    paper: dict = field(default_factory=dict)  # row -> metric -> the paper's figure, where it has one
+
+    def jobs(self, networks: list[str], people: int, seeds: int) -> list[Job]:
+        """All runs of the table, without repetition."""
+        every = [row.job(network, scenario, person, seed) for network in networks for person in range(people)
+                 for seed in range(seeds) for scenario in self.scenarios for row in self.rows]
+        return list(dict.fromkeys(every))
+
+
+def load_experiments(names: tuple[str, ...] = ()) -> list[Experiment]:
+    """The experiments called ``names``, or all that come with the package.
+
+    Raises:
+        InputError: no such experiment.
+    """
+    known = {path.stem: path for path in sorted(EXPERIMENTS.glob('*.json'))}
+    for name in names:
+        if name not in known:
+            raise InputError(f'--table={name} is not known; expected {", ".join(known)}.')
+    return [read_experiment(known[name]) for name in names or known]
+
+
+def read_experiment(path: Path) -> Experiment:
+    content = json.loads(path.read_text(encoding='utf-8'))
+    rows = tuple(Row(row['title'], row['method'], tuple(sorted(row.get('settings', {}).items()))) for row in content['rows'])
+    return Experiment(path.stem, content['title'], rows, tuple(content['metrics']), tuple(content.get('scenarios', SCENARIOS)),
+                      content.get('paper', {}))

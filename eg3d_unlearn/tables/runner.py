@@ -1,0 +1,142 @@
+"""Runs, one after another or many at a time; each leaves one result file, and what has one is not run again."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Callable, Iterator
+
+from eg3d_unlearn import metrics, report
+from eg3d_unlearn.evidence import Evidence
+from eg3d_unlearn.metrics.settings import Settings
+from eg3d_unlearn.run_folder import RunFolder, write_whole
+from eg3d_unlearn.tables.jobs import Job
+from eg3d_unlearn.tables.plots import embeddings_of
+from eg3d_unlearn.tables.world import World
+
+RESULTS, WORK, CACHE = 'results', 'work', 'cache'
+EMBEDDINGS = 'embeddings'            # what t-SNE is made from; of the demo world only, for a real face's are biometric data
+
+
+class QuietFolder(RunFolder):
+    """A run's folder whose log is not printed: the bar over all runs is what is looked at."""
+
+    def log(self, message: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self / 'log.txt', 'a', encoding='utf-8') as file:
+            file.write(message + '\n')
+
+
+def result_path(outdir: Path, job: Job) -> Path:
+    return outdir / RESULTS / f'{job.name}.json'
+
+
+@contextlib.contextmanager
+def claimed(outdir: Path, job: Job) -> Iterator[bool]:
+    """Whether this process may do ``job``: no other one on this machine, or on another with the same folder, is at it.
+
+    The claim of a process that died on this machine is void.
+    """
+    path = outdir / WORK / f'{job.name}.claim'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and is_dead(path):
+        path.unlink(missing_ok=True)
+    try:
+        with open(path, 'x', encoding='utf-8') as file:
+            file.write(f'{socket.gethostname()} {os.getpid()}')
+    except FileExistsError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def is_dead(path: Path) -> bool:
+    """Whether the process that made a claim is gone; of other machines' nothing is known."""
+    try:
+        host, pid = path.read_text(encoding='utf-8').split()
+        if host != socket.gethostname():
+            return False
+        os.kill(int(pid), 0)
+        return False
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):    # gone meanwhile, being written, or another user's
+        return False
+
+
+def run_jobs(
+    jobs: list[Job],
+    outdir: Path,
+    names: Callable[[Job], list[str]],  # protocols of the metrics that a job's result holds
+    make_world: Callable[[str], World],
+    done: Callable[[Job], None] = lambda job: None,  # after each job of the list, run here or elsewhere
+) -> None:
+    """Do every job that has no result yet and that nobody else is at."""
+    worlds: dict[str, World] = {}
+    cache = metrics.Cache(outdir / CACHE)
+    for job in jobs:
+        if missing(outdir, job, names(job)):
+            with claimed(outdir, job) as mine:
+                if not mine:
+                    continue
+                if job.network not in worlds:
+                    worlds.clear()   # one network in memory at a time
+                    worlds[job.network] = make_world(job.network)
+                run_job(job, worlds[job.network], outdir, names(job), cache)
+        done(job)
+
+
+def missing(outdir: Path, job: Job, names: list[str]) -> list[str]:
+    """The protocols that a job's result does not hold yet."""
+    path = result_path(outdir, job)
+    if not path.is_file():
+        return names
+    figures = json.loads(path.read_text(encoding='utf-8'))['figures']
+    return [name for name in names if name not in figures]
+
+
+def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metrics.Cache) -> None:
+    """Erase, measure, write the result."""
+    begun = time.time()
+    folder = QuietFolder(outdir / WORK / job.name)
+    evidence = world.run(job, folder, folder.log)
+    trained = time.time()
+    settings = Settings(seed=0, cache=cache, progress=False)
+    figures = {}
+    for name in names:
+        if job.scenario == 'random' and name.startswith('id_others'):
+            continue                 # nobody photographed a random latent
+        figures[name] = embeddings(evidence) if name == EMBEDDINGS else essence(metrics.compute(name, evidence, settings))
+    options = evidence.config.to_json()
+    content = {
+        'job': {'network': job.network, 'scenario': job.scenario, 'person': job.person, 'seed': job.seed, 'method': job.method,
+                'settings': dict(job.settings)},
+        'figures': figures,
+        'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
+        'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
+        'network_sha256': world.pickle.sha256(),
+        'versions': report.versions(), 'hardware': report.hardware(evidence.device),
+        'seconds': {'erasing': round(trained - begun, 1), 'measuring': round(time.time() - trained, 1)},
+    }
+    path = result_path(outdir, job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def essence(figure: dict) -> dict:
+    """A metric's result less its details by view, person and bin: what tables are made of."""
+    return {key: value for key, value in figure.items() if key in ('value', 'protocol') or isinstance(value, (int, float))}
+
+
+def embeddings(evidence: Evidence) -> dict:
+    """The recogniser's embeddings of the person's photos and of both networks' pictures, to four digits."""
+    vectors, states = embeddings_of(evidence)
+    return {'states': states, 'vectors': [[round(number, 4) for number in vector] for vector in vectors.tolist()]}

@@ -1,0 +1,144 @@
+"""Tables are made of result files only; a run that has its file is not made again."""
+import json
+import os
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from eg3d_unlearn.presets import PRESETS
+from eg3d_unlearn.tables import build, runner
+from eg3d_unlearn.tables.command import COUNTED, main, protocols_of, without
+from eg3d_unlearn.tables.jobs import SCENARIOS, Job, Row, load_experiments
+from eg3d_unlearn.tables.world import World, multiple
+from torch_utils_ext.errors import InputError
+
+JOB = Job('demo-stylegan2', 'in-domain', 0, 0, 'guide')
+
+
+def put(outdir, job, **figures):
+    path = runner.result_path(outdir, job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({'figures': {name: {'value': {'value': value}} for name, value in figures.items()}}))
+
+
+def test_experiments_are_complete():
+    experiments = load_experiments()
+    assert [one.name for one in experiments] == ['figure9', 'methods', 'table1', 'table2', 'table3', 'table4', 'tsne']
+    for one in experiments:
+        assert set(one.metrics) <= set(COUNTED) and set(one.scenarios) <= set(SCENARIOS)
+        assert all(row.method is None or row.method in PRESETS for row in one.rows)
+        assert len({row.title for row in one.rows}) == len(one.rows)
+        for scenario, rows in one.paper.items():
+            assert scenario in one.scenarios and set(rows) <= {row.title for row in one.rows}
+    with pytest.raises(InputError, match='--table=table9 is not known; expected figure9'):
+        load_experiments(('table9',))
+
+
+def test_tables_share_their_runs():
+    experiments = {one.name: one for one in load_experiments()}
+    first, second = (set(experiments[name].jobs(['demo-eg3d'], 2, 1)) for name in ('table1', 'table2'))
+    assert second < first
+    # The run in the middle of a sweep is the plain one.
+    middle = experiments['table3'].rows[2].job('demo-eg3d', 'out-of-domain', 0, 0)
+    assert middle in first
+    protocols = protocols_of(list(experiments.values()), ['demo-eg3d', 'demo-stylegan2'], 1, 1, 500, 'demo')
+    guide = protocols[experiments['table1'].rows[-1].job('demo-eg3d', 'in-domain', 0, 0)]
+    assert set(guide) == {
+        'id', 'id_others', 'fid_pre500-half', 'retain200-half', 'dfid_real500-half', 'embeddings'}
+    assert 'fid_pre500' in protocols[experiments['table1'].rows[-1].job('demo-stylegan2', 'random', 0, 0)]
+
+
+def test_names_tell_runs_apart():
+    others = [Job('demo-eg3d', 'in-domain', 0, 0, 'guide'), Job('demo-stylegan2', 'random', 0, 0, 'guide'),
+              Job('demo-stylegan2', 'in-domain', 1, 0, 'guide'), Job('demo-stylegan2', 'in-domain', 0, 1, 'guide'),
+              Job('demo-stylegan2', 'in-domain', 0, 0, None), Job('demo-stylegan2', 'in-domain', 0, 0, 'guide', (('target_d', 0),))]
+    assert len({JOB.name, *(job.name for job in others)}) == 7
+    assert Row('x', None).job('n', 'random', 0, 5).seed == 0    # nothing is drawn where nothing is learned
+    assert multiple('x0.5', 12.0) == 6 and multiple('x-1', 12.0) == -12 and multiple(0, 12.0) == 0 and multiple('mean', 1.0) == 'mean'
+
+
+def test_cells_are_means_over_people_and_seeds(tmp_path):
+    jobs = [Job('demo-stylegan2', 'in-domain', person, 0, 'guide') for person in range(3)]
+    for job, value in zip(jobs, (1.0, 2.0, 6.0), strict=True):
+        put(tmp_path, job, fid_pre500=value)
+    cell = build.cell(tmp_path, jobs, 'fid_pre')
+    assert (cell.mean, cell.runs) == (3.0, 3) and cell.std == pytest.approx(7 ** 0.5) and str(cell) == '3.00 ± 2.65'
+    assert build.cell(tmp_path, jobs[:1], 'fid_pre').std is None and build.cell(tmp_path, jobs, 'id') is None
+
+
+def test_ordering_is_held_against_the_paper(tmp_path):
+    table = next(one for one in load_experiments(('table1',)))
+    baseline, extrapolated = table.rows[1], table.rows[2]
+    put(tmp_path, baseline.job('demo-stylegan2', 'in-domain', 0, 0), id=0.2, fid_pre500=5.0)
+    put(tmp_path, extrapolated.job('demo-stylegan2', 'in-domain', 0, 0), id=0.1, fid_pre500=4.0)
+    steps = {step['metric']: step for step in build.ordering(table, tmp_path, 'demo-stylegan2', 1, 1)}
+    assert steps['id']['agrees'] and steps['id']['paper'] == pytest.approx(-0.11)
+    assert not steps['fid_pre']['agrees'] and steps['fid_pre']['here'] == -1
+    text = build.write_tables([table], tmp_path, ['demo-stylegan2'], 1, 1)
+    assert '| + extrapolated target | 0.10 | 4.00 |' in text and 'GUIDE |' not in text
+    assert json.loads((tmp_path / 'tables.json').read_text())['table1/demo-stylegan2']['ordering']
+
+
+def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):
+    with runner.claimed(tmp_path, JOB) as mine:
+        assert mine
+        with runner.claimed(tmp_path, JOB) as again:
+            assert not again
+    claim = tmp_path / runner.WORK / f'{JOB.name}.claim'
+    assert not claim.exists()
+    claim.write_text(f'{socket.gethostname()} {2**22 + 1}')          # a process that is gone
+    with runner.claimed(tmp_path, JOB) as mine:
+        assert mine
+    claim.write_text(f'elsewhere {os.getpid()}')                     # of another machine nothing is known
+    with runner.claimed(tmp_path, JOB) as mine:
+        assert not mine
+
+
+def test_what_has_a_result_is_not_run_again(tmp_path):
+    put(tmp_path, JOB, id=0.1)
+    done = []
+    runner.run_jobs([JOB], tmp_path, lambda job: ['id'], lambda network: pytest.fail('loaded a network'), done.append)
+    assert done == [JOB] and runner.missing(tmp_path, JOB, ['id', 'fid_pre500']) == ['fid_pre500']
+
+
+def test_a_worker_gets_the_command_without_what_made_it():
+    line = ['evaluate.py', 'tables', '-j', '2', '--outdir=o', '-j4', '--processes=3', '--hosts', 'a,b']
+    assert without(line, ('-j', '--processes')) == ['evaluate.py', 'tables', '--outdir=o', '--hosts', 'a,b']
+    assert without(line, ('--hosts',)) == line[:-2]
+
+
+@pytest.mark.parametrize('arguments, text', [
+    (['--world=ffhq', '--outdir=o'], '--data=DIR names a folder'),
+    (['--table=nine', '--outdir=o'], 'expected figure9, methods'),
+])
+def test_errors(arguments, text, tmp_path):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and text in result.output
+
+
+def test_too_few_people(tmp_path):
+    (tmp_path / 'in-domain' / 'someone').mkdir(parents=True)
+    world = World.__new__(World)
+    world.data = tmp_path
+    assert world._folder('in-domain', 0).name == 'someone'
+    with pytest.raises(InputError, match='holds 1 folders of people, but person 2 is asked for'):
+        world._folder('in-domain', 1)
+
+
+def test_runs_leave_results_and_tables(tmp_path, monkeypatch):
+    """The command end to end on the small network, with short runs, few samples and one person."""
+    original = World.config
+    import dataclasses
+    monkeypatch.setattr(World, 'config', lambda self, job: dataclasses.replace(original(self, job), iters=2))
+    monkeypatch.setitem(COUNTED, 'retain', '{}20')
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])
+    assert result.exit_code == 0, result.output
+    results = sorted((tmp_path / 'results').glob('*.json'))
+    assert len(results) == 2 and not list((tmp_path / 'work').iterdir())
+    content = json.loads(results[0].read_text())
+    assert content['job']['scenario'] == 'out-of-domain' and content['seconds']['erasing'] > 0
+    assert set(content['figures']) == {'id', 'fid_pre50', 'dfid_real50', 'retain20'}
+    assert 'baseline (local loss)' in result.output and (tmp_path / 'tables.md').read_text() in result.output
+    again = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])
+    assert again.exit_code == 0 and 'baseline' in again.output
