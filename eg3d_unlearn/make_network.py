@@ -1,4 +1,4 @@
-"""Small networks with random weights, saved as NVIDIA pickles: for trying the tools, not for making faces.
+"""Networks with random weights, small ones or of the published size, saved as NVIDIA pickles: for trying the tools, not for making faces.
 
     python -m eg3d_unlearn.make_network --setting=eg3d --outfile=tiny.pkl
 """
@@ -13,7 +13,7 @@ from torch import nn
 
 from eg3d_unlearn import networks
 from eg3d_unlearn.run_folder import write_whole
-from eg3d_unlearn.settings import TRIAL
+from eg3d_unlearn.settings import FULL, TRIAL
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import save_network_pickle
 
@@ -21,6 +21,7 @@ from torch_utils_ext.network_pickle import save_network_pickle
 CONTRAST = {'backbone.synthesis': {'torgb.weight': 4.0}, 'decoder': {'net.2.weight': 4.0},
             # A trained super-resolution sharpens; a random one would paint by the latent, past what the planes show.
             'superresolution': {'affine.weight': 0.1}, 'synthesis': {'torgb.weight': 0.25}}
+SETTINGS = {**TRIAL, **FULL}         # the latter of the published networks' size
 
 
 def random_network(recipe: dict, seed: int = 0) -> nn.Module:
@@ -45,7 +46,7 @@ def random_network(recipe: dict, seed: int = 0) -> nn.Module:
 
 def save_random_network(path: Path, setting: str, seed: int = 0) -> None:
     """Write `random_network` as a network pickle that upstream's tools open."""
-    recipe = TRIAL[setting]
+    recipe = SETTINGS[setting]
     network = random_network(recipe, seed)
     attributes = {}
     if recipe['raw'] is not None:
@@ -54,12 +55,13 @@ def save_random_network(path: Path, setting: str, seed: int = 0) -> None:
 
 
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
-@click.option('--setting', help='Family of the network.', type=click.Choice(list(TRIAL)), default='eg3d', show_default=True)
+@click.option('--setting', help='Family of a small network; or the size of a published one: ffhq512 is EG3D FFHQ-512 (120 MiB).',
+              type=click.Choice(list(SETTINGS)), default='eg3d', show_default=True)
 @click.option('--seed', help='Seed of the weights.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option('--outfile', help='The pickle; an existing file is not overwritten.', metavar='FILE', required=True)
 @click.option('--photo', help="Also write a photo to try it with: scikit-image's astronaut, public domain.", metavar='FILE')
 def main(setting: str, seed: int, outfile: str, photo: str | None) -> None:
-    """Make a small network with random weights: its pictures are coloured blobs, not faces."""
+    """Make a network with random weights: its pictures are coloured blobs, not faces."""
     for path in filter(None, (outfile, photo)):
         if Path(path).exists():
             raise click.ClickException(f'{path} exists and is not overwritten. Delete it, or name another file.')
