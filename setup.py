@@ -11,7 +11,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['eg3d_unlearn*', 'torch_utils_ext*', 'patches*']),
-    py_modules=['unlearn'],
+    py_modules=['unlearn', 'evaluate'],
     package_data={'eg3d_unlearn.demo': ['networks/*.pt', 'networks/*.json']},
     install_requires=[
         'torch>=2.4',
@@ -26,8 +26,8 @@ setup(
         'psutil',
         'tqdm',
     ],
-    extras_require={'evaluate': ['torch-fidelity', 'matplotlib', 'scikit-learn'],
-                    'test': ['pytest>=8', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg', 'torch-fidelity',
+    extras_require={'evaluate': ['torch-fidelity>=0.4', 'matplotlib', 'scikit-learn'],
+                    'test': ['pytest>=8', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg', 'torch-fidelity>=0.4',
                              'matplotlib', 'scikit-learn']},
-    entry_points={'console_scripts': ['eg3d-unlearn=unlearn:main']},
+    entry_points={'console_scripts': ['eg3d-unlearn=unlearn:main', 'eg3d-unlearn-evaluate=evaluate:main']},
 )

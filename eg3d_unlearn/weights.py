@@ -67,6 +67,12 @@ REGISTRY: dict[str, WeightFile] = {
         'CurricularFace_Backbone.pth', 'face recogniser CurricularFace IR-101 (--id-network=curricularface)',
         _FACE_DATA_LICENCE, '--id-weights',
         page='https://drive.google.com/file/d/1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj/view'),
+    # The Inception of the original FID, converted by mseitzer/pytorch-fid; torch-fidelity publishes the very same bytes.
+    'inception': WeightFile(
+        'weights-inception-2015-12-05-6726825d.pth', 'feature network of FID and KID (--features=inception)',
+        'TensorFlow models: Apache-2.0; trained on ImageNet (non-commercial research terms)', '--inception-weights',
+        url='https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth',
+        size=95_628_359, torch_cache=True, sha256='6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'),
     'goae': WeightFile(
         'encoder_FFHQ.pt', 'inversion encoder of EG3D FFHQ (GOAE)', 'no licence is stated for the weights',
         '--encoder', page=_GUIDE_DRIVE),

@@ -1,0 +1,85 @@
+"""What was rendered of a network once need not be rendered again: many unlearned networks are measured against one."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.generator import Generator
+from eg3d_unlearn.run_folder import write_whole
+from torch_utils_ext.download import CACHE_VARIABLE
+from torch_utils_ext.errors import InputError
+
+
+class Cache:
+    """Tensors by protocol, in memory, and in a folder where there is one.
+
+    A key is the whole protocol: network, latents, cameras, judge.  The folder only ever gets what shows random people.
+    """
+
+    def __init__(self, folder: str | Path | None = None):
+        self.folder = None if folder is None else Path(folder)
+        self.kept: dict[str, Any] = {}
+
+    def get(
+        self,
+        key: dict,                   # plain values that fix the content
+        make: Callable[[], Any],     # a tensor, or a dict of tensors
+        on_disk: bool = False,       # also into the folder; never for what shows the person, or a person's photo
+    ) -> Any:
+        """The content for ``key``, made on first use."""
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        if name in self.kept:
+            return self.kept[name]
+        path = None if self.folder is None or not on_disk else self.folder / f'{name[:32]}.pt'
+        content = None if path is None else read(path)
+        if content is None:
+            content = make()
+            if path is not None:
+                make_folder(path.parent)
+                # Under a name of its own first: several processes may share the folder and make the same thing.
+                mine = path.with_name(f'{path.stem}-{os.getpid()}.new')
+                write_whole(mine, lambda file: torch.save(content, file))
+                os.replace(mine, path)
+        self.kept[name] = content
+        return content
+
+
+def make_folder(path: Path) -> None:
+    """A folder of the cache, or an `InputError` that says why there can be none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'The cache {path} cannot be made: {error.strerror}. {CACHE_VARIABLE} names another folder.') from None
+
+
+def read(path: Path) -> Any | None:
+    """The content of a file; None where there is none, or a damaged one, which is then made anew."""
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception:                # torch.load fails in many ways on a damaged file
+        return None
+
+
+def checksum(tensor: Tensor | None) -> str | None:
+    """A fingerprint of a tensor's values."""
+    return None if tensor is None else hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def fingerprint(generator: Generator) -> str:
+    """Checksum of all that decides a network's pictures: tensors, class, arithmetic, field of view, rays."""
+    digest = hashlib.sha256()
+    for name, tensor in generator.network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    settings = [generator.family, generator.class_label, generator.precision, str(generator.device),
+                getattr(generator, 'fov_deg', None), getattr(generator.network, 'neural_rendering_resolution', None)]
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()
