@@ -123,10 +123,11 @@ def measure(before: Views, after: Views, perceptual: Perceptual, recogniser: Emb
 Block = list[tuple[str, list[Tensor]]]  # rows of pictures with their titles
 
 
-def picture(before: Views, after: Views, photos: Tensor | None = None) -> PIL.Image.Image:
+def picture(before: Views, after: Views, photos: Tensor | None = None, warning: str | None = None) -> PIL.Image.Image:
     """The person before, the target, the person after; beside them other photos of the person; below them other people.
 
-    ``photos`` [1 + K, 3, H, W]: the photos themselves, the erased one first, where they may be shown.
+    ``photos`` [1 + K, 3, H, W]: the photos themselves, the erased one first, where they may be shown.  ``warning`` stands
+    above all.
     """
     person: Block = [('before', before.source), ('the target', before.target), ('after', after.source)]
     if photos is not None:
@@ -143,13 +144,15 @@ def picture(before: Views, after: Views, photos: Tensor | None = None) -> PIL.Im
     top, gap = [person, beside], size // 4
     widths = [max((len(row) for _, row in block), default=0) * size for block in top]
     width = max(sum(widths) + gap * bool(beside), len(before.others) * size, 3 * size)
-    height = size + LABEL
-    sheet = PIL.Image.new('RGB', (width, (max(map(len, top)) + len(others)) * height), 'white')
+    height, head = size + LABEL, LABEL * bool(warning)
+    sheet = PIL.Image.new('RGB', (width, head + (max(map(len, top)) + len(others)) * height), 'white')
+    if warning:
+        PIL.ImageDraw.Draw(sheet).text((6, 3), warning, fill='#b00000', font=PIL.ImageFont.load_default(12))
     left = 0
     for block, block_width in zip(top, widths, strict=True):
-        _paste(sheet, block, left, 0, size)
+        _paste(sheet, block, left, head, size)
         left += block_width + gap
-    _paste(sheet, others, 0, max(map(len, top)) * height, size)
+    _paste(sheet, others, 0, head + max(map(len, top)) * height, size)
     return sheet
 
 

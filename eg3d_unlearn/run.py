@@ -277,7 +277,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
     after = show_all(g_u, state, ws_source=ws_source)
     photos = shown_photos(config, generator)
-    write_whole(folder / PICTURE, lambda file: report.picture(before, after, photos).save(file, format='png'))
+    warning = report.MEANINGLESS if config.random_metric_weights else None
+    write_whole(folder / PICTURE, lambda file: report.picture(before, after, photos, warning).save(file, format='png'))
     if config.keep_source:
         keep_source(folder, config, ws_source)
     return {
