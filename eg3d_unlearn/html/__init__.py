@@ -1,0 +1,68 @@
+"""``report.html``: one self-contained page about an erasure, for a privacy officer and for a reviewer."""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+import PIL.Image
+
+from eg3d_unlearn.html.exhibits import Exhibits
+from eg3d_unlearn.html.files import PAGE, is_number, read_folder
+from eg3d_unlearn.html.page import page
+from eg3d_unlearn.run_folder import PICTURE, write_whole
+
+SAME_PSNR = 1.0                      # two inversions of one photo differ by less [dB]
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eg3d_unlearn.evidence import Evidence
+    from eg3d_unlearn.html.looking import Plan
+
+
+def write_report(
+    folder: Path,                    # of the run; `report.html` goes there
+    evidence: Evidence | None,       # networks, person and recognisers; None: only what the folder holds is written up
+    report: dict | None = None,      # of a run that has not written its report.json yet; None: read it
+    plan: Plan | None = None,        # how much is looked at; None: the default, photos as ``--keep-source`` said
+    ws_target: Tensor | None = None,  # [1, num_ws, w_dim] where the run moved the person; None: as its settings say, where they can
+    audit: Path | None = None,       # audit.json, or its folder; None: in the run's folder, if there
+    log: Callable[[str], None] = print,
+) -> dict:
+    """Look at both networks, measure, and write the page; returns what report.json gains.
+
+    Raises:
+        InputError: no finished run in the folder, or the page cannot be written.
+    """
+    found = read_folder(folder, report, audit)
+    for note in found.notes:
+        log(note)
+    gained, exhibits = {}, Exhibits()
+    if evidence is not None:
+        from eg3d_unlearn.html.looking import Plan, look
+        settings = found.report.get('config') or {}
+        exhibits, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
+        found.report = {**found.report, **gained}
+        if doubt := another_person(found.report.get('person') or {}, evidence.person.notes):
+            found.notes.append(doubt)
+            log(f'WARNING: {doubt}')
+    elif (folder / PICTURE).is_file():
+        from eg3d_unlearn.html.pictures import jpeg
+        with PIL.Image.open(folder / PICTURE) as picture:
+            exhibits.sheet = jpeg(picture, 1024)
+    text = page(found, exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
+    write_whole(folder / PAGE, lambda file: file.write(text.encode()))
+    return gained
+
+
+def another_person(then: dict, now: dict) -> str | None:
+    """A warning where the person who is looked at seems not to be the one of the run, of whom nothing but notes was kept."""
+    if then.get('given_as') != now.get('given_as'):
+        return (f'The run was given a person as {then.get("given_as")}, this page as {now.get("given_as")}: perhaps it is not the same '
+                'person.')
+    psnr = [notes.get('psnr_db') for notes in (then, now)]
+    if all(map(is_number, psnr)) and abs(psnr[0] - psnr[1]) > SAME_PSNR:
+        return (f'The photo looked at here was inverted to {psnr[1]:.1f} dB, that of the run to {psnr[0]:.1f} dB: perhaps it is not the same '
+                'photo, or was inverted with other settings.')
+    return None
