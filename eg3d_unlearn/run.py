@@ -16,6 +16,8 @@ from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import is_demo, network_path
 from eg3d_unlearn.generator import Generator, build, wrap
+from eg3d_unlearn.html import write_report
+from eg3d_unlearn.html.files import PAGE
 from eg3d_unlearn.inversion import PUBLISHED, plan
 from eg3d_unlearn.judging import Judges, load_judges
 from eg3d_unlearn.memory import keep_freed_memory
@@ -234,6 +236,7 @@ def unlearn(config: Config) -> dict:
         result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
         (folder / STATE).unlink(missing_ok=True)
         folder.write_json(REPORT, result)
+    write_report(folder.path, None, log=folder.log)
     summarise(folder, result)
     return result
 
@@ -369,4 +372,4 @@ def summarise(folder: RunFolder, result: dict) -> None:
         folder.log(line)
     if 'MEANING' in result:
         folder.log(result['MEANING'])
-    folder.log(f'Wrote {folder / NETWORK}; see {folder / PICTURE} and {folder / REPORT}.')
+    folder.log(f'Wrote {folder / NETWORK}; see {folder / PAGE}.')

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
+from eg3d_unlearn.scalars import Scalars
 from torch_utils_ext.errors import InputError
 
 DIVERGED = 10.0                      # times the median loss of the first steps
@@ -55,7 +56,8 @@ def training_loop(
 
     figures, saved, step = first, start, start
     with open(folder / STATS, 'a', encoding='utf-8') as stats, \
-            tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True) as bar, Interruption() as stop:
+            tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True) as bar, Interruption() as stop, \
+            Scalars(folder.path, start) as scalars:
         for step in range(start, iters):
             begun = time.perf_counter()
             optimiser.zero_grad(set_to_none=True)
@@ -70,6 +72,7 @@ def training_loop(
             first = first or figures
             stats.write(json.dumps(figures) + '\n')
             stats.flush()
+            scalars.add(figures)
             bar.update()
             bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
             if (step + 1) % snap == 0 or step + 1 == iters or stop.asked:

@@ -41,7 +41,7 @@ def test_a_photo_on_every_family(network, tmp_path):
     family, path = network
     output = run(f'--network={path}', f'--image={photo(tmp_path)}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP)
     assert sorted(file.name for file in (tmp_path / 'out').iterdir()) == [
-        'before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.json', 'stats.jsonl', 'training_options.json']
+        'before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.html', 'report.json', 'stats.jsonl', 'training_options.json']
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert 'MEANS NOTHING' in report['MEANING'] and 'MEANS NOTHING' in output and 'MEANS NOTHING' in (tmp_path / 'out' / 'log.txt').read_text()
     for key in ('summary', 'loss', 'person', 'config', 'features', 'w_avg', 'trained', 'networks', 'versions', 'hardware', 'peak_memory',
