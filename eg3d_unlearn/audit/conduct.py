@@ -1,0 +1,189 @@
+"""The ladder from T0 on, tier by tier, each kept as soon as it is done."""
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Callable
+
+from eg3d_unlearn import audit as package
+from eg3d_unlearn import report
+from eg3d_unlearn.arithmetic import arithmetic
+from eg3d_unlearn.audit import TIERS, ruin, words
+from eg3d_unlearn.audit.budget import Budget
+from eg3d_unlearn.audit.scores import AFTER, BEFORE, figures
+from eg3d_unlearn.audit.setting import FALSE_ACCEPTS, Audit
+from eg3d_unlearn.audit.tier import Findings, Tier
+from eg3d_unlearn.evidence import Evidence
+from eg3d_unlearn.person import digest
+from eg3d_unlearn.run import given_person
+from eg3d_unlearn.run_folder import RunFolder, write_whole
+from torch_utils_ext.errors import InputError
+
+AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
+RUIN = 'ruin'                        # kept beside the tiers
+
+
+class AuditFolder:
+    """``--outdir``: what each tier found until all are done, then audit.json."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def check(self) -> None:
+        """Refuse a folder that holds a finished audit; nothing is written."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f'--outdir={self.path} is a file. Name a folder.')
+        if (self.path / AUDIT).exists():
+            raise InputError(f'--outdir={self.path} holds a finished audit, which is not overwritten. Choose another folder, or delete '
+                             f'{self.path / AUDIT}.')
+
+    def begin(self, options: dict) -> None:
+        """Make the folder, or take it up again; refuse one that was begun with other options."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f'--outdir={self.path} cannot be made: {error.strerror}. Choose another folder.') from None
+        begun = self.read(BEGUN)
+        if begun is None:
+            self.write(BEGUN, options)
+        elif changed := [name for name in options if begun.get(name) != options[name]]:
+            raise InputError(f'--outdir={self.path} was begun with another {changed[0]}. Run the same command to go on, or choose another '
+                             'folder.')
+
+    def name(self, key: str) -> str:
+        return f'audit-{key}.json'
+
+    def read(self, name: str) -> dict | None:
+        """A file's content; None where it is not there."""
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            raise InputError(f'{path} cannot be read. Delete it and run the same command again.') from None
+
+    def write(self, name: str, content: dict) -> None:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+        write_whole(self.path / name, lambda file: file.write(text.encode()))
+
+    def finish(self, content: dict) -> None:
+        """Write audit.json; the parts, which it holds, go."""
+        self.write(AUDIT, content)
+        for part in [BEGUN, *(self.name(key) for key in (*TIERS, RUIN))]:
+            (self.path / part).unlink(missing_ok=True)
+
+
+def conduct(
+    evidence: Evidence,
+    budget: Budget,
+    outdir: str | Path,
+    tiers: list[str] | None = None,  # keys of `TIERS`; None = all
+    controls: str | None = None,     # folder with a subfolder of photos for each control person; None = by the world
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+) -> dict:
+    """Run the ladder and return what audit.json holds; begun tiers that are done are not done again.
+
+    Raises:
+        InputError: no recogniser, controls that cannot do, a folder of another audit.
+    """
+    begun = time.perf_counter()
+    audit = Audit(evidence, budget, controls, seed)
+    keys = [key for key in TIERS if tiers is None or key in tiers]
+    folder = AuditFolder(outdir)
+    folder.check()
+    folder.begin(fingerprint(evidence, budget, controls, seed))
+    with RunFolder(folder.path).locked(), arithmetic(evidence.config.precision, evidence.device):
+        looked = kept(folder, RUIN, lambda: timed(lambda: ruin.examine(audit)), log)
+        log(looked['verdict'])
+        results = []
+        for key in keys:
+            results.append(kept(folder, key, lambda key=key: timed(lambda: run(audit, TIERS[key])), log))
+            log(f'{key}: {results[-1]["verdict"]}')
+        content = whole(audit, looked, results)
+        # Of all sittings, where the audit went on after a stop.
+        content['seconds'] = round(max(time.perf_counter() - begun, sum(part['seconds'] for part in (looked, *results))), 1)
+        folder.finish(content)
+    return content
+
+
+def kept(folder: AuditFolder, key: str, make: Callable[[], dict], log: Callable[[str], None]) -> dict:
+    """A part of the audit: as it was kept, or made and kept."""
+    found = folder.read(folder.name(key))
+    if found is not None:
+        log(f'{key} was done before.')
+        return found
+    made = make()
+    folder.write(folder.name(key), made)
+    return made
+
+
+def timed(make: Callable[[], dict]) -> dict:
+    begun = time.perf_counter()
+    return {**make(), 'seconds': round(time.perf_counter() - begun, 1)}
+
+
+def run(audit: Audit, tier: Tier) -> dict:
+    """One tier's entry of audit.json."""
+    findings = tier.attack(audit)
+    name = audit.evidence.measuring[0]
+    result = {
+        'tier': tier.key, 'title': tier.title, 'attacker': tier.attacker, 'figures': figures_of(audit, findings, name),
+        'curve': findings.curve,
+        'details': {**findings.details, 'verification': verification(audit, findings, name),
+                    'recognisers': {other: figures_of(audit, findings, other) for other in audit.evidence.recognisers},
+                    'changes': changes(findings, name)},
+    }
+    return {**result, 'verdict': tier.say(result)}
+
+
+def figures_of(audit: Audit, findings: Findings, recogniser: str) -> dict:
+    before, after = ([scores[recogniser] for scores in findings.scores[side]] for side in (BEFORE, AFTER))
+    return {name: figure.to_json() for name, figure in figures(before, after, audit.seed).items()}
+
+
+def verification(audit: Audit, findings: Findings, recogniser: str) -> dict:
+    """The same figures of the share of comparisons at or above the threshold."""
+    before, after = ([hits(scores[recogniser], audit.threshold) for scores in findings.scores[side]] for side in (BEFORE, AFTER))
+    return {name: figure.to_json() for name, figure in figures(before, after, audit.seed).items()}
+
+
+def hits(cells, threshold: float):                     # [A, N] -> [A, N] of 0 and 1; NaN stays
+    return (cells >= threshold).to(cells.dtype).masked_fill(cells.isnan(), float('nan'))
+
+
+def changes(findings: Findings, recogniser: str) -> dict:
+    """after - before of the person and of each control: whether the person lies outside what controls do by themselves."""
+    each = [round((after[recogniser] - before[recogniser]).nanmean().item(), 4)
+            for before, after in zip(findings.scores[BEFORE], findings.scores[AFTER], strict=True)]
+    return {'person': each[0], 'controls': each[1:]}
+
+
+def fingerprint(evidence: Evidence, budget: Budget, controls: str | None, seed: int) -> dict:
+    """What an interrupted audit must have in common with the command that goes on with it; deleted at the end."""
+    config = evidence.config
+    return {'budget': budget.name, 'seed': seed, 'network before': evidence.before.sha256(), 'network after': evidence.after.sha256(),
+            'person': digest(config.person_kind, given_person(config)), 'controls': controls, 'inversion': config.inversion,
+            'recogniser': sorted(evidence.recognisers), 'precision': config.precision}
+
+
+def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
+    """audit.json."""
+    evidence = audit.evidence
+    overall = words.overall(looked, results)
+    return {
+        **({'MEANING': report.MEANINGLESS} if evidence.config.random_metric_weights else {}),
+        'budget': audit.budget.name, 'steps': audit.budget.describe(), 'seed': audit.seed,
+        'networks': {'before': evidence.before.sha256(), 'after': evidence.after.sha256()},
+        'person': {'photos': len(audit.subjects[0].images), 'given_as': evidence.config.person_kind},
+        'controls': len(audit.subjects) - 1, 'controls_are': audit.kind_of_controls,
+        'measured_by': evidence.measuring[0], 'trained_with': evidence.trained_with,
+        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': FALSE_ACCEPTS, 'impostor_pairs': len(audit.impostors)},
+        'definition': package.__doc__.split('What the figures mean\n')[1],
+        'verdict': [*overall, *(f'{result["tier"]}: {result["verdict"]}' for result in results)],
+        'ruin': looked, 'tiers': results, 'not_run': [key for key in TIERS if key not in {result['tier'] for result in results}],
+        'config': evidence.config.to_json(), 'versions': report.versions(), 'hardware': report.hardware(evidence.device),
+        'peak_memory': report.peak_memory(evidence.device),
+    }

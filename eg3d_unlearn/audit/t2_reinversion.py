@@ -1,0 +1,58 @@
+"""T2: inverting again against the network itself: W from three starts, then W+ from the best of them."""
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+
+from eg3d_unlearn.audit.setting import Audit, Side
+from eg3d_unlearn.audit.subjects import Subject
+from eg3d_unlearn.audit.tier import Findings, Shown, Tier
+from eg3d_unlearn.audit.words import usual
+from eg3d_unlearn.inversion.optimise import Inversion, Optimisation, reconstruction
+from eg3d_unlearn.presets import FROM_ENCODER, FROM_MEAN
+from torch_utils_ext.errors import InputError
+
+
+def attack(audit: Audit) -> Findings:
+    budget, won, failed, distances = audit.budget, Counter(), [0], {}
+
+    def invert(side: Side, subject: Subject, space: str, start, steps: int, lr: float, step) -> Inversion:
+        image, camera = subject.photo(subject.attacked)
+        try:
+            return Optimisation(space, steps=steps, lr=lr, seed=audit.seed)(
+                side.light, image, camera, audit.perceptual, lambda *_: step(), starts=[start])
+        except InputError:           # the optimisation diverged: the attacker is left with the start
+            failed[0] += 1
+            return Inversion(start, *reconstruction(side.light, start, image, camera, audit.perceptual))
+
+    def one(side, index, step):
+        subject = audit.subjects[index]
+        starts = {'mean': audit.evidence.g_s.w_avg[None], 'w_source': subject.ws[:1], 'w_target': audit.target(subject.ws[:1])}
+        ends = {name: invert(side, subject, 'w', start, budget.w_steps, FROM_MEAN['inversion_lr'], step) for name, start in starts.items()}
+        if index == 0:
+            distances[side.name] = {name: round(distance(end), 4) for name, end in ends.items()}
+        first = min(ends, key=lambda name: distance(ends[name]))
+        refined = invert(side, subject, 'w+', ends[first].ws, budget.w_plus_steps, FROM_ENCODER['inversion_lr'], step)
+        plus = distance(refined) <= distance(ends[first])
+        won[f'{side.name}: {first}, {"w+" if plus else "w"}'] += 1
+        return [Shown(audit.views(side.generator, (refined if plus else ends[first]).ws), used=subject.attacked)]
+
+    findings = audit.on_everybody(one, 'T2', 3 * budget.w_steps + budget.w_plus_steps)
+    findings.details = {'steps': {'w': budget.w_steps, 'w+': budget.w_plus_steps}, 'starts': ['mean', 'w_source', 'w_target'],
+                        'won': dict(won), 'failed': failed[0], 'lpips_in_w': distances}
+    return findings
+
+
+def distance(found: Inversion) -> float:
+    """What an attacker goes by: LPIPS to the photo; an end that is no picture is the worst."""
+    return found.lpips.nan_to_num(torch.inf).item()
+
+
+def say(result: dict) -> str:
+    steps = result['details']['steps']
+    return usual(result, f'Inverting one photo against the network itself (3 starts of {steps["w"]} steps in W, {steps["w+"]} in W+)')
+
+
+TIER = Tier('T2', 're-inversion in W and W+', 'has the network, one photo, and knows what the method does (mean, w_source, w_target as '
+            'starts)', attack, say)
