@@ -93,8 +93,8 @@ def test_ctrl_c_finishes_the_step_and_loses_nothing(command, tmp_path):
 
 def test_nothing_of_the_person_stays(uninterrupted):
     assert sorted(os.listdir(uninterrupted)) == [
-        'before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.json', 'stats.jsonl', 'training_options.json']
-    for name in ('log.txt', 'report.json', 'training_options.json', 'stats.jsonl', 'network-unlearned.pkl'):
+        'before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.html', 'report.json', 'stats.jsonl', 'training_options.json']
+    for name in ('log.txt', 'report.html', 'report.json', 'training_options.json', 'stats.jsonl', 'network-unlearned.pkl'):
         assert b'jane_doe' not in (uninterrupted / name).read_bytes(), name
 
 
