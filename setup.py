@@ -12,7 +12,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['eg3d_unlearn*', 'torch_utils_ext*', 'patches*']),
     py_modules=['unlearn', 'evaluate'],
-    package_data={'eg3d_unlearn.demo': ['networks/*.pt', 'networks/*.json']},
+    package_data={'eg3d_unlearn.demo': ['networks/*.pt', 'networks/*.json'], 'eg3d_unlearn.tables': ['experiments/*.json']},
     install_requires=[
         'torch>=2.4',
         'torchvision>=0.19',

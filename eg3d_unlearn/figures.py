@@ -38,37 +38,10 @@ def mean(
     each = values.detach().double().cpu().flatten(1).mean(1) if values.dim() > 1 else values.detach().double().cpu()
     if not len(each):
         raise ValueError('no values to take the mean of')
-    return spread(each.numpy()[None], lambda drawn: drawn[0].mean(-1), seed)
-
-
-def difference(
-    a: Tensor,                       # [N]
-    b: Tensor,                       # [M]
-    seed: int = 0,
-) -> Figure:
-    """mean(a) - mean(b) of independent samples, both resampled; ``samples`` is the smaller number."""
-    rng = np.random.RandomState(seed)
-    first, second = (values.detach().double().cpu().numpy() for values in (a, b))
-    value = float(first.mean() - second.mean())
-    drawn = resampled(first, rng).mean(-1) - resampled(second, rng).mean(-1)
-    low, high = interval(drawn)
-    return Figure(value, low, high, min(len(first), len(second)), seed)
-
-
-def spread(samples: np.ndarray, statistic, seed: int = 0) -> Figure:
-    """``statistic`` of ``samples`` [K, N] (K values for each of N samples) and its interval.
-
-    ``statistic`` maps [K, ..., N] to [...].
-    """
-    rng = np.random.RandomState(seed)
-    count = samples.shape[-1]
-    chosen = rng.randint(count, size=(RESAMPLES, count))
-    low, high = interval(statistic(samples[:, chosen]))
-    return Figure(float(statistic(samples)), low, high, count, seed)
-
-
-def resampled(values: np.ndarray, rng: np.random.RandomState) -> np.ndarray:  # [N] -> [RESAMPLES, N]
-    return values[rng.randint(len(values), size=(RESAMPLES, len(values)))]
+    samples = each.numpy()
+    chosen = np.random.RandomState(seed).randint(len(samples), size=(RESAMPLES, len(samples)))
+    low, high = interval(samples[chosen].mean(-1))
+    return Figure(float(samples.mean()), low, high, len(samples), seed)
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float]:   # [RESAMPLES] -> its central `LEVEL`

@@ -93,7 +93,8 @@ def photographed(config: Config, generator: Generator, judges: Judges, mine: Pho
     found, figures = invert(config, generator, judges, images, labels, log, what)
     notes = {'given_as': 'demo', 'forget_from': config.forget_from, 'camera': 'of the rendered photo', 'inversion': config.inversion,
              **figures[0]}
-    return Person(erased(found.ws[:len(mine)], config.forget_from), notes, found.ws[1:len(mine)], found.ws[len(mine):],
+    return Person(erased(found.ws[:len(mine)], config.forget_from), notes, found.ws[1:len(mine)],
+                  None if others is None else found.ws[len(mine):],
                   None if labels is None else labels[1:], images, None if labels is None else labels[:1])
 
 

@@ -1,4 +1,4 @@
-"""An encoder of our own for any network: one look at a picture gives its latent.
+"""An encoder of our own for any network: a few looks at a picture give its latent.
 
 Nobody publishes encoders for cats, cars and private networks.  This one learns from the network's own samples, whose latents
 are known (`python -m eg3d_unlearn.inversion.train`).
@@ -139,7 +139,7 @@ class Encoder:
         """Latents of the pictures and what is to be recorded."""
         network = self.load(generator)
         labels = None if camera is None else camera.to(generator.device).expand(len(images), -1)
-        # One pass costs little, and coarse products would lose more of it than of a descent, which corrects itself.
+        # In single precision: of so few passes coarser products would save next to no time.
         with arithmetic('fp32', generator.device):
             found = [closest(network, generator, part, None if labels is None else labels[start:start + BATCH])
                      for start, part in zip(range(0, len(images), BATCH), images.split(BATCH), strict=True)]
@@ -155,7 +155,7 @@ class Encoder:
         progress: Callable[[int, dict], None] = lambda step, figures: None,
         recogniser: Recogniser | None = None,  # not used: nothing is optimised
     ) -> Inversion:
-        """Latents of ``images`` in one pass."""
+        """Latents of ``images``, by `closest`."""
         ws, notes = self.encode(generator, images, camera)
         return Inversion(ws, *reconstruction(generator, ws, images, camera, perceptual), notes=notes)
 
@@ -171,13 +171,14 @@ def closest(
     Where the encoder is nearly the generator's inverse, the same bias is in both and goes out; where it is not, the way may
     lead astray.  So of all rounds the one whose picture is nearest counts, the first word among them.
     """
-    said = network(images, camera)
+    said, wanted = network(images, camera), shrink(images)
     now = best = said
     least = torch.full([len(images)], torch.inf, device=said.device)
-    for _ in range(ROUNDS):
+    for left in reversed(range(ROUNDS)):
         shown = generator.synthesize(now[:, None].expand(-1, generator.num_ws, -1), camera).image.clamp(-1, 1)
-        error = (shrink(shown) - shrink(images)).square().flatten(1).mean(1)
+        error = (shrink(shown) - wanted).square().flatten(1).mean(1)
         best = torch.where((error < least)[:, None], now, best)
         least = torch.minimum(error, least)
-        now = now + STRIDE * (said - network(shown, camera))
+        if left:
+            now = now + STRIDE * (said - network(shown, camera))
     return best
