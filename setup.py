@@ -27,7 +27,7 @@ setup(
         'tqdm',
     ],
     extras_require={'evaluate': ['torch-fidelity>=0.4', 'matplotlib', 'scikit-learn'],
-                    'test': ['pytest>=8', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg', 'torch-fidelity>=0.4',
+                    'test': ['pytest>=8', 'pytest-xdist>=3.5', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg', 'torch-fidelity>=0.4',
                              'matplotlib', 'scikit-learn']},
     entry_points={'console_scripts': ['eg3d-unlearn=unlearn:main', 'eg3d-unlearn-evaluate=evaluate:main']},
 )

@@ -59,6 +59,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--inversion-early-stop', help='End the inversion when nothing is gained any more.', is_flag=True)
 @option('--refine-camera', help='Turn the camera along with the latent (EG3D): for photos whose label is rough.', is_flag=True)
 @option('--keep-source', help='Keep the photo and the latent in the folder, and who it was in the options.', is_flag=True)
+@option('--report', help="report.html: full looks at both networks once more (views, other photos, neighbours, everybody else; about 150 pictures); brief is written from the run's own figures; auto is full on a GPU and for the demo networks.", type=click.Choice(['auto', 'full', 'brief']), default='auto', show_default=True)
 # The method.
 @option('--method', help='Preset: GUIDE as published; baseline (mean target, local loss only), extrapolated and adjacency, the rows of its Table 1; ft, ga, ga-descent, soft, l1-sparse, prune, salun, sugar: other methods, to compare with.', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
 @preset_option('--target', click.Choice(['ufo', 'mean', 'surrogate', *DRAWN]), 'Where the person is moved: ufo, beyond the mean latent (Eq. 3); mean, to it; surrogate, learned (SUGAR); random, to a random person; self, away from the own neighbourhood; soft, both in turns.')
@@ -104,8 +105,8 @@ def main(dry_run: bool, batch: int | None, **options) -> None:
     """Make a pretrained face generator unable to generate a given person.
 
     Reads an EG3D, StyleGAN2 or StyleGAN3 network pickle without running code from it, and writes one that NVIDIA's
-    unmodified tools open. The folder gets network-unlearned.pkl, before-after.png, report.json, training_options.json,
-    log.txt and stats.jsonl.
+    unmodified tools open. The folder gets network-unlearned.pkl, before-after.png, report.html, report.json,
+    training_options.json, log.txt and stats.jsonl.
 
     \b
     Examples:

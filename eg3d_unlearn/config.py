@@ -72,6 +72,7 @@ class Config:
     upstream: str | None = None      # NVIDIA checkout, for its CUDA kernels
     trust_pickle: bool = False       # load an unknown class through the checkout's own loader
     keep_source: bool = False        # leave the photo and the latent in the folder
+    report: str = 'auto'             # report.html: 'full' = both networks are looked at once more, 'brief' = by the run's own figures
 
     @property
     def person_kind(self) -> str:

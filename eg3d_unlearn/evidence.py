@@ -32,8 +32,8 @@ Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] in -1 to 1 -> [N, D] unit no
 @dataclass
 class Evidence:
     """An erasure as those who measure it need it."""
-    before: NetworkPickle
-    after: NetworkPickle
+    before: NetworkPickle | None     # None: generators in memory
+    after: NetworkPickle | None
     g_s: Generator                   # frozen
     g_u: Generator                   # frozen
     person: Person | None            # None where only the networks are looked at

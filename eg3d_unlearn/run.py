@@ -5,6 +5,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle, NetworkRecord, read_network_pickle, write_unlearned_pickle
 from torch_utils_ext.network_url import resolve_network
+
+if TYPE_CHECKING:
+    from eg3d_unlearn.evidence import Evidence
 
 # What a saved state holds of the person until the run ends.
 KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras')
@@ -218,7 +222,7 @@ def unlearn(config: Config) -> dict:
     generator.precision = choose_precision(config.precision, demo is not None, device)
     config = dataclasses.replace(config, precision=generator.precision, encoder=finding.encoder_of(config, demo))
     d, alpha_max, distances_are = distances(config, generator)
-    config = dataclasses.replace(config, target_d=d, alpha_max=alpha_max)
+    config = dataclasses.replace(config, target_d=d, alpha_max=alpha_max, report=report_of(config, device, demo is not None))
     options = {**config.to_json(), 'network_sha256': pickle.sha256()}
     check_judges(config)
     check_against_network(config, generator)
@@ -231,18 +235,26 @@ def unlearn(config: Config) -> dict:
         folder.log(f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
                    f'{judges.names["measuring"]} in the summary.')
         folder.log(f'Distances: {distances_are}.')
-        result = run_in(folder, config, pickle, generator, judges)
-        # The report comes last: a folder with one is finished, and no longer holds the latent.
+        result, evidence, ws_target = run_in(folder, config, pickle, generator, judges)
         result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
+        result.update(write_report(folder.path, evidence, result, ws_target=ws_target, log=folder.log))
+        # report.json comes last: a folder with one is finished, and no longer holds the latent.
         (folder / STATE).unlink(missing_ok=True)
         folder.write_json(REPORT, result)
-    write_report(folder.path, None, log=folder.log)
     summarise(folder, result)
     return result
 
 
-def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: Generator, judges: Judges) -> dict:
-    """The run itself, in a folder that is ours."""
+def report_of(config: Config, device: torch.device, is_demo: bool) -> str:
+    """How ``report.html`` is written: a full one shows some 150 pictures, which on a CPU take a large network a quarter of an hour."""
+    if config.report != 'auto':
+        return config.report
+    return 'full' if is_demo or device.type != 'cpu' else 'brief'
+
+
+def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: Generator,
+           judges: Judges) -> tuple[dict, Evidence | None, Tensor]:
+    """The run itself, in a folder that is ours: what report.json holds, and what a full page looks at (None: a brief one)."""
     log = folder.log
     device = generator.device
     log(f'Network: {pickle.path.name}, {generator.family}, {generator.img_resolution} px; mean latent: {generator.w_avg_source}.')
@@ -253,7 +265,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         log(f'WARNING: {report.MEANINGLESS}')
 
     # The person: found once, kept in the state until the run ends.
-    state = folder.load_state()
+    state, person = folder.load_state(), None
     who = digest(config.person_kind, given_person(config))
     if state is not None and state['person'] != who:
         raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
@@ -284,7 +296,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     write_whole(folder / PICTURE, lambda file: report.picture(before, after, photos, warning).save(file, format='png'))
     if config.keep_source:
         keep_source(folder, config, ws_source)
-    return {
+    result = {
         **({'MEANING': report.MEANINGLESS} if config.random_metric_weights else {}),
         'summary': report.summary(before, after, judges.measuring, judges.names['measuring']),
         'figures': report.measure(before, after, judges.perceptual, judges.recogniser),
@@ -300,6 +312,18 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         'hardware': report.hardware(device),
         'peak_memory': report.peak_memory(device),
     }
+    if config.report == 'brief':
+        return result, None, ws_target
+    if person is None:               # the run was resumed: the photos themselves were not kept
+        person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'])
+    return result, evidence_of(config, pickle, g_s, g_u, person, judges), ws_target
+
+
+def evidence_of(config: Config, pickle: NetworkPickle, g_s: Generator, g_u: Generator, person: finding.Person, judges: Judges) -> Evidence:
+    """The run as those who measure it need it."""
+    from eg3d_unlearn.evidence import Evidence, measuring_recognisers
+    recognisers, trained_with = measuring_recognisers(config, judges, (), g_s, g_s.device)
+    return Evidence(pickle, None, g_s, g_u, person, judges, recognisers, trained_with, is_demo(pickle), config)
 
 
 def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,

@@ -41,6 +41,14 @@ def test_excess_by_hand():
     assert found['excess'].samples == 3 and found['before'].samples == 3
 
 
+def test_no_interval_says_what_cannot_be():
+    """Student's width around three controls of .5, .9 and 1 reaches beyond 1, where there is no cosine and no share."""
+    sides = [torch.full((2, 2), value) for value in (0.9, 0.5, 0.9, 1.0)]
+    cosines, shares = figures(sides, sides)['controls'], figures([1 - side for side in sides], sides, least=0.0)
+    assert cosines.high == 1 and cosines.low < 0.5
+    assert shares['controls_before'].low == 0 and shares['controls'].high == 1 and shares['excess'].high > shares['excess'].value
+
+
 def test_nothing_erased_has_no_excess():
     rng = torch.Generator().manual_seed(0)
     same = [torch.rand(4, 3, generator=rng) for _ in range(4)]

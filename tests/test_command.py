@@ -1,4 +1,5 @@
 """The whole command on a small network of each family: what the folder holds, and what it must not hold."""
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,9 @@ from click.testing import CliRunner
 from small import SMALL, small_generator
 
 from eg3d_unlearn.cameras import look_at
+from eg3d_unlearn.config import Config
 from eg3d_unlearn.generator import build, wrap
+from eg3d_unlearn.run import report_of
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 from unlearn import main
 
@@ -58,6 +61,28 @@ def test_a_photo_on_every_family(network, tmp_path):
     assert moved and all(name.startswith(trained + '.') for name in moved)
     assert all(torch.equal(new[name], tensor) for name, tensor in after['G'].state_dict().items())
     assert after['G_ema'].init_kwargs == before['G_ema'].init_kwargs and after['G_ema'].attributes == before['G_ema'].attributes
+
+
+@pytest.mark.parametrize('keep', [False, True])
+def test_a_full_report(network, tmp_path, keep):
+    """Both networks looked at once more at the end of the run; the photo only where it was asked for."""
+    family, path = network
+    out = tmp_path / 'out'
+    run(f'--network={path}', f'--image={photo(tmp_path)}', '--aligned', f'--outdir={out}', '--report=full', *CHEAP, *['--keep-source'] * keep)
+    report = json.loads((out / 'report.json').read_text())
+    assert report['evidence']['protocol']['people'] == len(report['evidence']['distance']['other_people']) == 40
+    page = (out / 'report.html').read_text()
+    assert 'MEANS NOTHING' in page or 'meaningless' in page
+    assert ('The photo that was erased.' in page) == keep and 'alt="The person before' in page
+    assert not (out / 'training-state.pt').exists()
+
+
+def test_who_gets_a_full_report():
+    """Large networks on a CPU do not: the pictures would take longer than a user expects."""
+    config = Config(network='x', outdir='y')
+    cpu, gpu = torch.device('cpu'), torch.device('cuda')
+    assert [report_of(config, *where) for where in ((cpu, False), (cpu, True), (gpu, False))] == ['brief', 'full', 'full']
+    assert report_of(dataclasses.replace(config, report='brief'), gpu, True) == 'brief'
 
 
 @pytest.mark.parametrize('forget_from, erased', [('first', 1), ('mean', 1), ('all', 3)])

@@ -337,6 +337,17 @@ def test_a_damaged_file_is_made_anew(tmp_path):
     assert metrics.Cache(tmp_path).get({'a': 1}, lambda: torch.zeros(2), on_disk=True).tolist() == [0, 0]
 
 
+def test_what_one_network_showed_can_be_forgotten():
+    cache = metrics.Cache()
+    for network in ('a', 'b'):
+        cache.get({'network': network}, lambda: torch.ones(2))
+    cache.get({'what': 'else'}, lambda: torch.ones(2))
+    cache.forget('a')
+    assert len(cache.kept) == 2
+    assert cache.get({'network': 'a'}, lambda: torch.zeros(2)).tolist() == [0, 0]
+    assert cache.get({'network': 'b'}, lambda: torch.zeros(2)).tolist() == [1, 1]
+
+
 # Cameras and real pictures.
 
 def test_cameras_of_the_demo_world_are_those_of_its_photos():

@@ -2,11 +2,14 @@
 import errno
 import json
 import os
+import socket
+import time
 
 import pytest
 import torch
 
 from eg3d_unlearn.run_folder import LOCK, NETWORK, OPTIONS, REPORT, STATE, STATS, RunFolder, write_whole
+from torch_utils_ext.atomic_file import ABANDONED, replacing
 from torch_utils_ext.errors import InputError
 
 
@@ -19,6 +22,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(InputError, match='No space left'):
         write_whole(tmp_path / 'a', fails)
     assert os.listdir(tmp_path) == ['a'] and (tmp_path / 'a').read_text() == 'old'
+
+
+def test_several_may_write_one_file_at_once(tmp_path):
+    """Each has a file of its own until it is whole; the last one counts."""
+    with replacing(tmp_path / 'a') as first:
+        first.write(b'first')
+        write_whole(tmp_path / 'a', lambda file: file.write(b'second'))
+        assert (tmp_path / 'a').read_bytes() == b'second'
+    assert (tmp_path / 'a').read_bytes() == b'first' and os.listdir(tmp_path) == ['a']
+
+
+def test_only_what_nobody_writes_any_more_is_removed(tmp_path):
+    here, gone = socket.gethostname(), 2**22 + 1        # beyond the numbers that Linux gives to processes
+    old = time.time() - 2 * ABANDONED
+    names = {f'.a.{os.getpid()}@{here}.x.part': True, f'.a.{gone}@{here}.x.part': False, f'.a.{gone}@elsewhere.x.part': True,
+             f'.a.{gone}@far.away.x.part': False, '.a.x.part': False, f'.b.{gone}@{here}.x.part': True}
+    for name in names:
+        (tmp_path / name).write_text('half')
+    os.utime(tmp_path / f'.a.{gone}@far.away.x.part', (old, old))
+    write_whole(tmp_path / 'a', lambda file: file.write(b'whole'))
+    assert set(os.listdir(tmp_path)) == {'a', *(name for name, stays in names.items() if stays)}
 
 
 def test_begin_and_resume(tmp_path):

@@ -1,14 +1,16 @@
 """Tables are made of result files only; a run that has its file is not made again."""
 import json
 import os
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from eg3d_unlearn.presets import PRESETS
-from eg3d_unlearn.tables import build, runner
-from eg3d_unlearn.tables.command import COUNTED, main, protocols_of, without
+from eg3d_unlearn.tables import build, readme, runner
+from eg3d_unlearn.tables.command import COUNTED, WORLDS, main, protocols_of, without
 from eg3d_unlearn.tables.jobs import SCENARIOS, Job, Row, load_experiments
 from eg3d_unlearn.tables.world import World, multiple
 from torch_utils_ext.errors import InputError
@@ -76,8 +78,37 @@ def test_ordering_is_held_against_the_paper(tmp_path):
     assert steps['id']['agrees'] and steps['id']['paper'] == pytest.approx(-0.11)
     assert not steps['fid_pre']['agrees'] and steps['fid_pre']['here'] == -1
     text = build.write_tables([table], tmp_path, ['demo-stylegan2'], 1, 1)
-    assert '| + extrapolated target | 0.10 | 4.00 |' in text and 'GUIDE |' not in text
+    assert '| + extrapolated target | 0.10 | 4.00 |' in text and 'GUIDE |' not in text and 'One person:' in text
     assert json.loads((tmp_path / 'tables.json').read_text())['table1/demo-stylegan2']['ordering']
+
+
+def test_a_table_says_what_its_cells_are_means_of():
+    assert build.of_what({3}, 1) == 'mean ± standard deviation over 3 people:'
+    assert build.of_what({2, 3}, 2) == 'mean ± standard deviation over 2 to 3 people and seeds:' and build.of_what({1}, 1) == 'one person:'
+
+
+def test_the_readme_and_the_tables_are_current(tmp_path):
+    """What they say is what the results that come with the package say."""
+    text = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+    assert readme.renewed(text) == text, 'run: python -m eg3d_unlearn.tables.readme'
+    shutil.copytree(readme.RESULTS / runner.RESULTS, tmp_path / runner.RESULTS)
+    build.write_tables(load_experiments(), tmp_path, list(WORLDS['demo']), readme.PEOPLE, readme.SEEDS)
+    for name in ('tables.md', 'tables.json'):
+        assert (tmp_path / name).read_bytes() == (readme.RESULTS / name).read_bytes(), 'run: python -m eg3d_unlearn.tables.readme'
+    assert '| no unlearning | 1.00 |' in text
+    with pytest.raises(InputError, match='between which the results belong'):
+        readme.renewed('no place')
+
+
+def test_results_tell_their_settings_and_nobody_is_in_them():
+    """Each result names the network, the options and the hardware, and holds no latent and no path."""
+    files = sorted((readme.RESULTS / runner.RESULTS).glob('*.json'))
+    assert files
+    for path in files:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        assert {'job', 'figures', 'config', 'network_sha256', 'versions', 'hardware', 'seconds'} <= set(content)
+        assert not {'network', 'outdir', 'encoder', 'image', 'latent'} & {key for key, value in content['config'].items() if value}, path
+        assert str(Path.home()) not in path.read_text(encoding='utf-8')
 
 
 def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):

@@ -147,7 +147,7 @@ def figures_of(audit: Audit, findings: Findings, recogniser: str) -> dict:
 def verification(audit: Audit, findings: Findings, recogniser: str) -> dict:
     """The same figures of the share of comparisons at or above the threshold."""
     before, after = ([hits(scores[recogniser], audit.threshold) for scores in findings.scores[side]] for side in (BEFORE, AFTER))
-    return {name: figure.to_json() for name, figure in figures(before, after, audit.seed).items()}
+    return {name: figure.to_json() for name, figure in figures(before, after, audit.seed, least=0.0).items()}
 
 
 def hits(cells, threshold: float):                     # [A, N] -> [A, N] of 0 and 1; NaN stays

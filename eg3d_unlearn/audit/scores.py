@@ -38,6 +38,7 @@ def figures(
     before: list[Tensor],            # per person [A, N]: the erased person, then the controls; against G_s
     after: list[Tensor],             # the same against G_u
     seed: int = 0,
+    least: float = -1.0,             # what a cell cannot fall below: a cosine -1, a share 0; none can be above 1
 ) -> dict[str, Figure]:
     """``before``, ``after``, ``controls_before``, ``controls`` (against G_u) and ``excess``, each with its interval.
 
@@ -50,16 +51,19 @@ def figures(
              (('before', before), ('after', after), ('change', change))}
     means = {name: np.array([mean_of(matrix) for matrix in part]) for name, part in
              (('before', before), ('after', after), ('change', change))}
-    result = {name: figure(means[name][0], draws[name][0], photos, seed) for name in (BEFORE, AFTER)}
+    result = {name: figure(means[name][0], draws[name][0], photos, seed, (least, 1.0)) for name in (BEFORE, AFTER)}
     spread = {name: of_people(np.array(part[1:]), rng) for name, part in draws.items()}
-    result['controls_before'] = figure(means['before'][1:].mean(), spread['before'], people, seed)
-    result['controls'] = figure(means['after'][1:].mean(), spread['after'], people, seed)
-    result['excess'] = figure(means['change'][0] - means['change'][1:].mean(), draws['change'][0] - spread['change'], people, seed)
+    result['controls_before'] = figure(means['before'][1:].mean(), spread['before'], people, seed, (least, 1.0))
+    result['controls'] = figure(means['after'][1:].mean(), spread['after'], people, seed, (least, 1.0))
+    apart = 2 * (1.0 - least)
+    result['excess'] = figure(means['change'][0] - means['change'][1:].mean(), draws['change'][0] - spread['change'], people, seed,
+                              (-apart, apart))
     return result
 
 
-def figure(value: float, draws: np.ndarray, samples: int, seed: int) -> Figure:
-    low, high = interval(draws)
+def figure(value: float, draws: np.ndarray, samples: int, seed: int, bounds: tuple[float, float]) -> Figure:
+    """``value`` with the interval of ``draws``, stretched ones cut off at what can be."""
+    low, high = np.clip(interval(draws), *bounds).tolist()
     return Figure(float(value), min(low, float(value)), max(high, float(value)), samples, seed)
 
 

@@ -146,6 +146,7 @@ svg { display: block; overflow: visible; }
 /* Pictures side by side. */
 .pairs { display: grid; gap: .4rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.5rem, 1fr)); gap: .9rem .5rem; }
+.pairs.nine .cards { grid-template-columns: repeat(3, minmax(0, 1fr)); max-width: 24rem; }
 .sides { font-size: .8rem; color: var(--soft); display: flex; gap: .35em; }
 .sides::before { content: 'from above:'; }
 .sides span + span::before { content: '·\00a0'; }
@@ -192,13 +193,15 @@ details .settings { padding: .5rem 0 1rem; }
   .row .value { grid-column: 3; min-width: 0; }
   .row.axis .name, .row.axis .value, .row .value:empty { display: block; }
   .pairs { grid-template-columns: auto minmax(0, 1fr); gap: .6rem; --card: 6.4rem; }
-  .pairs.nine { --card: 5.1rem; }
   .sides { display: grid; align-content: start; gap: .3rem; }
   .sides::before, .sides span + span::before { content: none; }
   .cards { grid-template-columns: repeat(auto-fill, var(--card)); }
+  .pairs.nine .cards { grid-template-columns: repeat(3, var(--card)); }
   .sides span { height: var(--card); writing-mode: vertical-rl; transform: rotate(180deg); text-align: center; }
 }
 @media (min-width: 64rem) {
+  .pairs.nine { --card: 4.3rem; }
+  .pairs.nine .cards { grid-template-columns: repeat(9, var(--card)); max-width: none; }
   .js .opening { grid-template-columns: minmax(0, 1fr) 27rem; gap: 3.5rem; }
   .js .opening.wide { grid-template-columns: minmax(0, 1fr); }
   section { display: grid; grid-template-columns: 15rem minmax(0, 1fr); gap: 3.5rem; padding: 3.25rem 0; }
@@ -239,6 +242,7 @@ details .settings { padding: .5rem 0 1rem; }
   h3, .ramp, figcaption { break-after: auto; } h3 { break-after: avoid; }
   figure, .row, .ladder li, tr, .maps, .pairs { break-inside: avoid; }
   .pairs { grid-template-columns: auto minmax(0, 1fr); --card: 21mm; } .pairs.nine { --card: 17mm; }
+  .pairs.nine .cards { grid-template-columns: repeat(9, var(--card)); max-width: none; }
   .sides { display: grid; align-content: start; gap: .3rem; }
   .sides::before, .sides span + span::before { content: none; }
   .cards { grid-template-columns: repeat(auto-fill, var(--card)); }

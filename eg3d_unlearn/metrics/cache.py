@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Callable
 
@@ -25,6 +24,7 @@ class Cache:
     def __init__(self, folder: str | Path | None = None):
         self.folder = None if folder is None else Path(folder)
         self.kept: dict[str, Any] = {}
+        self.network_of: dict[str, str] = {}  # name of a content -> fingerprint of the network that made it
 
     def get(
         self,
@@ -42,12 +42,16 @@ class Cache:
             content = make()
             if path is not None:
                 make_folder(path.parent)
-                # Under a name of its own first: several processes may share the folder and make the same thing.
-                mine = path.with_name(f'{path.stem}-{os.getpid()}.new')
-                write_whole(mine, lambda file: torch.save(content, file))
-                os.replace(mine, path)
+                write_whole(path, lambda file: torch.save(content, file))
         self.kept[name] = content
+        if 'network' in key:
+            self.network_of[name] = key['network']
         return content
+
+    def forget(self, network: str) -> None:
+        """Let go, in memory, of what one network showed; ``network`` is its `fingerprint`."""
+        for name in [name for name, of in self.network_of.items() if of == network]:
+            del self.kept[name], self.network_of[name]
 
 
 def make_folder(path: Path) -> None:

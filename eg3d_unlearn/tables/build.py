@@ -66,7 +66,7 @@ def rows_of(experiment: Experiment, outdir: Path, network: str, scenario: str, p
 
 
 def markdown(experiment: Experiment, outdir: Path, network: str, people: int, seeds: int) -> str:
-    """The table of one network, scenarios side by side; cells without a result stay empty."""
+    """The table of one network, scenarios side by side, and what its cells are means of; cells without a result stay empty."""
     scenarios = [scenario for scenario in experiment.scenarios
                  if any(any(cells.values()) for _, cells in rows_of(experiment, outdir, network, scenario, people, seeds))]
     columns = [(scenario, metric) for scenario in scenarios for metric in experiment.metrics
@@ -76,11 +76,23 @@ def markdown(experiment: Experiment, outdir: Path, network: str, people: int, se
     lines = ['| ' + ' | '.join(['', *(f'{scenario}: {HEADINGS[metric]}' for scenario, metric in columns)]) + ' |',
              '|' + '---|' * (len(columns) + 1)]
     by_scenario = {scenario: rows_of(experiment, outdir, network, scenario, people, seeds) for scenario in scenarios}
+    runs = set()
     for index, row in enumerate(experiment.rows):
         cells = [by_scenario[scenario][index][1][metric] for scenario, metric in columns]
         if any(cells):
             lines.append('| ' + ' | '.join([row.title, *('' if one is None else str(one) for one in cells)]) + ' |')
-    return '\n'.join(lines) + '\n'
+            runs |= {one.runs for one in cells if one}
+    if len(lines) < 4:               # one row compares nothing
+        return ''
+    return f'{of_what(runs, seeds)}\n\n' + '\n'.join(lines) + '\n'
+
+
+def of_what(runs: set[int], seeds: int) -> str:
+    """What the cells of a table stand for, in words."""
+    if runs == {1}:
+        return 'one person:'
+    many = str(max(runs)) if len(runs) == 1 else f'{min(runs)} to {max(runs)}'
+    return f'mean ± standard deviation over {many} {"people" if seeds == 1 else "people and seeds"}:'
 
 
 def ordering(experiment: Experiment, outdir: Path, network: str, people: int, seeds: int) -> list[dict]:
@@ -93,7 +105,7 @@ def ordering(experiment: Experiment, outdir: Path, network: str, people: int, se
             for metric in experiment.metrics:
                 a, b = before[metric], after[metric]
                 theirs = [paper.get(row.title, {}).get(metric) for row in (first, second)]
-                if a and b and None not in theirs:
+                if a and b and None not in theirs and theirs[0] != theirs[1]:
                     found.append({'scenario': scenario, 'from': first.title, 'to': second.title, 'metric': metric,
                                   'here': round(b.mean - a.mean, 4), 'paper': round(theirs[1] - theirs[0], 4),
                                   'agrees': (b.mean - a.mean) * (theirs[1] - theirs[0]) > 0})
@@ -109,13 +121,13 @@ def write_tables(experiments: list[Experiment], outdir: Path, networks: list[str
             continue
         if experiment.name == SWEEP:
             lines = {network: rows_of(experiment, outdir, network, experiment.scenarios[0], people, seeds) for network in networks}
-            lines = {network: rows for network, rows in lines.items() if any(any(cells.values()) for _, cells in rows)}
+            lines = {network: rows for network, rows in lines.items() if sum(any(cells.values()) for _, cells in rows) > 1}
             if lines:
                 plots.sweep(experiment, lines, outdir / f'{SWEEP}.svg')
         for network in networks:
             table = markdown(experiment, outdir, network, people, seeds)
             if table:
-                parts.append(f'### {experiment.title}, {Path(network).stem}\n\n{table}')
+                parts.append(f'### {experiment.title}, {Path(network).stem}\n\n{table[0].upper()}{table[1:]}')
                 content[f'{experiment.name}/{Path(network).stem}'] = {
                     'cells': {scenario: cells_of(rows_of(experiment, outdir, network, scenario, people, seeds))
                               for scenario in experiment.scenarios},

@@ -10,8 +10,11 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator
 
+import psutil
+
 from eg3d_unlearn import metrics, report
 from eg3d_unlearn.evidence import Evidence
+from eg3d_unlearn.metrics.cache import fingerprint
 from eg3d_unlearn.metrics.settings import Settings
 from eg3d_unlearn.run_folder import RunFolder, write_whole
 from eg3d_unlearn.tables.jobs import Job
@@ -61,13 +64,8 @@ def is_dead(path: Path) -> bool:
     """Whether the process that made a claim is gone; of other machines' nothing is known."""
     try:
         host, pid = path.read_text(encoding='utf-8').split()
-        if host != socket.gethostname():
-            return False
-        os.kill(int(pid), 0)
-        return False
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError):    # gone meanwhile, being written, or another user's
+        return host == socket.gethostname() and not psutil.pid_exists(int(pid))
+    except (OSError, ValueError):    # gone meanwhile, or being written
         return False
 
 
@@ -114,6 +112,8 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
         if job.scenario == 'random' and name.startswith('id_others'):
             continue                 # nobody photographed a random latent
         figures[name] = embeddings(evidence) if name == EMBEDDINGS else essence(metrics.compute(name, evidence, settings))
+    if evidence.g_u is not evidence.g_s:
+        cache.forget(fingerprint(evidence.g_u))
     options = evidence.config.to_json()
     content = {
         'job': {'network': job.network, 'scenario': job.scenario, 'person': job.person, 'seed': job.seed, 'method': job.method,
