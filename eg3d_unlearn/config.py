@@ -98,7 +98,7 @@ class Config:
         options = asdict(self)
         if not self.keep_source:
             for name in ('image', 'latent', 'latent_seed', 'camera'):
-                options[name] = '(given, not recorded)' if options[name] else None
+                options[name] = '(given, not recorded)' if options[name] not in (None, ()) else None
         return options
 
 

@@ -32,7 +32,12 @@ OPTIONS = (
     click.option('--aligned', help="Take photos as they are: they are the network's crop already, or show no human face.", is_flag=True),
     click.option('--inversion', help='How photos become latents, as in unlearn.py.  [default: w+; encoder on demo-eg3d, encoder+w+ on demo-stylegan2]', metavar='NAME', default=None),
     click.option('--inversion-steps', help='Steps of the inversion.  [default: 300; 100 after an encoder; fewer on the demo networks]', type=click.IntRange(min=1), default=None, metavar='INT'),
+    click.option('--inversion-lr', help='Its learning rate, in units of the latent spread.  [default: 0.1; 0.05 from an encoder]', type=click.FloatRange(min=0, min_open=True), default=None, metavar='FLOAT'),
+    click.option('--inversion-lambda-id', help='Weight of an identity term in it.', type=click.FloatRange(min=0), default=0.0, show_default=True, metavar='FLOAT'),
+    click.option('--inversion-early-stop', help='End it when nothing is gained any more.', is_flag=True),
+    click.option('--refine-camera', help='Turn the camera along with the latent (EG3D).', is_flag=True),
     click.option('--encoder', help="File of the inversion's encoder.  [default: the demo network's own; the published one in the cache]", metavar='FILE'),
+    click.option('--encoder-mean', help='Mean latent that a published encoder adds to, if another than its own.', metavar='FILE'),
     # The judges.
     click.option('--recogniser', 'recognisers', help="A further recogniser that measures, which the loss did not use: facenet, arcface, curricularface, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]). May be given more than once.", metavar='NAME|FILE', multiple=True),
     click.option('--id-network', help='The recogniser that the loss used.  [default: arcface; demo on the demo networks]', metavar='NAME|FILE', default=None),
@@ -40,6 +45,7 @@ OPTIONS = (
     click.option('--face-crop', help='Where the face is in a picture, for the recognisers.  [default: eg3d for EG3D, ffhq for 2D]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto'),
     click.option('--lpips-net', help='Trunk of LPIPS.  [default: vgg; demo on the demo networks]', type=click.Choice(['vgg', 'alex', 'squeeze', 'demo']), default=None),
     click.option('--lpips-weights', help="File with the trunk's weights.  [default: cache, else download]", metavar='FILE'),
+    click.option('--lpips-resolution', help='Resolution at which LPIPS sees the pictures [pixels].  [default: as they are]', type=click.IntRange(32, 2048), metavar='INT'),
     click.option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests: THE RESULT MEANS NOTHING.', is_flag=True),
     # How it runs.
     click.option('--fov-deg', help='Field of view of the rendered cameras [degrees].  [default: 18.837]', type=click.FloatRange(1, 120), metavar='FLOAT'),
@@ -50,7 +56,7 @@ OPTIONS = (
     click.option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, metavar='INT'),
 )
 NAMES = ('before', 'after', 'image', 'forget_from', 'latent', 'latent_seed', 'trunc', 'camera', 'class_label', 'face', 'aligned', 'inversion',
-         'inversion_steps', 'encoder', 'recognisers', 'id_network', 'id_weights', 'face_crop', 'lpips_net', 'lpips_weights',
+         'inversion_steps', 'inversion_lr', 'inversion_lambda_id', 'inversion_early_stop', 'refine_camera', 'encoder', 'encoder_mean', 'recognisers', 'id_network', 'id_weights', 'face_crop', 'lpips_net', 'lpips_weights', 'lpips_resolution',
          'random_metric_weights', 'fov_deg', 'precision', 'device', 'upstream', 'trust_pickle', 'seed')
 WHO = ('image', 'latent', 'latent_seed')  # one of them says who was erased
 

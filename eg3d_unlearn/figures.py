@@ -4,11 +4,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 RESAMPLES = 2000                     # of a bootstrap
 LEVEL = 0.95                         # of an interval
+COARSE = 0.05                        # what `coarse` rounds to: a share of the largest distance; cosines
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,26 @@ def fraction(hits: Tensor, seed: int = 0) -> Figure:      # [N] bool
 
 def threshold_at(impostors: Tensor, false_accept_rate: float) -> float:
     """The cosine above which ``false_accept_rate`` of the impostor pairs [N] lie."""
-    return torch.quantile(impostors.double(), 1 - false_accept_rate).item()
+    # Not torch.quantile, which in older versions takes no more than 16 million values: the pairs of 5800 people.
+    return float(np.quantile(impostors.detach().double().cpu().numpy(), 1 - false_accept_rate))
+
+
+def coarse(
+    distances: Tensor,               # [N] of people's latents from the erased one
+    cosines: Tensor,                 # [N] of the same people
+) -> list[tuple[float, float]]:
+    """Pairs of distance and cosine as a file or a page may hold them: rounded to `COARSE`, and sorted, so that no pair is anybody's.
+
+    Exact distances of latents that a seed repeats would give away the erased latent, by trilateration.
+    """
+    return sorted(zip(snapped(distances, coarse_step(distances)), snapped(cosines, COARSE), strict=True))
+
+
+def coarse_step(distances: Tensor) -> float:           # [N] -> of the same units
+    """`COARSE` of the largest distance, itself to two digits: it is one of the distances."""
+    return float(f'{COARSE * distances.max().item():.2g}') if len(distances) else 0.0
+
+
+def snapped(values: Tensor, step: float) -> list[float]:  # [N]
+    """The nearest multiples of ``step``."""
+    return [round(count * step, 10) + 0.0 for count in (values.double() / (step or 1.0)).round().tolist()]

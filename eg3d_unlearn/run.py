@@ -106,6 +106,11 @@ def target_of(config: Config, generator: Generator, judges: Judges, ws_source: T
     return ufo_target(ws_source, generator.w_avg, config.target_d)
 
 
+def moves_to(config: Config) -> bool:
+    """Whether the person is moved to one face: some methods draw another one in each step, some only hold on to the others."""
+    return config.target not in DRAWN and bool(config.lambda_local or (config.lambda_adj and config.n_adj))
+
+
 def check_inputs(config: Config) -> None:
     """What can be refused before anything is loaded."""
     given = [name for name in ('image', 'latent', 'latent_seed') if getattr(config, name) not in (None, ())]
@@ -223,21 +228,24 @@ def unlearn(config: Config) -> dict:
     config = dataclasses.replace(config, precision=generator.precision, encoder=finding.encoder_of(config, demo))
     d, alpha_max, distances_are = distances(config, generator)
     config = dataclasses.replace(config, target_d=d, alpha_max=alpha_max, report=report_of(config, device, demo is not None))
-    options = {**config.to_json(), 'network_sha256': pickle.sha256()}
+    # How the page is written changes nothing of the run: one that was begun on a GPU may end on a CPU.
+    options = {**{name: value for name, value in config.to_json().items() if name != 'report'}, 'network_sha256': pickle.sha256()}
     check_judges(config)
     check_against_network(config, generator)
     folder.check(options)
     judges = load_judges(config, generator.family, device)
-    resumes = folder.begin(options)
     with folder.locked():
+        folder.check(options)        # once more: another run may have begun or ended here meanwhile
+        resumes = folder.begin(options)
         folder.log(f'{"Resuming in" if resumes else "Writing to"} {folder.path}.')
         folder.log(f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.')
         folder.log(f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
                    f'{judges.names["measuring"]} in the summary.')
         folder.log(f'Distances: {distances_are}.')
         result, evidence, ws_target = run_in(folder, config, pickle, generator, judges)
-        result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
+        result['seconds'] = round(time.time() - begun, 1)
         result.update(write_report(folder.path, evidence, result, ws_target=ws_target, log=folder.log))
+        result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
         # report.json comes last: a folder with one is finished, and no longer holds the latent.
         (folder / STATE).unlink(missing_ok=True)
         folder.write_json(REPORT, result)
@@ -253,7 +261,7 @@ def report_of(config: Config, device: torch.device, is_demo: bool) -> str:
 
 
 def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: Generator,
-           judges: Judges) -> tuple[dict, Evidence | None, Tensor]:
+           judges: Judges) -> tuple[dict, Evidence | None, Tensor | None]:
     """The run itself, in a folder that is ours: what report.json holds, and what a full page looks at (None: a brief one)."""
     log = folder.log
     device = generator.device
@@ -302,6 +310,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         'figures': report.measure(before, after, judges.perceptual, judges.recogniser),
         'loss': {'first_step': steps[0], 'last_step': steps[-1]},
         'person': state['notes'],
+        'demo_world': is_demo(pickle),
         'config': config.to_json(),
         'features': generator.features_are,
         'w_avg': generator.w_avg_source,
@@ -312,6 +321,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         'hardware': report.hardware(device),
         'peak_memory': report.peak_memory(device),
     }
+    if not moves_to(config):
+        ws_target = None             # nobody is to be shown as what the person was moved to
     if config.report == 'brief':
         return result, None, ws_target
     if person is None:               # the run was resumed: the photos themselves were not kept

@@ -10,7 +10,7 @@ from typing import BinaryIO, Callable, Iterator
 
 import torch
 
-from torch_utils_ext.atomic_file import replacing
+from torch_utils_ext.atomic_file import is_abandoned, replacing
 from torch_utils_ext.errors import InputError
 
 OPTIONS, LOG, STATS, REPORT = 'training_options.json', 'log.txt', 'stats.jsonl', 'report.json'
@@ -66,20 +66,25 @@ class RunFolder:
 
     def begin(self, options: dict) -> bool:
         """Make the folder, or take it up again; True when it resumes."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for left in self.path.glob('.*.part'):
-                left.unlink()
-        except OSError as error:
-            raise InputError(f'--outdir={self.path} cannot be made: {error.strerror}. Choose another folder.') from None
+        self.make()
+        for left in self.path.glob('.*.part'):
+            if is_abandoned(left):
+                left.unlink(missing_ok=True)
         resumes = (self / OPTIONS).exists()
         if not resumes:
             self.write_json(OPTIONS, options)
         return resumes
 
+    def make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f'--outdir={self.path} cannot be made: {error.strerror}. Choose another folder.') from None
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder, so that the same command started twice does not write into one run."""
+        self.make()
         try:
             import fcntl
         except ImportError:          # Windows: no advisory locks in the standard library

@@ -41,9 +41,9 @@ def training_loop(
     Raises `InputError` when the loss is no number or grows out of hand; the last good state stays in the folder.
     """
     optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
-    start, first_losses, first = 0, [], None
+    start, first_losses, first, last = 0, [], None, None
     if state is not None and state.get('parameters'):
-        start, first_losses, first = state['step'], state['first_losses'], state['first']
+        start, first_losses, first, last = state['step'], state['first_losses'], state['first'], state['last']
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state['parameters'][name])
@@ -52,9 +52,10 @@ def training_loop(
 
     def save(step: int) -> None:
         folder.save_state({'step': step, 'parameters': {name: p.detach() for name, p in parameters.items()},
-                           'optimiser': optimiser.state_dict(), 'first_losses': first_losses, 'first': first, **(keep or {})})
+                           'optimiser': optimiser.state_dict(), 'first_losses': first_losses, 'first': first, 'last': figures,
+                           **(keep or {})})
 
-    figures, saved, step = first, start, start
+    figures, saved, step = last, start, start
     with open(folder / STATS, 'a', encoding='utf-8') as stats, \
             tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True) as bar, Interruption() as stop, \
             Scalars(folder.path, start) as scalars:

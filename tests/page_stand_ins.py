@@ -54,8 +54,9 @@ def evidence(**options) -> dict:
     measured = {'demo-measuring': likeness(rng, **options), 'demo-loss': likeness(rng, **options)}
     distance = {'same_photo': [0.0] * 11, 'other_photos': [4.1, 5.2, 3.3], 'neighbours': [2.5, 5.0, 7.5] * 3, 'strangers': [31.0, 28.5],
                 'other_people': [round(rng.uniform(18, 40), 3) for _ in range(40)]}
+    reach = {name: list(zip(far, measured['demo-measuring'][name]['values'], strict=True)) for name, far in distance.items()}
     return {
-        'measured_by': 'demo-measuring', 'trained_with': 'demo-loss', 'likeness': measured, 'distance': distance,
+        'measured_by': 'demo-measuring', 'trained_with': 'demo-loss', 'likeness': measured, 'reach': reach,
         'lpips': {name: figure([0.3, 0.32]) for name in distance},
         'agreement': [{'recognisers': ['demo-measuring', 'demo-loss'], 'pictures': 65, 'same_verdict': 62, 'correlation': 0.9312}],
         'difference': {'mean': 0.0613, 'top': 0.31}, 'depth': {'near': 2.41, 'far': 2.9, 'mean_change': 0.011, 'top': 0.06},

@@ -193,7 +193,7 @@ def words_at_the_top(**options) -> str:
 
 def test_a_face_that_is_gone_and_one_that_is_not():
     gone, there = words_at_the_top(), words_at_the_top(erased=0.9, others=0.8)
-    assert 'shows another face: the recogniser takes it for the person in none of 11 views' in gone
+    assert 'shows something else: the recogniser takes it for the person in none of 11 views' in gone
     assert 'something of it is left' not in words_at_the_top(others=0.02) and 'The face still comes back' not in gone
     assert 'still shows the person: the recogniser sees them in all 11 views' in there
     assert 'From 3 other photos of the person the face still comes back' in there and 'another face' not in there
@@ -213,6 +213,22 @@ def test_no_audit_no_claim_about_attacks():
     words = read(stand_ins.found(audit=None)).words
     assert 'Nobody has attacked' in words and 'how much work that is was not measured' in words
     assert 'the person back' not in words.replace('bring the person back was not tested', '').replace('train the person back in', '')
+
+
+def test_photos_that_took_part_are_no_test():
+    report = {**stand_ins.report(), 'evidence': stand_ins.evidence()}
+    for forget_from, said in (('first', False), ('all', True), ('mean', True)):
+        report['config'] = {**report['config'], 'forget_from': forget_from}
+        assert ('3 other photos, which took part in the erasure, of the person' in read(stand_ins.found(report=report)).words) == said
+
+
+def test_neighbours_that_nobody_moved_are_not_called_erased():
+    report = {**stand_ins.report(), 'evidence': stand_ins.evidence()}
+    for n_adj, said in ((2, True), (0, False)):
+        report['config'] = {**report['config'], 'n_adj': n_adj}
+        words = read(stand_ins.found(report=report)).words
+        assert ('the method moves them' in words) == ('that was to be erased' in words) == said
+        assert ('The method left them alone' in words) != said
 
 
 def test_attacks_that_bring_the_face_back_are_named():
@@ -299,7 +315,7 @@ def test_groups_may_be_missing(group):
     evidence = stand_ins.evidence()
     for likeness in evidence['likeness'].values():
         del likeness[group]
-    del evidence['distance'][group], evidence['lpips'][group]
+    del evidence['reach'][group], evidence['lpips'][group]
     exhibits = stand_ins.exhibits()
     setattr(exhibits, group, [])
     reader = read(stand_ins.found(report={**stand_ins.report(), 'evidence': evidence}), exhibits)
@@ -385,6 +401,9 @@ def test_results_about_another_network_are_marked(tmp_path):
     (tmp_path / 'audit.json').write_text(json.dumps(stand_ins.audit()))
     notes = read_folder(tmp_path).notes
     assert len(notes) == 1 and notes[0].startswith('Metric id was measured on another network (cccccccccccc…)')
+    (tmp_path / 'audit.json').write_text(json.dumps(stand_ins.audit() | {'networks': {'after': 'c' * 64}}))
+    found = read_folder(tmp_path)
+    assert found.audit is None and found.notes[1].endswith(' and is left out.')
 
 
 @pytest.mark.parametrize('files, sentence', [

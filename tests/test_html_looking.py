@@ -14,7 +14,7 @@ from test_html import Reader, numbers_in
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evidence import Evidence
 from eg3d_unlearn.finding import Person
-from eg3d_unlearn.html import another_person, pictures, video, write_report
+from eg3d_unlearn.html import another_likeness, another_person, pictures, video, write_report
 from eg3d_unlearn.html.files import Found
 from eg3d_unlearn.html.looking import Plan, look, neighbours, target_of
 from eg3d_unlearn.html.page import page
@@ -165,6 +165,13 @@ def test_somebody_else_than_the_erased_one_is_doubted(run_folder):
     write_report(run_folder, evidence, plan=PLAN, log=said.append)
     assert 'perhaps it is not the same person' in said[0] and said[0][9:] in Reader((run_folder / 'report.html').read_text()).words
     assert another_person({'given_as': 'image', 'psnr_db': 24.0}, {'given_as': 'image', 'psnr_db': 20.0})
+    # Two seeds are told apart by what became of them.
+    report = {'summary': {'erased_same_photo': 0.02, 'measured_by': 'a'}, 'evidence': {'measured_by': 'a', 'likeness': {
+        'a': {'same_photo': {'values': [0.0, 0.9, 0.03, 0.9, 0.03]}}}}}
+    assert another_likeness(report) is None
+    report['summary']['erased_same_photo'] = 0.9
+    assert 'is 0.02 here and was 0.90 at the end of the run' in another_likeness(report)
+    assert another_likeness({'summary': {}, 'evidence': report['evidence']}) is None
     assert another_person({'given_as': 'image', 'psnr_db': 24.0}, {'given_as': 'image', 'psnr_db': 24.3}) is None
 
 

@@ -13,6 +13,7 @@ from small import SMALL, small_generator
 
 from eg3d_unlearn.evidence_options import NAMES, OPTIONS
 from eg3d_unlearn.metrics import METRICS
+from eg3d_unlearn.metrics.command import further_person
 from evaluate import main
 from torch_utils_ext.network_pickle import save_network_pickle
 
@@ -92,6 +93,12 @@ def test_bad_input(files, tmp_path, options, sentence):
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit), (done.output, done.exception)
     assert re.search(sentence, ' '.join(done.output.split())), done.output
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('person, aligned', [('seed:3', False), ('person.npy', False), ('demo:3', False), ('other.png', True)])
+def test_aligned_is_about_photos(person, aligned):
+    found = further_person({'aligned': True, 'image': ('first.png',)}, 'after.pkl', person)
+    assert found['aligned'] is aligned and not further_person({'aligned': False}, 'after.pkl', person)['aligned']
 
 
 def test_help_names_every_metric(files):

@@ -174,10 +174,18 @@ def test_mean_of_pairs_by_hand():
     assert figure.value == pytest.approx(0.4) and figure.samples == 3
     assert 0.2 - 1e-6 <= figure.low <= 0.4 <= figure.high <= 0.6 + 1e-6
     two = mean_of_pairs(cosines[:2, :2])
-    assert [two.value, two.low, two.high] == pytest.approx([0.2] * 3) and two.samples == 2
+    assert [two.value, two.low, two.high] == pytest.approx([0.2] * 3) and two.samples == 1  # one pair, of unknown spread
 
 
 def test_the_threshold_lets_so_many_impostors_pass():
     cosines = torch.arange(101) / 100
     assert figures.threshold_at(cosines, 0.1) == pytest.approx(0.9)
     assert upper(torch.arange(9).view(3, 3)).tolist() == [1, 2, 5]
+
+
+def test_a_threshold_of_many_impostors(monkeypatch):
+    """More pairs than the 16 million that older torch.quantile takes."""
+    def limited(values, *_):
+        raise RuntimeError('quantile() input tensor is too large')
+    monkeypatch.setattr(torch, 'quantile', limited)
+    assert figures.threshold_at(torch.zeros(2**24 + 1), 0.01) == 0

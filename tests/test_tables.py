@@ -4,13 +4,15 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from eg3d_unlearn.config import Config
 from eg3d_unlearn.presets import PRESETS
 from eg3d_unlearn.tables import build, readme, runner
-from eg3d_unlearn.tables.command import COUNTED, WORLDS, main, protocols_of, without
+from eg3d_unlearn.tables.command import COUNTED, WORLDS, left_over, main, protocols_of, without
 from eg3d_unlearn.tables.jobs import SCENARIOS, Job, Row, load_experiments
 from eg3d_unlearn.tables.world import World, multiple
 from torch_utils_ext.errors import InputError
@@ -42,8 +44,7 @@ def test_tables_share_their_runs():
     first, second = (set(experiments[name].jobs(['demo-eg3d'], 2, 1)) for name in ('table1', 'table2'))
     assert second < first
     # The run in the middle of a sweep is the plain one.
-    middle = experiments['table3'].rows[2].job('demo-eg3d', 'out-of-domain', 0, 0)
-    assert middle in first
+    assert experiments['figure9'].rows[4].job('demo-eg3d', 'in-domain', 0, 0) in first
     protocols = protocols_of(list(experiments.values()), ['demo-eg3d', 'demo-stylegan2'], 1, 1, 500, 'demo')
     guide = protocols[experiments['table1'].rows[-1].job('demo-eg3d', 'in-domain', 0, 0)]
     assert set(guide) == {
@@ -126,11 +127,51 @@ def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):
         assert not mine
 
 
+def test_runs_without_a_result_are_named(tmp_path):
+    put(tmp_path, JOB, id=0.1)
+    other = Job('demo-stylegan2', 'in-domain', 1, 0, 'guide')
+    assert left_over([JOB], tmp_path) == ''
+    assert left_over([JOB, other], tmp_path).startswith(f'1 of 2 runs have no result yet, the first is {other.name}.')
+
+
+def test_real_faces_leave_no_embeddings_and_need_real_pictures():
+    experiments = load_experiments()
+    guide = {one.name: one for one in experiments}['table1'].rows[-1].job('ffhq.pkl', 'in-domain', 0, 0)
+
+    def asked(**options):
+        return protocols_of(experiments, ['ffhq.pkl'], 1, 1, 5000, 'ffhq', **options)[guide]
+    assert asked(real=True) == ['id', 'id_others', 'fid_pre5000', 'retain200', 'dfid_real5000']
+    assert asked(real=False) == ['id', 'id_others', 'fid_pre5000', 'retain200']
+
+
 def test_what_has_a_result_is_not_run_again(tmp_path):
     put(tmp_path, JOB, id=0.1)
     done = []
     runner.run_jobs([JOB], tmp_path, lambda job: ['id'], lambda network: pytest.fail('loaded a network'), done.append)
     assert done == [JOB] and runner.missing(tmp_path, JOB, ['id', 'fid_pre500']) == ['fid_pre500']
+
+
+def test_a_result_gains_figures_and_loses_none(tmp_path, monkeypatch):
+    """What another table asked for stays; what cannot be measured is noted, and not tried again."""
+    put(tmp_path, JOB, id=0.1)
+    person = SimpleNamespace(ws_others=None, notes={})
+    evidence = SimpleNamespace(person=person, config=Config(network='n', outdir=''), device='cpu', g_s=1, g_u=1)
+    world = SimpleNamespace(run=lambda *_: evidence, pickle=SimpleNamespace(sha256=lambda: 'x'))
+    monkeypatch.setattr(runner.metrics, 'compute', lambda name, *_: {'value': {'value': 2.0}, 'protocol': {}, 'by': {}})
+    monkeypatch.setattr(runner.report, 'hardware', lambda device: {})
+    runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'id_others', 'fid_pre500'], lambda network: world)
+    figures = runner.known(tmp_path, JOB)
+    assert figures['id']['value']['value'] == 0.1 and figures['id_others'] is None and figures['fid_pre500']['value']['value'] == 2.0
+    assert runner.missing(tmp_path, JOB, ['id', 'id_others', 'fid_pre500']) == []
+    assert build.cell(tmp_path, [JOB], 'id_others') is None
+
+
+def test_different_numbers_of_samples_are_not_mixed(tmp_path):
+    jobs = [Job('demo-stylegan2', 'in-domain', person, 0, 'guide') for person in range(3)]
+    for job, figures in zip(jobs, ({'fid_pre500': 1.0, 'fid_pre50': 9.0}, {'fid_pre500': 3.0}, {'fid_pre50': 9.0}), strict=True):
+        put(tmp_path, job, **figures)
+    cell = build.cell(tmp_path, jobs, 'fid_pre')
+    assert cell.runs == 2 and cell.mean in (2.0, 9.0)
 
 
 def test_a_worker_gets_the_command_without_what_made_it():

@@ -8,10 +8,12 @@ What the figures mean
                 recogniser that decides (one that unlearning did not train with, where there is one)
     before      the mean on G_s; after: on G_u; controls_before, controls: the same of the control people
     excess      (after - before) of the person - mean of (after - before) of the controls: 0 if nothing was erased,
-                negative if the person is harder to get back than a control, positive if easier
+                negative if the person is harder to get back than a control, positive if easier; its interval is where one
+                more control would lie (a prediction interval), so that 0 outside it sets the person apart from controls
     threshold   the cosine that one in a hundred pairs of different random people exceed; a comparison at or above it
                 counts as recognised
-Where a person has one photo only, what an attack shows is held against the photo that it was given, which flatters attacks.
+Where somebody, person or control, has one photo only, what an attack shows is held against the photo that it was given as
+well, for everybody, which flatters attacks.
 In T7 attackers look for anybody and are given nobody: there a positive excess means that the person stands out.
 """
 from __future__ import annotations

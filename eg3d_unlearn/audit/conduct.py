@@ -1,6 +1,8 @@
 """The ladder from T0 on, tier by tier, each kept as soon as it is done."""
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -22,6 +24,8 @@ from torch_utils_ext.errors import InputError
 
 AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
 RUIN = 'ruin'                        # kept beside the tiers
+# Of the configuration: what changes no figure, and what the fingerprint has by its content.
+LEFT_OUT = ('network', 'outdir', 'image', 'latent', 'latent_seed', 'device', 'batch', 'snap', 'upstream', 'keep_source', 'report')
 
 
 class AuditFolder:
@@ -164,9 +168,11 @@ def changes(findings: Findings, recogniser: str) -> dict:
 def fingerprint(evidence: Evidence, budget: Budget, controls: str | None, seed: int) -> dict:
     """What an interrupted audit must have in common with the command that goes on with it; deleted at the end."""
     config = evidence.config
+    options = {name: value for name, value in dataclasses.asdict(config).items() if name not in LEFT_OUT}
     return {'budget': budget.name, 'seed': seed, 'network before': evidence.before.sha256(), 'network after': evidence.after.sha256(),
             'person': digest(config.person_kind, given_person(config)), 'controls': controls, 'inversion': config.inversion,
-            'recogniser': sorted(evidence.recognisers), 'precision': config.precision}
+            'recogniser': list(evidence.recognisers), 'precision': config.precision,
+            'set of options': hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()}
 
 
 def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
@@ -179,7 +185,7 @@ def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
         'networks': {'before': evidence.before.sha256(), 'after': evidence.after.sha256()},
         'person': {'photos': len(audit.subjects[0].images), 'given_as': evidence.config.person_kind},
         'controls': len(audit.subjects) - 1, 'controls_are': audit.kind_of_controls,
-        'measured_by': evidence.measuring[0], 'trained_with': evidence.trained_with,
+        'attacked_photo_counts': not audit.leaves_out, 'measured_by': evidence.measuring[0], 'trained_with': evidence.trained_with,
         'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': FALSE_ACCEPTS, 'impostor_pairs': len(audit.impostors)},
         'definition': package.__doc__.split('What the figures mean\n')[1],
         'verdict': [*overall, *(f'{result["tier"]}: {result["verdict"]}' for result in results)],

@@ -2,6 +2,7 @@
 
 The state follows Wilson's interval of the share of random and control people whom the recogniser still takes for
 themselves, G_s against G_u at the same latent: all of it below a half, the network is ruined; below nine tenths, damaged.
+Kept is who was recognised in nine tenths in fact; where only the interval reaches so far, it is left open.
 """
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ RUINED, DAMAGED = 0.5, 0.9           # shares of people who are still recognised
 OPENINGS = {
     'ruined': 'THE NETWORK WAS RUINED: forgetting was bought with everybody, and the tiers below say little about the person; only',
     'damaged': 'Other people were damaged:',
+    'open': 'Other people were not shown to be kept, nor to be damaged:',
     'kept': 'Other people were kept:',
 }
 
@@ -47,7 +49,7 @@ def examine(audit: Audit) -> dict:
 
 
 def state_of(recognised: figures.Figure) -> str:
-    return 'ruined' if recognised.high < RUINED else 'damaged' if recognised.high < DAMAGED else 'kept'
+    return 'ruined' if recognised.high < RUINED else 'damaged' if recognised.high < DAMAGED else 'open' if recognised.value < DAMAGED else 'kept'
 
 
 def lpips(audit: Audit, before: Tensor, after: Tensor) -> Tensor:  # [N, 3, H, W] twice -> [N]

@@ -3,7 +3,8 @@
 The interval of a figure is a percentile bootstrap (Efron 1979): of the person over the pictures of the attack and over the
 photos that they are held against, of the controls over people as well.  Of few people a bootstrap sees too little spread
 (three people would give an interval less than half as wide as Student's), so deviations between people are stretched to
-the width of Student's t.
+the width of Student's t.  The excess asks whether the person is one more control: its interval is one of prediction, of how
+far a single further control may lie from the controls' mean, and not only of how well that mean is known.
 """
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ Z = 1.959964                         # quantile of the normal distribution to `f
 def cells(
     shown: Tensor,                   # [A, D] unit norm, what the attack shows
     photos: Tensor,                  # [N, D] unit norm, real photos
-    used: int | None,                # number of the photo that was attacked with
-) -> Tensor:                         # [A, N] cosines; NaN where the photo was attacked with
-    """The cosines that count.  Where there is but one photo, it counts although it was attacked with."""
+    used: int | None,                # number of the photo that is left out, having been attacked with; None = all count
+) -> Tensor:                         # [A, N] cosines; NaN where the photo is left out
+    """The cosines that count."""
     cosines = (shown @ photos.T).nan_to_num(0.0)
-    if used is not None and len(photos) > 1:
+    if used is not None:
         cosines[:, used] = torch.nan
     return cosines.cpu()
 
@@ -42,7 +43,8 @@ def figures(
 ) -> dict[str, Figure]:
     """``before``, ``after``, ``controls_before``, ``controls`` (against G_u) and ``excess``, each with its interval.
 
-    excess = (after - before) of the person - mean of (after - before) of the controls.
+    excess = (after - before) of the person - mean of (after - before) of the controls, with the interval in which one more of
+    n controls would lie: the spread of their mean between people, times sqrt(n + 1).  Of one control no spread is known.
     """
     rng = np.random.RandomState(seed)
     change = [two - one for one, two in zip(before, after, strict=True)]
@@ -52,7 +54,8 @@ def figures(
     means = {name: np.array([mean_of(matrix) for matrix in part]) for name, part in
              (('before', before), ('after', after), ('change', change))}
     result = {name: figure(means[name][0], draws[name][0], photos, seed, (least, 1.0)) for name in (BEFORE, AFTER)}
-    spread = {name: of_people(np.array(part[1:]), rng) for name, part in draws.items()}
+    wider = {'change': (people + 1) ** 0.5}
+    spread = {name: of_people(np.array(part[1:]), rng, wider.get(name, 1.0)) for name, part in draws.items()}
     result['controls_before'] = figure(means['before'][1:].mean(), spread['before'], people, seed, (least, 1.0))
     result['controls'] = figure(means['after'][1:].mean(), spread['after'], people, seed, (least, 1.0))
     apart = 2 * (1.0 - least)
@@ -78,14 +81,18 @@ def resampled(matrix: Tensor, rng: np.random.RandomState) -> np.ndarray:  # [A, 
     return np.where(weight > 0, total / np.maximum(weight, 1e-9), np.nanmean(values))
 
 
-def of_people(draws: np.ndarray, rng: np.random.RandomState) -> np.ndarray:  # [C, RESAMPLES] -> [RESAMPLES]
-    """Means over people drawn with replacement, each with a draw of their own pictures and photos."""
+def of_people(
+    draws: np.ndarray,               # [C, RESAMPLES] means of each person, with draws of their own pictures and photos
+    rng: np.random.RandomState,
+    wider: float = 1.0,              # factor on the spread between people
+) -> np.ndarray:                     # [RESAMPLES]
+    """Means over people drawn with replacement."""
     people = len(draws)
     centre = draws.mean(0)
     if people == 1:
         return centre
     weights = rng.multinomial(people, np.full(people, 1 / people), draws.shape[1]).T / people
-    return centre + stretch(people) * (weights * (draws - centre)).sum(0)
+    return centre + wider * stretch(people) * (weights * (draws - centre)).sum(0)
 
 
 def stretch(people: int) -> float:

@@ -70,6 +70,11 @@ class Audit:
     def kind_of_controls(self) -> str:
         return self._people[1]
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the photo that an attack was given does not count: where everybody has another one; else it counts for everybody."""
+        return all(len(subject.images) > 1 for subject in self.subjects)
+
     # ---- judges ----
 
     @property
@@ -88,8 +93,8 @@ class Audit:
 
     def judge(self, index: int, shown: list[Shown]) -> dict[str, Tensor]:  # recogniser -> [A, N]
         """Cosines of an attack's pictures to the photos of person ``index`` (0: the erased one)."""
-        return {name: torch.cat([cells(embedded(part.images, embed), self.embeddings[index][name], part.used) for part in shown])
-                for name, embed in self.evidence.recognisers.items()}
+        return {name: torch.cat([cells(embedded(part.images, embed), self.embeddings[index][name], part.used if self.leaves_out else None)
+                                 for part in shown]) for name, embed in self.evidence.recognisers.items()}
 
     def likeness(self, index: int, shown: list[Shown]) -> float:
         """The mean of `judge` by the recogniser that decides."""

@@ -1,6 +1,7 @@
 """Whom attackers go for: the erased person, and control people whom nobody asked to forget."""
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch_utils_ext.errors import InputError
 DEMO_CONTROLS, DEMO_BYSTANDERS, DEMO_APART = 700_000, 50, 100
 GENERATED_YAWS = (-0.2, 0.2)         # cameras of a generated person's two pictures [radians]
 FEWEST = 3                           # controls; of fewer the spread says nothing
+FEWEST_PHOTOS = 2                    # of each control of a folder: one to attack with, another to judge by
 
 
 @dataclass
@@ -56,6 +58,9 @@ def check_controls(folder: str | None) -> None:
         raise InputError(f'--controls={folder} has {len(people)} subfolders with photos ({", ".join(PICTURES)}), expected at least {FEWEST}: '
                          'one for each control person, with two or more photos. Add people, or leave --controls out: then random people of '
                          'the network serve.')
+    if few := [photos[0].parent.name for photos in people if len(photos) < FEWEST_PHOTOS]:
+        raise InputError(f'--controls={folder} has one photo only of {", ".join(few)}, expected at least {FEWEST_PHOTOS} of each control '
+                         'person: one to attack with, another to judge by. Add photos, or take the subfolder away.')
 
 
 def people_in(folder: str) -> list[list[Path]]:
@@ -93,9 +98,11 @@ def demo_person(evidence: Evidence, number: int, photos: int) -> Subject:
 def photographed(evidence: Evidence, photos: list[Path]) -> Subject:
     """A control person from photos."""
     generator, images, labels = evidence.g_s, [], []
+    # --camera and --face are about the erased person's photo.
+    config = dataclasses.replace(evidence.config, camera=None, face=None)
     for path in photos:
-        prepared = prepare_photo(evidence.config, path, generator)
-        camera, _ = photo_camera(evidence.config, path, generator, prepared)
+        prepared = prepare_photo(config, path, generator)
+        camera, _ = photo_camera(config, path, generator, prepared)
         images.append(prepared.tensor(generator.img_resolution))
         labels.append(generator.frontal() if camera is None and generator.is_3d else camera)
     cameras = torch.cat([label.to(generator.device) for label in labels]) if generator.is_3d else None

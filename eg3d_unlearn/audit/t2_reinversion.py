@@ -1,6 +1,7 @@
 """T2: inverting again against the network itself: W from three starts, then W+ from the best of them."""
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import torch
@@ -31,7 +32,7 @@ def attack(audit: Audit) -> Findings:
         starts = {'mean': audit.evidence.g_s.w_avg[None], 'w_source': subject.ws[:1], 'w_target': audit.target(subject.ws[:1])}
         ends = {name: invert(side, subject, 'w', start, budget.w_steps, FROM_MEAN['inversion_lr'], step) for name, start in starts.items()}
         if index == 0:
-            distances[side.name] = {name: round(distance(end), 4) for name, end in ends.items()}
+            distances[side.name] = {name: kept(distance(end)) for name, end in ends.items()}
         first = min(ends, key=lambda name: distance(ends[name]))
         refined = invert(side, subject, 'w+', ends[first].ws, budget.w_plus_steps, FROM_ENCODER['inversion_lr'], step)
         plus = distance(refined) <= distance(ends[first])
@@ -47,6 +48,11 @@ def attack(audit: Audit) -> Findings:
 def distance(found: Inversion) -> float:
     """What an attacker goes by: LPIPS to the photo; an end that is no picture is the worst."""
     return found.lpips.nan_to_num(torch.inf).item()
+
+
+def kept(distance: float) -> float | None:
+    """As audit.json holds it, which knows no infinity: None where the end is no picture."""
+    return round(distance, 4) if math.isfinite(distance) else None
 
 
 def say(result: dict) -> str:

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from eg3d_unlearn.audit.scores import holds_zero
 
+# On a network that knows the person these attacks show them; where all that do so on G_s do so on G_u, nothing is gone.
+TELLING = ('T0', 'T1', 'T2', 'T5', 'T8')
 NO_LOCK = 'No edit of a generator can stop this: who has the weights can teach them any face.'
 
 
@@ -44,7 +46,7 @@ def percent(given: dict) -> str:
 def usual(result: dict, opening: str) -> str:
     """The sentence of a tier that has no more to say than its figures; ``opening`` is its subject."""
     shows = {True: 'brings the person back', False: 'does not bring the person back', None: 'brings the person back at times'}[back(result)]
-    if not back(result) and back(result, 'before') is False:
+    if back(result) is False and back(result, 'before') is False:
         shows += ', nor does it on G_s'
     return f'{opening} {shows}: {cosines(result["figures"])}, {recognised(result)}; {compared(result["figures"])}.'
 
@@ -65,20 +67,31 @@ def overall(ruin: dict, tiers: list[dict]) -> list[str]:
     said = [ruin['verdict']]
     if not tiers:
         return said
-    alike = [tier for tier in tiers if not differs(tier)]
-    if len(alike) == len(tiers) and ruin['state'] == 'ruined':
+    ruined, different = ruin['state'] == 'ruined', [tier['tier'] for tier in tiers if differs(tier)]
+    telling = [tier for tier in tiers if tier['tier'] in TELLING and back(tier, 'before') is True]
+    if different:
+        said.append(f'In {len(different)} of {len(tiers)} tiers ({", ".join(different)}) the person differs from people whom nobody asked to '
+                    'forget by more than the interval.')
+    elif telling and ruined:
         said.append('Nothing was erased in particular: the person is lost as much as everybody else, in every tier.')
-    elif len(alike) == len(tiers):
-        said.append(f'Nothing was erased that this audit can see: in {all_of(len(tiers))} the person comes back as well as people whom '
-                    'nobody asked to forget.')
+    elif telling and all(back(tier) is True for tier in telling):
+        said.append(f'Nothing was erased that this audit can see: by {", ".join(tier["tier"] for tier in telling)} the person comes back as '
+                    'well as people whom nobody asked to forget.')
     else:
-        said.append(f'In {len(tiers) - len(alike)} of {len(tiers)} tiers ({", ".join(tier["tier"] for tier in tiers if tier not in alike)}) '
-                    'the person differs from people whom nobody asked to forget by more than the interval.')
-    told = {answer: [tier['tier'] for tier in tiers if back(tier) is answer] for answer in (True, None, False)}
-    if ruin['state'] != 'ruined':
+        said.append(f'No difference between the person and people whom nobody asked to forget was shown, in {all_of(len(tiers))}; this does '
+                    'not say that nothing was erased.')
+    told = {answer: [tier['tier'] for tier in tiers if brought_back(tier) is answer] for answer in (True, None, False)}
+    if not ruined:
         said.append('The person is ' + '; '.join(f'{words} {", ".join(told[answer])}' for answer, words in (
             (True, 'brought back by'), (None, 'brought back at times by'), (False, 'not brought back by')) if told[answer]) + '.')
     return said
+
+
+def brought_back(tier: dict) -> bool | None:
+    """`back`; relearning (T4) also brings back who is recognised at the latent that was erased, not at the mean latent alone."""
+    if tier['tier'] == 'T4' and tier['details']['erased_latent']['steps']['person'] is not None:
+        return True
+    return back(tier)
 
 
 def differs(tier: dict) -> bool:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Callable
 
 import PIL.Image
 
+from eg3d_unlearn.html import words
 from eg3d_unlearn.html.exhibits import Exhibits
 from eg3d_unlearn.html.files import PAGE, is_number, read_folder
 from eg3d_unlearn.html.page import page
 from eg3d_unlearn.run_folder import PICTURE, write_whole
 
+SAME_LIKENESS = 0.1                  # the likeness of a latent before and after is that of the run but for this much
 SAME_PSNR = 1.0                      # two inversions of one photo differ by less [dB]
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def write_report(
         settings = found.report.get('config') or {}
         exhibits, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
         found.report = {**found.report, **gained}
-        if doubt := another_person(found.report.get('person') or {}, evidence.person.notes):
+        if doubt := another_person(found.report.get('person') or {}, evidence.person.notes) or another_likeness(found.report):
             found.notes.append(doubt)
             log(f'WARNING: {doubt}')
     elif (folder / PICTURE).is_file():
@@ -66,3 +68,16 @@ def another_person(then: dict, now: dict) -> str | None:
         return (f'The photo looked at here was inverted to {psnr[1]:.1f} dB, that of the run to {psnr[0]:.1f} dB: perhaps it is not the same '
                 'photo, or was inverted with other settings.')
     return None
+
+
+def another_likeness(report: dict) -> str | None:
+    """A warning where the latent that was looked at has changed otherwise than the one that was erased."""
+    then, deciding = (report.get('summary') or {}).get('erased_same_photo'), words.deciding(report.get('evidence'))
+    if deciding is None or not is_number(then) or (report['summary'].get('measured_by') != report['evidence']['measured_by']):
+        return None
+    views = deciding['same_photo']['values']
+    now = sum(views[i] for i in (0, len(views) // 2, -1)) / 3      # the views of the summary
+    if abs(now - then) <= SAME_LIKENESS:
+        return None
+    return (f'The likeness before against after is {now:.2f} here and was {then:.2f} at the end of the run: perhaps it is not the same person, '
+            'or the person was found with other settings.')

@@ -104,7 +104,7 @@ def read_lines(path: Path, notes: list[str]) -> list[dict]:
 
 
 def note_other_networks(found: Found) -> None:
-    """Say which results were measured on another network than the run's."""
+    """Say which results were measured on another network than the run's; an audit of another one says nothing here."""
     mine = (found.report['networks'].get('out') or {}).get('sha256')
     results = [(f'metric {metric["name"]}', metric) for metric in found.metrics]
     results += [('the audit', found.audit)] if found.audit else []
@@ -113,7 +113,9 @@ def note_other_networks(found: Found) -> None:
         theirs = theirs.get('sha256') if isinstance(theirs, dict) else theirs
         if mine and theirs and theirs != mine:
             found.notes.append(f'{what[0].upper()}{what[1:]} was measured on another network ({str(theirs)[:12]}…) than the {NETWORK} '
-                               f'of this run ({mine[:12]}…).')
+                               f'of this run ({mine[:12]}…){" and is left out" if result is found.audit else ""}.')
+            if result is found.audit:
+                found.audit = None
 
 
 def is_number(value: object) -> bool:

@@ -43,12 +43,11 @@ def figures_of(
     photographed: Pair | None,       # the erased latent from the photo's own camera
     protocol: dict,                  # how the pictures were made
 ) -> dict:
-    """What ``report.json`` gains: likeness by each recogniser, LPIPS, distances."""
+    """What ``report.json`` gains: likeness by each recogniser, LPIPS, how far the change reaches."""
     groups = {name: pair for name, pair in groups.items() if pair is not None}
     result: dict = {'measured_by': None, 'trained_with': evidence.trained_with, 'protocol': {
         **protocol, 'interval_from': SAMPLES, 'false_accept_rate': FALSE_ACCEPT_RATE, 'other_photos': count(groups, 'other_photos'),
         'strangers': count(groups, 'strangers')}}
-    result['distance'] = {name: rounded(pair.distance) for name, pair in groups.items()}
     result['lpips'] = {name: apart(evidence, pair, name, protocol['seed']) for name, pair in groups.items()}
     if not evidence.recognisers:
         return result
@@ -58,6 +57,10 @@ def figures_of(
     # The one that decides comes first.
     names = sorted(evidence.recognisers, key=lambda name: name != result['measured_by'])
     result['likeness'] = {name: likeness(embedded[name], protocol['seed']) for name in names}
+    deciding = result['likeness'][result['measured_by']]
+    # Exact distances to people whom a seed gives would tell where the erased latent lies.
+    result['reach'] = {name: [list(point) for point in figures.coarse(pair.distance, torch.tensor(deciding[name]['values']))]
+                       for name, pair in groups.items()}
     if photographed is not None:
         photo = evidence.person.images[:1]
         for name, embed in evidence.recognisers.items():

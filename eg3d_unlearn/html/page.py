@@ -179,10 +179,9 @@ def scales(found: Found) -> Section | None:
 def photos(found: Found, exhibits: Exhibits) -> Section | None:
     if not exhibits.other_photos:
         return None
-    unseen = (found.report.get('config') or {}).get('forget_from', 'first') == 'first'
     which = ', which the method did not see. They tell whether a person was erased or a single picture.'
     along = '. They took part in the erasure, so that they are no test of it.'
-    lead = f'Latents of other photos of the erased person{which if unseen else along}'
+    lead = f'Latents of other photos of the erased person{along if words.took_part(found) else which}'
     return Section('photos', 'Other photos of the person', lead, rows_of(exhibits.other_photos, 'another photo of the person'))
 
 
@@ -190,7 +189,7 @@ def neighbours(found: Found, exhibits: Exhibits) -> Section | None:
     if not exhibits.neighbours:
         return None
     lead = ('Latents near the person’s, towards random people. Up to the distance of 100 % the method moves them, too; farther away people '
-            'should stay.')
+            'should stay.') if words.moves_neighbours(found) else 'Latents near the person’s, towards random people. The method left them alone.'
     chart = distances(found)
     return Section('neighbours', 'Around the person', lead, rows_of(exhibits.neighbours, 'a latent near the person', 'nine'), chart)
 
@@ -199,17 +198,18 @@ def distances(found: Found) -> Markup | None:
     """Likeness over the distance from the erased latent."""
     evidence = found.report.get('evidence')
     likeness = words.deciding(evidence)
-    if likeness is None:
+    if likeness is None or 'reach' not in evidence:
         return None
     points, kinds = [], ('same_photo', 'neighbours', 'other_photos', 'other_people')
     drawn = [group for group in kinds if group in likeness]
     for group in drawn:
-        for x, y in zip(evidence['distance'][group], likeness[group]['values'], strict=True):
-            points.append((x, y, kinds.index(group), f'{GROUPS[group]}: {x:.1f} away, likeness {plain(y, 2)}'))
+        for x, y in evidence['reach'][group]:
+            points.append((x, y, kinds.index(group), f'{GROUPS[group]}: about {x:.0f} away, likeness about {plain(y, 2)}'))
     across, up = charts.Scale(0, max(x for x, *_ in points) * 1.03), charts.likeness_scale([y for _, y, *_ in points])
     chart = charts.scatter('Likeness before against after over the distance of a latent from the erased one.', points, across,
                            charts.Scale(up.low, up.high + 0.05, flipped=True), likeness['different_people']['threshold'])
-    title = 'How far the change reaches: likeness before against after (up) over the distance from the erased latent in units of W+ (across).'
+    title = ('How far the change reaches: likeness before against after (up) over the distance from the erased latent in units of W+ (across). '
+             'Coarse, so that the latent cannot be worked out from it.')
     key = legend([(f'kind{kinds.index(group)}', GROUPS[group]) for group in drawn])
     return tag('figure', tag('figcaption', title), chart, key, class_='plot')
 

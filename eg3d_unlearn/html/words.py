@@ -24,7 +24,7 @@ def summary(found: Found) -> list[Markup]:
     likeness = deciding(found.report.get('evidence'))
     sentences = [what_was_done(found)]
     if likeness is not None:
-        sentences += [this_photo(likeness), other_photos(likeness), other_people(likeness)]
+        sentences += [this_photo(likeness), other_photos(likeness, took_part(found)), other_people(likeness)]
     else:
         sentences += from_the_run(found)
     return [*sentences, attacks(found.audit)]
@@ -44,7 +44,7 @@ def this_photo(likeness: dict) -> Markup:
     if views['recognised'] == 0:
         verdict: list = ['the recogniser takes it for the person in none of ', counted(views['of'], 'view')] if views['of'] > 1 else [
             'the recogniser does not take it for the person']
-        first = ['Asked for this person again, the changed generator shows another face: ', verdict]
+        first = ['Asked for this person again, the changed generator shows something else: ', verdict]
     elif views['recognised'] == views['of']:
         first = ['Asked for this person again, the changed generator ', tag('b', 'still shows the person'), ': the recogniser sees them ', shown]
     else:
@@ -54,12 +54,23 @@ def this_photo(likeness: dict) -> Markup:
                    ' is usual between two different people).'])
 
 
-def other_photos(likeness: dict) -> Markup:
+def moves_neighbours(found: Found) -> bool:
+    """Whether the method had a loss on latents around the person's."""
+    config = found.report.get('config') or {}
+    return bool(config.get('lambda_adj', 1) and config.get('n_adj', 1))
+
+
+def took_part(found: Found) -> bool:
+    """Whether the person's other photos were erased along, so that they are no test."""
+    return (found.report.get('config') or {}).get('forget_from', 'first') != 'first'
+
+
+def other_photos(likeness: dict, took_part: bool) -> Markup:
     """What other photos of the person still bring back."""
     photos, usual = likeness.get('other_photos'), likeness['different_people']
     if photos is None:
         return markup('Whether other photos of the person bring the face back was not measured, because no other photo was given.')
-    count = counted(photos['of'], 'other photo')
+    count = [counted(photos['of'], 'other photo'), ', which took part in the erasure,' if took_part else None]
     bounds = interval(photos)
     measured = [' (likeness ', number(photos['value']), Markup(' ') if bounds else None, bounds, ')']
     if photos['recognised'] == photos['of']:
@@ -147,7 +158,7 @@ def shows(found: Found) -> list[Markup]:
     said.append(markup(['At the very latent that was erased, the likeness of before and after is', over, '. Two different people of this '
                         'generator have ', number(usual['mean']), ' on average, 95 % of ', counted(usual['pairs'], 'pair'), ' between ',
                         number(usual['low']), ' and ', number(usual['high']), '.']))
-    if 'neighbours' in likeness:
+    if 'neighbours' in likeness and moves_neighbours(found):
         near = likeness['neighbours']
         said.append(markup([number(near['recognised']), ' of ', counted(near['of'], 'latent'), ' around the person’s, within the distance that '
                             'was to be erased, still show the face they showed before.']))
@@ -175,7 +186,7 @@ def does_not_show(found: Found) -> list[Markup]:
     if not any(str(metric.get('name', '')).startswith(('fid', 'dfid', 'kid')) for metric in found.metrics):
         said.append(point('How good all pictures still are.', 'No Fréchet or kernel distance between samples of the two networks is in the '
                           'folder.'))
-    if str(config.get('network', '')).startswith('demo-') or (report.get('person') or {}).get('given_as') == 'demo':
+    if report.get('demo_world') or str(config.get('network', '')).startswith('demo-') or (report.get('person') or {}).get('given_as') == 'demo':
         said.append(point('Anything about real faces.', 'Network, people and recognisers belong to a synthetic world, in which identity is '
                           'known exactly and easier to judge.'))
     return [*said, *(point('Note.', note) for note in found.notes)]

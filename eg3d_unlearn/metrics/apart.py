@@ -45,7 +45,9 @@ def targets_apart(evidence: Evidence, name: Name, settings: Settings) -> dict:
     main = evidence.measuring[0]
     protocol = {'people': len(everybody), 'pairs': len(everybody) * (len(everybody) - 1) // 2, 'recogniser': main,
                 'recogniser_of_the_loss': evidence.trained_with, 'views': before[0].shape[1], 'rays': 'half' if name.half else 'full',
-                'pairs_are': 'of erased people at the same view, in the mean over views', 'pixels': '8 bit'}
+                'pairs_are': 'of erased people at the same view, in the mean over views',
+                'samples': 'people; two are one pair, and count as one sample, of whose spread nothing is known',
+                'pixels': '8 bit'}
     return {'value': by[main]['after'], 'by': by, 'protocol': protocol}
 
 

@@ -34,7 +34,10 @@ def check_others(evidence: Evidence, name: Name, settings: Settings) -> None:
 @metric('id_others', better='low', needs_person=True, needs_recogniser=True, check=check_others)
 def id_others(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """The same at the latents of other photos of the person (the paper's ID_others)."""
-    return likeness(evidence, name, settings, slice(1, None))
+    found = likeness(evidence, name, settings, slice(1, None))
+    # By --forget-from=mean or all they are no held-out photos.
+    found['protocol']['other_photos_took_part'] = evidence.config.forget_from != 'first'
+    return found
 
 
 def likeness(evidence: Evidence, name: Name, settings: Settings, which: slice) -> dict:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,7 @@ from eg3d_unlearn.metrics.real import data_set
 from eg3d_unlearn.metrics.registry import Name, metric
 from eg3d_unlearn.metrics.settings import Settings
 from eg3d_unlearn.metrics.verification import Impostors, impostors
+from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ HELD_OUT = 20                        # held-out people of the demo world, unless
 FIRST_HELD_OUT = 900_000             # their numbers begin here
 EDGES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the curve's bins, in shares of the people: finer where they are near
 WORST = 5                            # people who lost most, by number
+POINTS = (f'rounded to {figures.COARSE:g} of the largest distance and to {figures.COARSE:g} of cosine, and sorted; exact distances from the '
+          'erased latent to latents that the seed repeats would give the erased latent away')
 
 
 @dataclass
@@ -64,6 +68,7 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
         'people': name.count, 'latents': 'z ~ N(0, I), no truncation, each mapped by its own network', 'cameras': crowd.cameras_are,
         'recogniser': main, 'recogniser_of_the_loss': evidence.trained_with, 'rays': 'half' if name.half else 'full', 'pixels': '8 bit',
         'distance': 'norm of the difference of the latents over all layers (units of W+), by the mapping before',
+        'points': POINTS,
         'kept': 'share of people above the verification threshold whose face is still found', 'depth': 'mean absolute change, world units'}
     return {'value': found['by'][main]['cosine'], 'sampled': found, 'held_out': None if held_out is None else described(
         evidence, held_out, fitted, settings), 'thresholds': {key: value.to_json(settings.false_accepts) for key, value in fitted.items()},
@@ -119,15 +124,18 @@ def held_out_people(evidence: Evidence, settings: Settings, name: Name) -> Other
 
 def inverted(evidence: Evidence, settings: Settings, count: int) -> dict[str, Tensor]:
     """Latents 'ws' of held-out photos and their 'cameras' (3D networks), kept in the cache."""
-    network = fingerprint(evidence.g_s)
+    encoder = evidence.config.encoder
+    # Of a file that is not there the inversion itself complains.
+    known = encoder is not None and Path(encoder).is_file()
+    made_by = {'network': fingerprint(evidence.g_s), 'encoder': sha256_of(encoder) if known else None}
     if not evidence.is_demo:
         data = data_set(settings.data)
         names = data.chosen(count, settings.rng('held out'))
-        key = {'what': 'inverted', 'network': network, 'data': str(data.path.absolute()), 'names': names, 'by': evidence.config.inversion}
+        key = {'what': 'inverted', **made_by, 'data': str(data.path.absolute()), 'names': names, 'by': evidence.config.inversion}
         return settings.cache.get(key, lambda: from_data(evidence, settings, names))
     # The erased person's number is skipped, and the key stays the same for everybody else.
     numbers = [number for number in range(FIRST_HELD_OUT, FIRST_HELD_OUT + count + 1) if number != evidence.config.demo_person][:count]
-    key = {'what': 'inverted', 'network': network, 'people': numbers}
+    key = {'what': 'inverted', **made_by, 'people': numbers}
     return settings.cache.get(key, lambda: from_demo(evidence, numbers), on_disk=True)
 
 
@@ -149,9 +157,12 @@ def from_data(evidence: Evidence, settings: Settings, names: list[str]) -> dict[
             raise InputError(f'dataset.json of --data={settings.data} has no camera for {len(missing)} of {len(names)} pictures, the first of '
                              f'them {missing[0]}.')
         labels = torch.tensor([known[name] for name in names])
-    with torch.enable_grad():        # inversions that optimise need it
-        ws = evidence.invert(generator, images, labels).ws
-    return {'ws': ws.detach().cpu(), **({} if labels is None else {'cameras': labels})}
+    ws = []
+    # One by one: memory is that of one photo, and no photo's exploration noise depends on how many there are.
+    for rows in in_batches(len(images), 1, settings, 'inverting held-out photos'):
+        with torch.enable_grad():    # inversions that optimise need it
+            ws.append(evidence.invert(generator, images[rows], None if labels is None else labels[rows]).ws.detach().cpu())
+    return {'ws': torch.cat(ws), **({} if labels is None else {'cameras': labels})}
 
 
 def described(evidence: Evidence, others: Others, fitted: dict[str, Impostors], settings: Settings) -> dict:
@@ -166,8 +177,7 @@ def described(evidence: Evidence, others: Others, fitted: dict[str, Impostors], 
     values = {'cosine': cosines[main], 'lpips': lpips, 'depth_change': others.depth_change, 'kept': kept[main]}
     return {'people': len(others), 'by': by, 'lpips': figures.mean(lpips, settings.seed), 'lpips_worst': lpips.max().item(),
             'depth_change': None if others.depth_change is None else figures.mean(others.depth_change, settings.seed),
-            'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': lpips[number].item(),
-                       'distance': None if others.distance is None else others.distance[number].item()} for number in worst],
+            'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': lpips[number].item()} for number in worst],
             'detection': detection_json(*found), 'curve': curve(others.distance, values, settings.seed)}
 
 
@@ -186,10 +196,13 @@ def lpips_of(evidence: Evidence, others: Others) -> Tensor:   # [N]
 
 
 def curve(distance: Tensor | None, values: dict[str, Tensor | None], seed: int) -> dict | None:
-    """Means of ``values`` [N] in bins of ``distance`` [N] that hold the shares `EDGES` of the people, nearest first."""
+    """Means of ``values`` [N] in bins of ``distance`` [N] that hold the shares `EDGES` of the people, nearest first.
+
+    Distances leave as `figures.coarse` makes them.
+    """
     if distance is None:
         return None
-    order, bins = distance.argsort(), []
+    order, bins, step = distance.argsort(), [], figures.coarse_step(distance)
     edges = [round(share * len(distance)) for share in EDGES]
     for first, last in zip(edges[:-1], edges[1:], strict=True):
         members = order[first:last]
@@ -197,8 +210,9 @@ def curve(distance: Tensor | None, values: dict[str, Tensor | None], seed: int) 
             continue
         figured = {name: None if value is None else figures.fraction(value[members], seed) if value.dtype == torch.bool
                    else figures.mean(value[members], seed) for name, value in values.items()}
-        bins.append({'from': distance[members].min().item(), 'to': distance[members].max().item(), 'people': len(members), **figured})
-    points = {'distance': distance.tolist(), 'cosine': values['cosine'].tolist(), 'lpips': values['lpips'].tolist()}
-    return {'bins': bins, 'points': points}
+        nearest, farthest = figures.snapped(distance[members[[0, -1]]], step)
+        bins.append({'from': nearest, 'to': farthest, 'people': len(members), **figured})
+    distances, cosines = zip(*figures.coarse(distance, values['cosine']), strict=True)
+    return {'bins': bins, 'points': {'distance': list(distances), 'cosine': list(cosines)}}
 
 

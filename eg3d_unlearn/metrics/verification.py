@@ -58,7 +58,10 @@ def mean_of_pairs(
     cosines: Tensor,                 # [N, N] of all pairs, symmetric
     seed: int = 0,
 ) -> Figure:
-    """The mean over pairs of different people; people are resampled, not pairs, and nobody is paired with themselves."""
+    """The mean over pairs of different people; people are resampled, not pairs, and nobody is paired with themselves.
+
+    Two people make one pair, of whose spread nothing is known: that is one sample, as of `figures.mean`.
+    """
     cosines, count = cosines.double(), len(cosines)
     rng = torch.Generator().manual_seed(seed)
     # How often each person was drawn: a pair counts as often as both of its people together.
@@ -69,4 +72,4 @@ def mean_of_pairs(
     weights = times.sum(1).square() - times.square().sum(1)
     usable = weights > 0             # a draw of one and the same person has no pair
     low, high = figures.interval((sums[usable] / weights[usable]).numpy())
-    return Figure(float(off.sum() / (count * (count - 1))), low, high, count, seed)
+    return Figure(float(off.sum() / (count * (count - 1))), low, high, count if count > 2 else 1, seed)

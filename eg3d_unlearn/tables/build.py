@@ -11,10 +11,10 @@ import torch
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.tables import plots
 from eg3d_unlearn.tables.jobs import Experiment, Job, Row
-from eg3d_unlearn.tables.runner import EMBEDDINGS, result_path
+from eg3d_unlearn.tables.runner import EMBEDDINGS, known
 
 SWEEP = 'figure9'
-HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'others kept ↑'}
+HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑'}
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,16 @@ class Cell:
         return f'{self.mean:.{digits}f}' + ('' if self.std is None else f' ± {self.std:.{digits}f}')
 
 
-def read_result(outdir: Path, job: Job) -> dict | None:
-    path = result_path(outdir, job)
-    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
-
-
 def cell(outdir: Path, jobs: list[Job], metric: str) -> Cell | None:
-    """``metric`` over ``jobs``, whatever its number of samples; None where no run has it."""
-    values = []
+    """``metric`` over ``jobs``; None where no run has it. Of several numbers of samples that which most runs have."""
+    by_name: dict[str, list[float]] = {}
     for job in jobs:
-        figures = (read_result(outdir, job) or {'figures': {}})['figures']
-        found = [figure for name, figure in figures.items() if base_of(name) == metric]
-        if found:
-            values.append(found[0]['value']['value'])
-    if not values:
+        for name, figure in known(outdir, job).items():
+            if figure is not None and name != EMBEDDINGS and base_of(name) == metric:
+                by_name.setdefault(name, []).append(figure['value']['value'])
+    if not by_name:
         return None
+    values = max(by_name.values(), key=len)   # never a mean over different numbers of samples
     return Cell(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
@@ -143,7 +138,7 @@ def draw_neighbours(experiment: Experiment, outdir: Path, networks: list[str], p
     for network in networks:
         vectors, whose, states = [], [], []
         for job in experiment.jobs([network], people, 1):
-            found = (read_result(outdir, job) or {'figures': {}})['figures'].get(EMBEDDINGS)
+            found = known(outdir, job).get(EMBEDDINGS)
             if found:
                 vectors += found['vectors']
                 states += found['states']

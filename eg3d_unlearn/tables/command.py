@@ -27,6 +27,7 @@ COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real':
 @click.option('--table', 'tables', help='Only this table: table1 to table4, figure9, tsne, methods; may be given more than once.  [default: all]', metavar='NAME', multiple=True)
 @click.option('--outdir', help='Folder of the results; the same command goes on.', metavar='DIR', required=True)
 @click.option('--data', help='Photos of real people: DIR/in-domain/PERSON/*.jpg and DIR/out-of-domain/PERSON/*.jpg.', metavar='DIR')
+@click.option('--real', help='Real pictures for ΔFID_real, cropped as the training pictures were: folder or zip.  [default: in the demo world its renderer; else ΔFID_real is left out]', metavar='DIR|ZIP')
 @click.option('--people', help='People of each scenario.', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
 @click.option('--seeds', help='Seeds of the training for each person.', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--samples', help='Pictures of each FID.', type=click.IntRange(min=50), default=None, metavar='INT')
@@ -35,7 +36,7 @@ COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real':
 @click.option('--device', help='auto, cpu, cuda, cuda:N or mps; under torchrun each process takes its own GPU.', default='auto', show_default=True)
 @click.option('--build-only', help='Build the tables from the results that are there; run nothing.', is_flag=True)
 @click.option('-n', '--dry-run', help='List the runs and exit.', is_flag=True)
-def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir: str, data: str | None, people: int, seeds: int, samples: int | None,
+def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir: str, data: str | None, real: str | None, people: int, seeds: int, samples: int | None,
          processes: int, hosts: str | None, device: str, build_only: bool, dry_run: bool) -> None:
     """Remake the paper's Tables 1 to 4, its sweep of d (Figure 9), its t-SNE and a comparison with other methods.
 
@@ -51,15 +52,19 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
     from eg3d_unlearn.tables.build import write_tables
     try:
         experiments = load_experiments(tables)
-        if world != 'demo':          # a real face's embeddings are biometric data, which no result file is to hold
+        if world != 'demo':
             experiments = [experiment for experiment in experiments if experiment.name != 'tsne']
         networks = networks or WORLDS[world]
         if world == 'ffhq' and data is None:
             raise InputError('--world=ffhq is about photos of real people: --data=DIR names a folder with in-domain/PERSON/*.jpg and '
                              'out-of-domain/PERSON/*.jpg.')
+        if real is not None:
+            from eg3d_unlearn.metrics.real import DataSet
+            DataSet(real)            # one that cannot be read is refused before anything slow
         samples = samples or (500 if world == 'demo' else 5000)
         jobs = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs(list(networks), people, seeds)))
-        protocols = protocols_of(experiments, list(networks), people, seeds, samples, world)
+        # What any table asks for, so that no run is made a second time for another one.
+        protocols = protocols_of(load_experiments(), list(networks), people, seeds, samples, world, real is not None)
         if dry_run:
             for job in jobs:
                 click.echo(f'{job.name}: {", ".join(protocols[job])}')
@@ -73,16 +78,19 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
             elif processes > 1:
                 at_once(processes, jobs, folder)
             else:
-                run_all(jobs, folder, protocols, device, data)
-        if int(os.environ.get('RANK', '0')) == 0 and 'TABLES_WORKER' not in os.environ:
-            click.echo(write_tables(experiments, folder, list(networks), people, seeds))
+                run_all(jobs, folder, protocols, device, data, real)
+        if 'TABLES_WORKER' not in os.environ:    # each process of torchrun, so that the last one sees all results
+            text = write_tables(experiments, folder, list(networks), people, seeds)
+            if int(os.environ.get('RANK', '0')) == 0:
+                click.echo(text)
+                click.echo(left_over(jobs, folder), nl=False)
     except InputError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         raise click.ClickException('Stopped by the user. Run the same command again to go on.') from None
 
 
-def protocols_of(experiments: list, networks: list[str], people: int, seeds: int, samples: int, world: str) -> dict[Job, list[str]]:
+def protocols_of(experiments: list, networks: list[str], people: int, seeds: int, samples: int, world: str, real: bool = True) -> dict[Job, list[str]]:
     """Which metrics each run's result holds, by their whole names: those of all tables that ask for it."""
     found: dict[Job, list[str]] = {}
     half = '-half' if world == 'demo' else ''
@@ -90,6 +98,10 @@ def protocols_of(experiments: list, networks: list[str], people: int, seeds: int
         for job in experiment.jobs(networks, people, seeds):
             rays = half if 'eg3d' in job.network else ''
             for metric in experiment.metrics:
+                if metric == 'embeddings' and world != 'demo':
+                    continue         # a real face's are biometric data, which no result file is to hold
+                if metric == 'dfid_real' and world != 'demo' and not real:
+                    continue
                 name = COUNTED[metric].format(metric, samples=samples, kept=200)
                 name += rays if name != metric else ''
                 if name not in found.setdefault(job, []):
@@ -97,7 +109,17 @@ def protocols_of(experiments: list, networks: list[str], people: int, seeds: int
     return found
 
 
-def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], device: str, data: str | None) -> None:
+def left_over(jobs: list[Job], folder: Path) -> str:
+    """What is said of runs without a result; nothing where all have one."""
+    from eg3d_unlearn.tables.runner import WORK, result_path
+    missing = [job.name for job in jobs if not result_path(folder, job).is_file()]
+    if not missing:
+        return ''
+    return (f'{len(missing)} of {len(jobs)} runs have no result yet, the first is {missing[0]}. Run the same command again; if nobody is at '
+            f'them any more, delete {folder / WORK}/*.claim of machines that were switched off.\n')
+
+
+def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], device: str, data: str | None, real: str | None) -> None:
     """Every run that is missing, in this process; of torchrun's processes each begins elsewhere in the list."""
     from eg3d_unlearn.tables.runner import run_jobs
     from eg3d_unlearn.tables.world import World
@@ -108,7 +130,7 @@ def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], devi
     start = len(jobs) * rank // count
     order = jobs[start:] + jobs[:start]
     with tqdm(total=len(order), desc='runs', unit='run', dynamic_ncols=True, disable='TABLES_WORKER' in os.environ) as bar:
-        run_jobs(order, folder, protocols.__getitem__, lambda network: World(network, device, data), lambda job: bar.update())
+        run_jobs(order, folder, protocols.__getitem__, lambda network: World(network, device, data), lambda job: bar.update(), real)
 
 
 def at_once(processes: int, jobs: list[Job], folder: Path) -> None:

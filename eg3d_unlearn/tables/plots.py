@@ -83,7 +83,7 @@ def embeddings_of(evidence) -> tuple[Tensor, list[str]]:
     """Embeddings [N, D] of the person's photos and of both networks' pictures of their latents, and which is which."""
     _, embed = evidence.measuring
     photos, cameras = evidence.photos_mine
-    found, states = [embed(photos)], ['photo'] * len(photos)
+    found, states = [embed(photos.to(evidence.device))], ['photo'] * len(photos)
     for state, generator in (('before', evidence.g_s), ('after', evidence.g_u)):
         for index in range(len(photos)):
             camera = None if cameras is None else cameras[index:index + 1]

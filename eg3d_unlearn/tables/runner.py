@@ -75,6 +75,7 @@ def run_jobs(
     names: Callable[[Job], list[str]],  # protocols of the metrics that a job's result holds
     make_world: Callable[[str], World],
     done: Callable[[Job], None] = lambda job: None,  # after each job of the list, run here or elsewhere
+    real: str | None = None,         # folder or zip of real pictures, for ΔFID_real
 ) -> None:
     """Do every job that has no result yet and that nobody else is at."""
     worlds: dict[str, World] = {}
@@ -82,35 +83,39 @@ def run_jobs(
     for job in jobs:
         if missing(outdir, job, names(job)):
             with claimed(outdir, job) as mine:
-                if not mine:
+                if not mine or not missing(outdir, job, names(job)):
                     continue
                 if job.network not in worlds:
                     worlds.clear()   # one network in memory at a time
                     worlds[job.network] = make_world(job.network)
-                run_job(job, worlds[job.network], outdir, names(job), cache)
+                run_job(job, worlds[job.network], outdir, missing(outdir, job, names(job)), cache, real)
         done(job)
 
 
 def missing(outdir: Path, job: Job, names: list[str]) -> list[str]:
     """The protocols that a job's result does not hold yet."""
-    path = result_path(outdir, job)
-    if not path.is_file():
-        return names
-    figures = json.loads(path.read_text(encoding='utf-8'))['figures']
+    figures = known(outdir, job)
     return [name for name in names if name not in figures]
 
 
-def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metrics.Cache) -> None:
-    """Erase, measure, write the result."""
+def known(outdir: Path, job: Job) -> dict[str, dict | None]:
+    """The figures of a job's result by protocol; None: cannot be measured on this person."""
+    path = result_path(outdir, job)
+    return json.loads(path.read_text(encoding='utf-8'))['figures'] if path.is_file() else {}
+
+
+def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metrics.Cache, real: str | None = None) -> None:
+    """Erase, measure, write the result; figures that it held before stay."""
     begun = time.time()
     folder = QuietFolder(outdir / WORK / job.name)
     evidence = world.run(job, folder, folder.log)
     trained = time.time()
-    settings = Settings(seed=0, cache=cache, progress=False)
-    figures = {}
+    settings = Settings(seed=0, cache=cache, data=real, progress=False)
+    figures = known(outdir, job)
     for name in names:
-        if job.scenario == 'random' and name.startswith('id_others'):
-            continue                 # nobody photographed a random latent
+        if name.startswith('id_others') and evidence.person.ws_others is None:
+            figures[name] = None     # a random latent, or somebody with one photo
+            continue
         figures[name] = embeddings(evidence) if name == EMBEDDINGS else essence(metrics.compute(name, evidence, settings))
     if evidence.g_u is not evidence.g_s:
         cache.forget(fingerprint(evidence.g_u))
