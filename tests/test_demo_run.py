@@ -20,6 +20,7 @@ OTHERS_AT_LEAST = 0.95               # likeness of other people, before against 
 @pytest.mark.parametrize('network', NETWORKS)
 def test_the_main_run_erases_a_person_and_nobody_else(network, tmp_path):
     environment = dict(os.environ, EG3D_UNLEARN_CACHE=str(tmp_path / 'cache'))
+    environment['OMP_WAIT_POLICY'] = 'passive'    # threads that wait leave the core to the tests beside
     # No connection must be needed: a proxy that refuses stands in for having none.
     environment.update(dict.fromkeys(('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'), 'http://127.0.0.1:9'))
     command = [sys.executable, 'unlearn.py', f'--network={network}', '--image=demo', f'--outdir={tmp_path / "out"}']

@@ -210,7 +210,7 @@ def test_runs_leave_results_and_tables(tmp_path, monkeypatch):
     assert len(results) == 2 and not list((tmp_path / 'work').iterdir())
     content = json.loads(results[0].read_text())
     assert content['job']['scenario'] == 'out-of-domain' and content['seconds']['erasing'] > 0
-    assert set(content['figures']) == {'id', 'fid_pre50', 'dfid_real50', 'retain20'}
+    assert set(content['figures']) == {'id', 'id_others', 'fid_pre50', 'dfid_real50', 'retain20'}   # what any table asks for
     assert 'baseline (local loss)' in result.output and (tmp_path / 'tables.md').read_text() in result.output
     again = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])
     assert again.exit_code == 0 and 'baseline' in again.output
