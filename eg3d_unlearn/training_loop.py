@@ -43,7 +43,7 @@ def training_loop(
     optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
     start, first_losses, first, last = 0, [], None, None
     if state is not None and state.get('parameters'):
-        start, first_losses, first, last = state['step'], state['first_losses'], state['first'], state['last']
+        start, first_losses, first, last = state['step'], state['first_losses'], state['first'], state.get('last', state['first'])
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state['parameters'][name])

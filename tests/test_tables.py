@@ -79,7 +79,7 @@ def test_ordering_is_held_against_the_paper(tmp_path):
     assert steps['id']['agrees'] and steps['id']['paper'] == pytest.approx(-0.11)
     assert not steps['fid_pre']['agrees'] and steps['fid_pre']['here'] == -1
     text = build.write_tables([table], tmp_path, ['demo-stylegan2'], 1, 1)
-    assert '| + extrapolated target | 0.10 | 4.00 |' in text and 'GUIDE |' not in text and 'One person:' in text
+    assert '| + extrapolated target | 0.10 | 4.00 |' in text and 'GUIDE |' not in text and 'In-domain, one person:' in text
     assert json.loads((tmp_path / 'tables.json').read_text())['table1/demo-stylegan2']['ordering']
 
 

@@ -68,7 +68,9 @@ def markdown(experiment: Experiment, outdir: Path, network: str, people: int, se
                if any(cells[metric] for _, cells in rows_of(experiment, outdir, network, scenario, people, seeds))]
     if not columns:
         return ''
-    lines = ['| ' + ' | '.join(['', *(f'{scenario}: {HEADINGS[metric]}' for scenario, metric in columns)]) + ' |',
+    several = len({scenario for scenario, _ in columns}) > 1
+    heads = [f'{scenario}: {HEADINGS[metric]}' if several else HEADINGS[metric] for scenario, metric in columns]
+    lines = ['| ' + ' | '.join(['', *heads]) + ' |',
              '|' + '---|' * (len(columns) + 1)]
     by_scenario = {scenario: rows_of(experiment, outdir, network, scenario, people, seeds) for scenario in scenarios}
     runs = set()
@@ -79,7 +81,8 @@ def markdown(experiment: Experiment, outdir: Path, network: str, people: int, se
             runs |= {one.runs for one in cells if one}
     if len(lines) < 4:               # one row compares nothing
         return ''
-    return f'{of_what(runs, seeds)}\n\n' + '\n'.join(lines) + '\n'
+    where = '' if several else f'{columns[0][0]}, '
+    return f'{where}{of_what(runs, seeds)}\n\n' + '\n'.join(lines) + '\n'
 
 
 def of_what(runs: set[int], seeds: int) -> str:
