@@ -114,6 +114,9 @@ def test_the_target_is_the_runs():
     assert frobenius(target - evidence.g_s.w_avg).item() == pytest.approx(3.0, abs=1e-4)
     assert torch.equal(target_of(evidence, {'target': 'mean'})[0], evidence.g_s.w_avg)
     assert target_of(evidence, {}) is None
+    # Methods that only hold on to the others move the person nowhere.
+    assert target_of(evidence, {**SETTINGS, 'lambda_local': 0.0, 'lambda_adj': 0.0, 'n_adj': 2}) is None
+    assert target_of(evidence, {**SETTINGS, 'lambda_local': 0.0, 'lambda_adj': 1.0, 'n_adj': 2}) is not None
 
 
 def test_little_evidence_is_no_hindrance():

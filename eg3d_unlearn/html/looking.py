@@ -145,7 +145,9 @@ def stream(generator: Generator, seed: int, number: int) -> torch.Generator:
 
 
 def target_of(evidence: Evidence, settings: dict) -> Tensor | None:   # [1, num_ws, w_dim]
-    """w_t of the erased latent as the run chose it; None where its settings are not known."""
+    """w_t of the erased latent as the run chose it; None where its settings are not known, or nobody was moved to it."""
+    if not (settings.get('lambda_local', 1) or (settings.get('lambda_adj') and settings.get('n_adj'))):
+        return None
     source, w_avg = evidence.person.ws[:1], evidence.g_s.w_avg
     if settings.get('target') == 'mean':
         return mean_target(source, w_avg)
