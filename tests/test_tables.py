@@ -10,11 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.presets import PRESETS
+from eg3d_unlearn.demo.shipped import network_path
+from eg3d_unlearn.presets import PRESETS, resolve
+from eg3d_unlearn.run import demo_family
 from eg3d_unlearn.tables import build, readme, runner
 from eg3d_unlearn.tables.command import COUNTED, WORLDS, left_over, main, protocols_of, without
 from eg3d_unlearn.tables.jobs import SCENARIOS, Job, Row, load_experiments
 from eg3d_unlearn.tables.world import World, multiple
+from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
 JOB = Job('demo-stylegan2', 'in-domain', 0, 0, 'guide')
@@ -110,6 +113,18 @@ def test_results_tell_their_settings_and_nobody_is_in_them():
         assert {'job', 'figures', 'config', 'network_sha256', 'versions', 'hardware', 'seconds'} <= set(content)
         assert not {'network', 'outdir', 'encoder', 'image', 'latent'} & {key for key, value in content['config'].items() if value}, path
         assert str(Path.home()) not in path.read_text(encoding='utf-8')
+
+
+def test_results_were_made_with_todays_settings_and_networks():
+    """A file's name does not say with which presets a run was made: after a change results are to be made again."""
+    networks = {name: sha256_of(network_path(name)) for name in WORLDS['demo']}
+    for path in sorted((readme.RESULTS / runner.RESULTS).glob('*.json')):
+        content = json.loads(path.read_text(encoding='utf-8'))
+        job, then = content['job'], content['config']
+        now = resolve(Config(network=job['network'], outdir='', method=job['method'] or 'guide'), demo_family(job['network'])).to_json()
+        fixed = set(PRESETS['guide']) - set(job['settings'])
+        assert {name: then[name] for name in fixed} == {name: now[name] for name in fixed}, path.name
+        assert content['network_sha256'] == networks[job['network']], path.name
 
 
 def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):

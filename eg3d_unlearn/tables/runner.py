@@ -83,12 +83,14 @@ def run_jobs(
     for job in jobs:
         if missing(outdir, job, names(job)):
             with claimed(outdir, job) as mine:
-                if not mine or not missing(outdir, job, names(job)):
+                if not mine:
                     continue
-                if job.network not in worlds:
+                wanted = missing(outdir, job, names(job))    # another process may have made it meanwhile
+                if wanted and job.network not in worlds:
                     worlds.clear()   # one network in memory at a time
                     worlds[job.network] = make_world(job.network)
-                run_job(job, worlds[job.network], outdir, missing(outdir, job, names(job)), cache, real)
+                if wanted:
+                    run_job(job, worlds[job.network], outdir, wanted, cache, real)
         done(job)
 
 
