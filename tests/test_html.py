@@ -235,6 +235,9 @@ def test_attacks_that_bring_the_face_back_are_named():
     words = read().words
     assert ('Of 9 kinds of attack that were tried, 2 brought the person back (T3 Attack T3 and T4 Attack T4) and 1 did so at times '
             '(T2 Attack T2). The first of them is open to whoever holds the weights and one photo.') in words
+    relearned = stand_ins.tier('T4', 0.02)
+    relearned['details'] = {**relearned['details'], 'erased_latent': {'steps': {'person': 2}}}
+    assert '1 brought the person back (T4 Attack T4)' in read(stand_ins.found(audit=stand_ins.audit(tiers=[relearned]))).words
     audit = stand_ins.audit(tiers=[stand_ins.tier('T0', 0.02)])
     assert 'Of 1 kind of attack that were tried, none brought the person back.' in read(stand_ins.found(audit=audit)).words
 

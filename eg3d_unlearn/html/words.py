@@ -137,8 +137,14 @@ def named(tier: dict) -> str:
 
 
 def brings_back(tier: dict) -> bool | None:
-    """Whether most of what an attack shows is taken for the person; None where the interval leaves it open."""
+    """Whether most of what an attack shows is taken for the person; None where the interval leaves it open.
+
+    Relearning (T4) is judged at the mean latent, but also brings back who is recognised at the latent that was erased.
+    """
     details = tier.get('details') if isinstance(tier.get('details'), dict) else {}
+    erased = details.get('erased_latent') if isinstance(details.get('erased_latent'), dict) else {}
+    if (erased.get('steps') or {}).get('person') is not None:
+        return True
     share = (details.get('verification') or {}).get('after') or {}
     if not is_number(share.get('low')) or not is_number(share.get('high')):
         return False
