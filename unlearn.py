@@ -41,7 +41,7 @@ WEIGHT = click.FloatRange(min=0)
 # What goes in and out.
 @option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.', metavar='PATH|URL|NAME', required=True)
 @option('--image', help='Photo of the person: any photo, the face is found and cut out; or demo, a person of the demo world (demo:7 is another one). May be given more than once, or be a folder of photos.', metavar='FILE|DIR', multiple=True)
-@option('--forget-from', help='What of several photos is erased: the first one, the mean of their latents, or all of them, in turns. The other photos are evidence in the report.', type=click.Choice(['first', 'mean', 'all']), default='first', show_default=True)
+@option('--forget-from', help='What of several photos, or latents in one file, is erased: the first photo, the mean of their latents, or all of them, in turns. The other photos are evidence in the report.', type=click.Choice(['first', 'mean', 'all']), default='first', show_default=True)
 @option('--face', help='Which face of the photo, counted from the left from 1.  [default: the largest]', type=click.IntRange(min=1), default=None)
 @option('--aligned', help="Take the photo as it is: it is the network's crop already, or shows no human face (cats, the demo world).", is_flag=True)
 @option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE')

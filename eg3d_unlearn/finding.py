@@ -19,6 +19,7 @@ from eg3d_unlearn.inversion.optimise import Inversion
 from eg3d_unlearn.judging import Judges, alignment_of
 from eg3d_unlearn.person import read_latent
 from eg3d_unlearn.photo.prepare import Prepared, prepare_file
+from torch_utils_ext.errors import InputError
 
 # A reconstruction that the recogniser would not take for the person: erasing its latent erases somebody else.
 POOR_IDENTITY = 0.4                  # cosine to the photo; ArcFace calls two photos one person from about 0.3 to 0.4 on
@@ -44,7 +45,7 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
     if config.latent_seed is not None:
         return Person(generator.map_seed(config.latent_seed, config.trunc), {'given_as': 'seed'})
     if config.latent is not None:
-        return Person(read_latent(Path(config.latent), generator), {'given_as': 'latent'})
+        return Person(given_latent(config, generator), {'given_as': 'latent', 'forget_from': config.forget_from})
     if config.demo_person is not None:
         return find_demo_person(config, generator, judges, log)
     images, labels, sources = [], [], []
@@ -68,6 +69,18 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
     notes['other_photos'] = figures[1:]
     return Person(erased(found.ws, config.forget_from), notes, found.ws[1:], None, None if seen_from is None else seen_from[1:],
                   torch.cat(images), camera)
+
+
+def given_latent(config: Config, generator: Generator) -> Tensor:  # [K, num_ws, w_dim]
+    """What is erased of the latents of ``--latent``: of one photo, or of several of one person."""
+    ws = read_latent(Path(config.latent), generator)
+    if len(ws) > 1 and config.forget_from == 'first':
+        # Which of them, and whether they are one person's, is not for us to guess.
+        raise InputError(f'The latent in {config.latent} has shape {list(ws.shape)}: {len(ws)} latents. If they are of photos of one person, '
+                         'say what is erased: --forget-from=all, or mean.')
+    if len(ws) == 1 and config.forget_from != 'first':
+        raise InputError(f'--forget-from={config.forget_from} is about several photos; {config.latent} holds one latent. Leave it out.')
+    return erased(ws, config.forget_from)
 
 
 def erased(ws: Tensor, forget_from: str) -> Tensor:   # [N, num_ws, w_dim] -> [K, num_ws, w_dim]
@@ -126,7 +139,7 @@ def encoder_of(config: Config, demo: str | None) -> str | None:
 def check_person(config: Config, generator: Generator) -> None:
     """Refuse photos, cameras, latents and encoders that cannot do, before anything is written."""
     if config.latent is not None:
-        read_latent(Path(config.latent), generator)
+        given_latent(config, generator)
     if config.image:
         check_inversion(config.inversion, generator, config.encoder, config.encoder_mean)
     for path in config.photos:

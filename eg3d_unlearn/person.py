@@ -14,7 +14,7 @@ from torch_utils_ext.errors import InputError
 
 
 def read_latent(path: Path, generator: Generator) -> Tensor:
-    """The latent [1, num_ws, w_dim] float32 from an .npy, .npz or .pt file, W ([512], [1, 512]) or W+ ([1, num_ws, 512]).
+    """The latents [K, num_ws, w_dim] float32 of an .npy, .npz or .pt file, W ([512], [1, 512]) or W+ ([K, num_ws, 512]).
 
     NVIDIA's projector writes .npz files with the key ``w``; a single array under any key will do.
     """
@@ -26,15 +26,14 @@ def read_latent(path: Path, generator: Generator) -> Tensor:
     got = list(array.shape)
     if array.dtype.kind not in 'fiu':
         raise InputError(f'The latent in {path} holds {array.dtype} values, expected numbers of shape {shapes}.')
-    if array.ndim == 3 and array.shape[0] == 1:
-        array = array[0]
-    if array.ndim == 1:
-        array = array[None]
-    if array.shape not in ((1, w_dim), (num_ws, w_dim)):
-        raise InputError(f'The latent in {path} has shape {got}, but this network takes {shapes} (one person).')
+    if array.ndim < 3:
+        array = array[None] if array.ndim == 2 else array[None, None]
+    if array.ndim != 3 or len(array) == 0 or array.shape[1:] not in ((1, w_dim), (num_ws, w_dim)):
+        raise InputError(f'The latent in {path} has shape {got}, but this network takes {shapes}; of several photos of '
+                         f'one person [photos, {num_ws}, {w_dim}].')
     if not np.isfinite(array).all():
         raise InputError(f'The latent in {path} holds NaN or infinite values. Was its inversion finished?')
-    return torch.from_numpy(array.astype(np.float32)).expand(num_ws, w_dim).clone()[None].to(generator.device)
+    return torch.from_numpy(array.astype(np.float32)).expand(-1, num_ws, -1).clone().to(generator.device)
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -157,7 +157,7 @@ def check_photos(config: Config) -> None:
         cameras.parse_camera(config.camera, config.photos[0])
     if (config.face is not None or config.aligned) and not config.photos:
         raise InputError('--face and --aligned are about a photo, and none was given: they go with --image=FILE only.')
-    if config.forget_from != 'first' and len(config.photos) < 2 and not people:
+    if config.forget_from != 'first' and len(config.photos) < 2 and not people and config.latent is None:
         raise InputError(f'--forget-from={config.forget_from} is about several photos; {len(config.photos)} given. Give --image more '
                          'than once, or a folder.')
     if config.image:
@@ -347,7 +347,7 @@ def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, pa
                f'parameters in {", ".join(prefixes_of(config, g_u))}.')
     with arithmetic(config.precision, g_u.device):
         return training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state, keep=keep,
-                             lr_decay=config.lr_decay, rule=make_rule(config, objective, parameters))
+                             lr_decay=config.lr_decay, rule=make_rule(config, objective, parameters, folder.log))
 
 
 def given_person(config: Config) -> list[str]:

@@ -7,7 +7,7 @@ import signal
 import statistics
 import threading
 import time
-from typing import Callable
+from typing import Callable, TypeVar
 
 import torch
 from torch import nn
@@ -21,6 +21,8 @@ from torch_utils_ext.errors import InputError
 DIVERGED = 10.0                      # times the median loss of the first steps
 SMALL_LOSS = 0.1                     # where they were smaller: some methods begin at a loss of 0
 FIRST_STEPS = 10
+
+T = TypeVar('T')
 
 
 def training_loop(
@@ -112,20 +114,25 @@ class Interruption:
 
 def step_that_fits(objective: Objective, step: int, optimiser: torch.optim.Optimizer, folder: RunFolder) -> dict[str, float]:
     """The step's gradient; when the device's memory is too small, again with half as many latents at once."""
+    return that_fits(lambda: objective(step), objective, lambda: optimiser.zero_grad(set_to_none=True), folder.log)
+
+
+def that_fits(compute: Callable[[], T], objective: Objective, clear: Callable[[], None], log: Callable[[str], None]) -> T:
+    """``compute()``; when the device's memory is too small, ``clear()``, and again with half as many latents at once."""
     while True:
         try:
-            return objective(step)
+            return compute()
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            optimiser.zero_grad(set_to_none=True)
+            clear()
             if objective.batch == 1:
                 raise InputError('The device ran out of memory with one latent at a time. Try --precision=bf16, --loss-resolution=raw '
                                  'or --device=cpu.') from None
             objective.batch //= 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            folder.log(f'Out of memory: going on with {objective.batch} latents at once.')
+            log(f'Out of memory: going on with {objective.batch} latents at once.')
 
 
 def is_out_of_memory(error: Exception) -> bool:

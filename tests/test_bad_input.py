@@ -39,6 +39,7 @@ def files(tmp_path_factory):
     (folder / 'text.png').write_text('this is no picture')
     np.save(folder / 'good.npy', np.zeros((1, 24), np.float32) + 0.1)
     np.save(folder / 'wide.npy', np.zeros((1, 500), np.float32))
+    np.save(folder / 'others.npy', np.zeros((2, 5, 24), np.float32))
     np.save(folder / 'nan.npy', np.full((24,), np.nan))
     np.save(folder / 'two_people.npy', np.zeros((2, 8, 24)))
     np.save(folder / 'objects.npy', np.array([{'a': 1}], dtype=object), allow_pickle=True)
@@ -95,9 +96,11 @@ CASES = {
     'photo is cut off': ([SG2, '--image={cut.png}'], 'damaged'),
     'photo of one pixel': ([SG2, '--image={pixel.png}'], '1 x 1 pixels; at least 32'),
     'latent not there': ([SG2, '--latent={nowhere.npy}'], 'nowhere.npy is not there'),
+    'latents of other layers': ([SG2, '--latent={others.npy}'], r'shape \[2, 5, 24\].*of several photos of one person \[photos, 8, 24\]'),
+    'all of one latent': ([SG2, '--latent={good.npy}', '--forget-from=all'], 'good.npy holds one latent. Leave it out'),
     'latent of the wrong width': ([SG2, '--latent={wide.npy}'], r'shape \[1, 500\], but this network takes \[24\]'),
     'latent with NaN': ([SG2, '--latent={nan.npy}'], 'NaN'),
-    'latents of two people': ([SG2, '--latent={two_people.npy}'], r'shape \[2, 8, 24\]'),
+    'latents of two people': ([SG2, '--latent={two_people.npy}'], r'shape \[2, 8, 24\]: 2 latents.*--forget-from=all, or mean'),
     'latent that is a pickle': ([SG2, '--latent={objects.npy}'], 'plain numbers'),
     'latent file with several arrays': ([SG2, '--latent={several.npz}'], 'holds 2 arrays'),
     'latent is text': ([SG2, '--latent={text.npy}'], 'plain numbers'),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,11 +14,13 @@ from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.inversion import Plan, make_inverter, plan
 from eg3d_unlearn.inversion import encoder as encoder_module
 from eg3d_unlearn.inversion.camera import Turns, turned
-from eg3d_unlearn.inversion.encoder import Encoder, network_for, save_encoder
+from eg3d_unlearn.inversion.encoder import Encoder, load_encoder, network_for, save_encoder
 from eg3d_unlearn.inversion.optimise import Optimisation, learning_rate, stalled
 from eg3d_unlearn.inversion.pti import PivotalTuning
+from eg3d_unlearn.inversion.samples import Photographs
 from eg3d_unlearn.inversion.train import Schedule, photographed, train
 from eg3d_unlearn.judging import Judges
+from eg3d_unlearn.photo import to_image
 from torch_utils_ext.errors import InputError
 
 JUDGES = Judges(PoorMansLpips(), poor_mans_recogniser, poor_mans_recogniser, {})
@@ -135,6 +139,55 @@ def test_an_encoder_learns_and_resumes(family, tmp_path, monkeypatch):
     image = generator.synthesize(generator.map_seed(1), generator.frontal()).image
     found = Encoder(tmp_path / 'whole' / 'encoder.pt')(generator, image, generator.frontal(), PoorMansLpips())
     assert found.ws.shape == (1, generator.num_ws, generator.w_dim) and torch.isfinite(found.psnr).all()
+
+
+def data_set(folder, generator, count, cameras=True):
+    """Photos of the generator's own people, as NVIDIA's tools take them."""
+    folder.mkdir()
+    labels = []
+    for seed in range(count):
+        camera = generator.camera(0.1 * seed, 0.0) if generator.is_3d else None
+        with torch.no_grad():
+            image = generator.synthesize(generator.map_seed(seed), camera).image[0]
+        to_image(image).save(folder / f'{seed}.png')
+        labels.append([f'{seed}.png', camera[0].tolist() if generator.is_3d else 0])
+    if cameras:
+        (folder / 'dataset.json').write_text(json.dumps({'labels': labels}))
+    return str(folder)
+
+
+@pytest.mark.parametrize('family', ['stylegan2', 'eg3d'])
+def test_an_encoder_goes_on_with_photos_and_parts_the_layers(family, tmp_path):
+    generator = small_generator(family)
+    data = data_set(tmp_path / 'photos', generator, 6)
+    schedule = Schedule(steps=2, batch=4, width=8, chunk=4, first_chunks=1, held_out=2)
+    train(generator, JUDGES, str(tmp_path / 'first'), schedule, 'abc')
+    on = replace(schedule, space='w+', image_share=1, image_every=1, image_batch=2, lambda_l2=1.0, half=generator.is_3d, steps=40)
+    report = train(generator, JUDGES, str(tmp_path / 'second'), on, 'abc', data=data, resume=str(tmp_path / 'first' / 'encoder.pt'))
+    assert {'latent_error', 'photo_lpips', 'photo_psnr_db', 'photo_identity'} <= report['figures'].keys()
+    first, second = (load_encoder(tmp_path / name / 'encoder.pt', generator) for name in ('first', 'second'))
+    photos, cameras = Photographs(data, generator, 2).read(['4.png', '5.png'])
+    assert first(photos, cameras).shape == (2, 1, generator.w_dim)
+    found = second(photos, cameras)
+    assert found.shape == (2, generator.num_ws, generator.w_dim) and found.std(dim=1).max() > 0
+
+    def distance(ws):
+        with torch.no_grad():
+            shown = generator.synthesize(ws.expand(-1, generator.num_ws, -1), cameras).image
+        return (shown - photos).square().mean()
+    assert distance(found) < distance(first(photos, cameras))
+    with pytest.raises(InputError, match='for each layer. Go on with --space=w+'):
+        train(generator, JUDGES, str(tmp_path / 'third'), schedule, 'abc', resume=str(tmp_path / 'second' / 'encoder.pt'))
+
+
+def test_photos_that_an_encoder_cannot_learn_from_are_refused(tmp_path, stylegan2):
+    generator = small_generator('eg3d')
+    data = data_set(tmp_path / 'photos', generator, 3, cameras=False)
+    with pytest.raises(InputError, match='no camera for 3 of its 3 pictures, the first of them 0.png.*python -m eg3d_unlearn.photo'):
+        train(generator, JUDGES, str(tmp_path / 'out'), Schedule(held_out=1), 'abc', data=data)
+    with pytest.raises(InputError, match='3 pictures, of which 3 are held out'):
+        train(stylegan2, JUDGES, str(tmp_path / 'out'), Schedule(held_out=3), 'abc', data=data)
+    assert not (tmp_path / 'out').exists()
 
 
 def test_encoder_files_are_checked(tmp_path, stylegan2):

@@ -69,6 +69,24 @@ def test_saliency_lets_the_share_with_the_largest_gradients_learn():
     assert total[masked != 0].abs().mean() > 2 * total[masked == 0].abs().mean()
 
 
+def test_a_mask_that_ran_out_of_memory_is_gathered_anew():
+    """What the failed pass had added to the gradients is not in it."""
+    objective, parameters = make(batch=2)
+    expected = Saliency(parameters, 0.25, objective).masks.values()
+    _compare, told, calls = objective._compare, [], []
+
+    def fails_in_the_second_pass(*arguments):
+        calls.append(objective.batch)
+        if len(calls) == 3:
+            raise MemoryError
+        _compare(*arguments)
+    objective._compare = fails_in_the_second_pass
+    found = Saliency(parameters, 0.25, objective, told.append).masks.values()
+    assert objective.batch == 1 and told == ['Out of memory: going on with 1 latents at once.'] and calls[:4] == [2, 2, 2, 1]
+    different = sum((a != b).sum() for a, b in zip(expected, found, strict=True))
+    assert different <= 0.001 * sum(mask.numel() for mask in found)
+
+
 def test_fisher_information_of_a_linear_network_by_hand():
     """A picture a·w has (r·a)² for the square of its gradient, whose mean over r ~ N(0, I) is |a|²."""
     class Line:

@@ -41,16 +41,18 @@ class Photos:
         per_person: int,              # photos of each, which follow each other
         seed: int = 0,                # of people, cameras, expressions and lights
         resolution: int = 128,        # of a photo [pixels]
+        max_yaw: float = scene.MAX_YAW,  # of the cameras, to either side [radians]
     ):
         self.options = {
-            'range': kind, 'people': count, 'photos': per_person, 'seed': seed, 'resolution': resolution, 'version': eg3d_unlearn.__version__,
+            'range': kind, 'people': count, 'photos': per_person, 'seed': seed, 'resolution': resolution, 'max_yaw': max_yaw,
+            'version': eg3d_unlearn.__version__,
         }
         # Draws of their own for cameras and faces: torch gives the same numbers for the same seed.
         faces, cameras = np.random.SeedSequence((RANGES.index(kind), seed)).generate_state(2).tolist()
         self.residents = people(kind, count, seed)
         self.person = torch.arange(count).repeat_interleave(per_person)
         self.people = self.residents[self.person].posing(nuisances(len(self.person), faces))
-        self.cameras = scene.cameras_at_random(len(self.person), cameras)
+        self.cameras = scene.cameras_at_random(len(self.person), cameras, max_yaw)
         self.resolution = resolution
 
     def __len__(self) -> int:
@@ -172,8 +174,9 @@ def write(path: Path, photos: Photos) -> None:
 # Ranges begin 10^9 apart, so that no seed of one range leads into another.
 @click.option('--seed', help='Seed of every random draw.', metavar='INT', type=click.IntRange(0, 10**9), default=0, show_default=True)
 @click.option('--resolution', help='Side of a photo [pixels]: 16, 32, ... 1024.', metavar='INT', type=int, default=128, show_default=True)
+@click.option('--max-yaw', help='Largest yaw of the cameras, to either side [radians]; demo-stylegan2 has seen 0.4.', metavar='FLOAT', type=click.FloatRange(0, scene.MAX_YAW), default=scene.MAX_YAW, show_default=True)
 @click.option('--outfile', help='Folder, or a zip. The same command on an unfinished folder goes on.', metavar='DIR|FILE.zip', required=True)
-def main(count: int, per_person: int, kind: str, seed: int, resolution: int, outfile: str) -> None:
+def main(count: int, per_person: int, kind: str, seed: int, resolution: int, max_yaw: float, outfile: str) -> None:
     """Take photos of people of the demo world, as a data set for NVIDIA's training scripts.
 
     Cameras, expressions and lights are random and uniform. The data set gets dataset.json with the cameras as EG3D's labels,
@@ -186,7 +189,7 @@ def main(count: int, per_person: int, kind: str, seed: int, resolution: int, out
     try:
         if resolution not in (2**i for i in range(4, 11)):
             raise InputError(f"--resolution={resolution} is not a power of two from 16 to 1024, which NVIDIA's training scripts expect.")
-        write(Path(outfile), Photos(kind, count, per_person, seed, resolution))
+        write(Path(outfile), Photos(kind, count, per_person, seed, resolution, max_yaw))
     except InputError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:

@@ -37,9 +37,10 @@ class EncoderNetwork(nn.Module):
         camera_dim: int,             # 25 for 3D networks, 0 for 2D
         width: int = 32,             # channels of the first block; later ones have up to 8 times as many
         hidden: int = 256,
+        num_ws: int = 1,             # 1: one vector for all layers, else how each layer's departs from it
     ):
         super().__init__()
-        self.options = {'size': size, 'w_dim': w_dim, 'camera_dim': camera_dim, 'width': width, 'hidden': hidden}
+        self.options = {'size': size, 'w_dim': w_dim, 'camera_dim': camera_dim, 'width': width, 'hidden': hidden, 'num_ws': num_ws}
         blocks, channels = [nn.Conv2d(3, width, 3, padding=1)], width
         for level in range((size // 4).bit_length() - 1):
             wider = min(width * 2 ** ((level + 2) // 2), 8 * width)
@@ -48,6 +49,10 @@ class EncoderNetwork(nn.Module):
         self.trunk = nn.Sequential(*blocks)
         self.camera = nn.Linear(camera_dim, 64) if camera_dim else None
         self.head = nn.Sequential(nn.Linear(channels * 16 + (64 if camera_dim else 0), hidden), nn.SiLU(), nn.Linear(hidden, w_dim))
+        self.layers = nn.Linear(hidden, num_ws * w_dim) if num_ws > 1 else None
+        if self.layers is not None:  # in the beginning they do not depart
+            nn.init.zeros_(self.layers.weight)
+            nn.init.zeros_(self.layers.bias)
         self.register_buffer('w_avg', torch.zeros(w_dim))
         self.register_buffer('spread', torch.ones([]))
 
@@ -55,11 +60,15 @@ class EncoderNetwork(nn.Module):
         self,
         images: Tensor,              # [N, 3, H, H] in [-1, 1], H at least ``size``
         camera: Tensor | None,       # [N, 25]; None for 2D networks
-    ) -> Tensor:                     # [N, w_dim]
+    ) -> Tensor:                     # [N, num_ws, w_dim]
         x = self.trunk(shrink_to(images, self.options['size'])).flatten(1)
         if self.camera is not None:
             x = torch.cat([x, F.silu(self.camera(camera))], dim=1)
-        return self.w_avg + self.spread * self.head(x)
+        x = self.head[:-1](x)
+        found = self.head[-1](x)[:, None]
+        if self.layers is not None:
+            found = found + self.layers(x).unflatten(1, (self.options['num_ws'], -1))
+        return self.w_avg + self.spread * found
 
 
 class Down(nn.Module):
@@ -80,9 +89,10 @@ def shrink_to(images: Tensor, size: int) -> Tensor:   # [N, 3, H, H] -> [N, 3, s
     return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode='area')
 
 
-def network_for(generator: Generator, size: int = 128, width: int = 32) -> EncoderNetwork:
+def network_for(generator: Generator, size: int = 128, width: int = 32, space: str = 'w') -> EncoderNetwork:
     """An untrained encoder for ``generator``, which knows where its latents lie."""
-    network = EncoderNetwork(min(generator.img_resolution, size), generator.w_dim, 25 if generator.is_3d else 0, width)
+    network = EncoderNetwork(min(generator.img_resolution, size), generator.w_dim, 25 if generator.is_3d else 0, width,
+                             num_ws=generator.num_ws if space == 'w+' else 1)
     ws = generator.sample(512, torch.Generator().manual_seed(0))[:, 0]
     network.w_avg.copy_(generator.w_avg[0])
     network.spread.copy_((ws - generator.w_avg[0]).square().mean().sqrt())
@@ -94,6 +104,17 @@ def save_encoder(network: EncoderNetwork, path: Path, made_for: str) -> None:
     about = json.dumps({**network.options, 'network_sha256': made_for}).encode()
     state = {name: tensor.detach().cpu().half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
     write_whole(path, lambda file: torch.save({**state, META: torch.frombuffer(bytearray(about), dtype=torch.uint8)}, file))
+
+
+def resume_from(path: Path, generator: Generator, space: str) -> EncoderNetwork:
+    """The encoder of a file, to be trained on in ``space``; one that found a vector for all layers may learn to part them."""
+    before = load_encoder(path, generator)
+    wanted = generator.num_ws if space == 'w+' else 1
+    if before.options['num_ws'] not in (1, wanted):
+        raise InputError(f'The encoder {path} finds a latent for each layer. Go on with --space=w+.')
+    network = EncoderNetwork(**{**before.options, 'num_ws': wanted}).to(generator.device)
+    network.load_state_dict(before.state_dict(), strict=before.options['num_ws'] == wanted)
+    return network
 
 
 def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
@@ -112,6 +133,9 @@ def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
         raise InputError(f'The encoder {path} is for a {kind[options["camera_dim"] > 0]} network with w_dim {options["w_dim"]} and at least '
                          f'{options["size"]} px; this one is {kind[generator.is_3d]} with {generator.w_dim} and '
                          f'{generator.img_resolution} px. Train one for it: python -m eg3d_unlearn.inversion.train.')
+    if network.options['num_ws'] not in (1, generator.num_ws):
+        raise InputError(f'The encoder {path} finds latents of {network.options["num_ws"]} layers; this network has {generator.num_ws}. Train one '
+                         'for it: python -m eg3d_unlearn.inversion.train.')
     network.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
     return network.eval().requires_grad_(False).to(generator.device)
 
@@ -144,7 +168,7 @@ class Encoder:
             found = [closest(network, generator, part, None if labels is None else labels[start:start + BATCH])
                      for start, part in zip(range(0, len(images), BATCH), images.split(BATCH), strict=True)]
         notes = {'weights': self.path.name, 'sha256': sha256_of(self.path)}
-        return torch.cat(found)[:, None].expand(-1, generator.num_ws, -1).contiguous(), notes
+        return torch.cat(found).expand(-1, generator.num_ws, -1).contiguous(), notes
 
     def __call__(
         self,
@@ -165,7 +189,7 @@ def closest(
     generator: Generator,
     images: Tensor,                  # [N, 3, H, W] in [-1, 1]
     camera: Tensor | None,           # [N, 25]
-) -> Tensor:                         # [N, w_dim]
+) -> Tensor:                         # [N, num_ws or 1, w_dim]
     """What the encoder says of each picture, corrected by what it says of the generator's own: w + (E(x) - E(G(w))) / 2.
 
     Where the encoder is nearly the generator's inverse, the same bias is in both and goes out; where it is not, the way may
@@ -175,9 +199,9 @@ def closest(
     now = best = said
     least = torch.full([len(images)], torch.inf, device=said.device)
     for left in reversed(range(ROUNDS)):
-        shown = generator.synthesize(now[:, None].expand(-1, generator.num_ws, -1), camera).image.clamp(-1, 1)
+        shown = generator.synthesize(now.expand(-1, generator.num_ws, -1), camera).image.clamp(-1, 1)
         error = (shrink(shown) - wanted).square().flatten(1).mean(1)
-        best = torch.where((error < least)[:, None], now, best)
+        best = torch.where((error < least)[:, None, None], now, best)
         least = torch.minimum(error, least)
         if left:
             now = now + STRIDE * (said - network(shown, camera))

@@ -23,6 +23,7 @@ def make_rule(
     config: Config,
     objective: Objective,            # before its first step: G_u is still G_s
     parameters: dict[str, nn.Parameter],  # what learns, by name
+    log: Callable[[str], None] = lambda message: None,
 ) -> Rule:
     """What is done to the gradients after each step's are there; nothing for GUIDE."""
     rules: list[Rule] = []
@@ -32,7 +33,7 @@ def make_rule(
         rules.append(ElasticWeights(parameters, config.lambda_ewc, objective))
     # Masks come last: what they hold still no other rule moves.
     if config.saliency < 1:
-        rules.append(Saliency(parameters, config.saliency, objective))
+        rules.append(Saliency(parameters, config.saliency, objective, log))
     if config.prune:
         rules.append(Pruning(parameters, config.prune))
 

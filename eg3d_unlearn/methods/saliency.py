@@ -5,10 +5,13 @@ forgetting loss's gradient at the source network is largest.
 """
 from __future__ import annotations
 
+from typing import Callable
+
 import torch
 from torch import nn
 
 from eg3d_unlearn.objective import Objective
+from eg3d_unlearn.training_loop import that_fits
 
 PASSES = 4                           # gradients that the mask is made from
 FIRST = 1_000_000                    # their steps' numbers, which no training reaches
@@ -22,15 +25,21 @@ class Saliency:
         parameters: dict[str, nn.Parameter],
         share: float,                # of all weights together, 0 to 1
         objective: Objective,        # while G_u equals G_s its global term has no gradient: what is left is the forgetting
+        log: Callable[[str], None] = lambda message: None,
     ):
+        def clear() -> None:
+            for parameter in parameters.values():
+                parameter.grad = None
+
+        def gather() -> None:
+            for number in range(PASSES):
+                objective(FIRST + number)
         # A resumed run has its parameters back only after this, so that its mask is the same.
-        for number in range(PASSES):
-            objective(FIRST + number)
+        that_fits(gather, objective, clear, log)
         gradients = {parameter: parameter.grad for parameter in parameters.values() if parameter.grad is not None}
         bar = threshold([gradient for gradient in gradients.values()], share)
         self.masks = {parameter: gradient.abs() >= bar for parameter, gradient in gradients.items()}
-        for parameter in parameters.values():
-            parameter.grad = None
+        clear()
 
     def __call__(self) -> None:
         for parameter, mask in self.masks.items():
