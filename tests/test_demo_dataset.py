@@ -91,7 +91,7 @@ def test_our_own_reader_finds_the_camera(made, tmp_path):
 def test_the_truth_is_enough_to_take_the_photos_again(made):
     folder = made / 'folder'
     truth, labels = (json.loads((folder / name).read_text()) for name in ('people.json', 'dataset.json'))
-    assert truth['options'] == {'range': 'out-of-domain', 'people': 2, 'photos': 2, 'seed': 3, 'resolution': 16, 'version': '0.1.0'}
+    assert truth['options'] == {'range': 'out-of-domain', 'people': 2, 'photos': 2, 'seed': 3, 'resolution': 16, 'max_yaw': 0.6, 'version': '0.1.0'}
     assert len(truth['people']) == 2 and [photo['photo'] for photo in truth['photos']] == NAMES
     assert [photo['person'] for photo in truth['photos']] == [0, 0, 1, 1]
     for photo, (name, camera) in zip(truth['photos'], labels['labels'], strict=True):
@@ -100,6 +100,12 @@ def test_the_truth_is_enough_to_take_the_photos_again(made):
         who = People(torch.tensor([attributes]), torch.tensor([[person['oddities'][name] for name in ODDITIES]]))
         again = to_image(scene.render(who, torch.tensor([camera]), 16).image[0])
         assert abs(np.asarray(again).astype(int) - np.asarray(PIL.Image.open(folder / name)).astype(int)).max() <= 1
+
+
+def test_cameras_stay_within_the_yaw_asked_for():
+    many = photos(count=100, per_person=1, max_yaw=0.1)
+    yaw = torch.atan2(many.cameras[:, 3], many.cameras[:, 11])
+    assert 0.08 < yaw.abs().max() <= 0.1
 
 
 def test_each_photo_has_a_face_and_a_camera_of_its_own():

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from click.testing import CliRunner
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
 
 from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.inversion import Plan, make_inverter, plan
 from eg3d_unlearn.inversion import encoder as encoder_module
+from eg3d_unlearn.inversion import train as train_module
 from eg3d_unlearn.inversion.camera import Turns, turned
 from eg3d_unlearn.inversion.encoder import Encoder, load_encoder, network_for, save_encoder
 from eg3d_unlearn.inversion.optimise import Optimisation, learning_rate, stalled
@@ -178,6 +180,17 @@ def test_an_encoder_goes_on_with_photos_and_parts_the_layers(family, tmp_path):
     assert distance(found) < distance(first(photos, cameras))
     with pytest.raises(InputError, match='for each layer. Go on with --space=w+'):
         train(generator, JUDGES, str(tmp_path / 'third'), schedule, 'abc', resume=str(tmp_path / 'second' / 'encoder.pt'))
+
+
+def test_what_the_command_does_by_itself_depends_on_whether_there_are_photos(stylegan2, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_module, 'prepare', lambda *_: (stylegan2, JUDGES, 'abc'))
+    monkeypatch.setattr(train_module, 'train', lambda generator, judges, outdir, schedule, *_, **options: asked.append(schedule) or {'figures': {}})
+    for more in ([], ['--data=photos.zip'], ['--data=photos.zip', '--steps=7', '--space=w'], ['--half']):
+        result = CliRunner().invoke(train_module.main, ['--network=net.pkl', '--outdir=out', *more])
+        assert result.exit_code == (1 if more == ['--half'] else 0), result.output
+    assert asked == [Schedule(), Schedule(**train_module.ON_PHOTOS), Schedule(**{**train_module.ON_PHOTOS, 'steps': 7, 'space': 'w'})]
+    assert asked[1].image_every == 1 and 'which 2D networks have not' in ' '.join(result.output.split())
 
 
 def test_photos_that_an_encoder_cannot_learn_from_are_refused(tmp_path, stylegan2):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.demo.shipped import network_path
+from eg3d_unlearn.demo.shipped import encoder_path, network_path
 from eg3d_unlearn.presets import PRESETS, resolve
 from eg3d_unlearn.run import demo_family
 from eg3d_unlearn.tables import build, readme, runner
@@ -118,6 +118,7 @@ def test_results_tell_their_settings_and_nobody_is_in_them():
 def test_results_were_made_with_todays_settings_and_networks():
     """A file's name does not say with which presets a run was made: after a change results are to be made again."""
     networks = {name: sha256_of(network_path(name)) for name in WORLDS['demo']}
+    encoders = {name: sha256_of(encoder_path(name)) for name in WORLDS['demo']}
     for path in sorted((readme.RESULTS / runner.RESULTS).glob('*.json')):
         content = json.loads(path.read_text(encoding='utf-8'))
         job, then = content['job'], content['config']
@@ -125,6 +126,7 @@ def test_results_were_made_with_todays_settings_and_networks():
         fixed = set(PRESETS['guide']) - set(job['settings'])
         assert {name: then[name] for name in fixed} == {name: now[name] for name in fixed}, path.name
         assert content['network_sha256'] == networks[job['network']], path.name
+        assert content['encoder_sha256'] == encoders[job['network']], path.name
 
 
 def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):
@@ -171,7 +173,7 @@ def test_a_result_gains_figures_and_loses_none(tmp_path, monkeypatch):
     put(tmp_path, JOB, id=0.1)
     person = SimpleNamespace(ws_others=None, notes={})
     evidence = SimpleNamespace(person=person, config=Config(network='n', outdir=''), device='cpu', g_s=1, g_u=1)
-    world = SimpleNamespace(run=lambda *_: evidence, pickle=SimpleNamespace(sha256=lambda: 'x'))
+    world = SimpleNamespace(run=lambda *_: evidence, pickle=SimpleNamespace(sha256=lambda: 'x'), given=SimpleNamespace(encoder=None))
     monkeypatch.setattr(runner.metrics, 'compute', lambda name, *_: {'value': {'value': 2.0}, 'protocol': {}, 'by': {}})
     monkeypatch.setattr(runner.report, 'hardware', lambda device: {})
     runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'id_others', 'fid_pre500'], lambda network: world)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 import click
 import torch
@@ -55,6 +56,11 @@ class Schedule:
     lambda_id: float = 0.1
     half: bool = False               # 3D networks: looks with half the rays along each side
     held_out: int = 32               # samples, and photos, that figures are about
+
+
+# Where there are photos, what the latents show counts in every step.
+ON_PHOTOS = dict(steps=2000, batch=16, lr=5e-4, space='w+', image_share=1.0, image_every=1, image_batch=8, lambda_lpips=5.0, lambda_l2=10.0,
+                 lambda_id=0.5)
 
 
 def photographed(images: Tensor) -> Tensor:           # [N, 3, H, H] -> the same
@@ -192,24 +198,31 @@ def prepare(network: str, device: str, random_judges: bool, precision: str | Non
     return generator, judges, pickle.sha256()
 
 
+def setting(flag: str, text: str, **options) -> Callable:
+    """An option of `Schedule`, whose default depends on whether there are photos."""
+    name = flag.removeprefix('--').replace('-', '_')
+    usual, on_photos = (value if isinstance(value, str) else f'{value:g}' for value in (getattr(Schedule, name), ON_PHOTOS[name]))
+    return click.option(flag, help=f'{text}  [default: {usual}; with --data {on_photos}]', **options)
+
+
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 @click.option('--network', help='Network pickle: file, URL, published name, or demo-eg3d, demo-stylegan2.', metavar='PKL', required=True)
 @click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
-@click.option('--steps', help='Training steps.', type=click.IntRange(min=1), default=Schedule.steps, show_default=True)
+@setting('--steps', 'Training steps.', type=click.IntRange(min=1))
 @click.option('--size', help='Pixels a side of the pictures that the encoder sees; at most what the network makes.', type=click.Choice(['32', '64', '128', '256']), callback=lambda c, p, v: int(v), default=str(Schedule.size), show_default=True)
-@click.option('--batch', help='Pictures a step.', type=click.IntRange(min=1), default=Schedule.batch, show_default=True)
+@setting('--batch', 'Pictures a step.', type=click.IntRange(min=1))
 @click.option('--reuse', help='How often a sample is seen, on average; the higher, the fewer are made.', type=click.FloatRange(min=1), default=Schedule.reuse, show_default=True)
-@click.option('--lr', help='Peak learning rate of Adam.', type=click.FloatRange(min=0, min_open=True), default=Schedule.lr, show_default=True)
-@click.option('--space', help='What it finds: one vector for all layers (w), or one for each (w+).', type=click.Choice(['w', 'w+']), default=Schedule.space, show_default=True)
+@setting('--lr', 'Peak learning rate of Adam.', type=click.FloatRange(min=0, min_open=True))
+@setting('--space', 'What it finds: one vector for all layers (w), or one for each (w+).', type=click.Choice(['w', 'w+']))
 @click.option('--data', help="Photos to learn from as well: folder or zip as NVIDIA's tools take it, for 3D networks with their cameras in dataset.json.", metavar='DIR|ZIP')
 @click.option('--resume', help='Encoder to begin with instead of an untrained one; it keeps its --size.', metavar='ENCODER.pt')
-@click.option('--image-share', help='Share of the steps, at the end, that also look at what the latents show.', type=click.FloatRange(0, 1), default=Schedule.image_share, show_default=True)
-@click.option('--image-every', help='Of these steps, one in so many looks.', type=click.IntRange(min=1), default=Schedule.image_every, show_default=True)
-@click.option('--image-batch', help='Pictures that it looks at: of --data, else samples.', type=click.IntRange(min=1), default=Schedule.image_batch, show_default=True)
+@setting('--image-share', 'Share of the steps, at the end, that also look at what the latents show.', type=click.FloatRange(0, 1))
+@setting('--image-every', 'Of these steps, one in so many looks.', type=click.IntRange(min=1))
+@setting('--image-batch', 'Pictures that it looks at: of --data, else samples.', type=click.IntRange(min=1))
 @click.option('--half', help='3D networks: look with half the rays along each side, which is faster.', is_flag=True)
-@click.option('--lambda-lpips', help='Weight of LPIPS between pictures, 0: off.', type=click.FloatRange(min=0), default=Schedule.lambda_lpips, show_default=True)
-@click.option('--lambda-l2', help='Weight of the squared error between pictures, 0: off.', type=click.FloatRange(min=0), default=Schedule.lambda_l2, show_default=True)
-@click.option('--lambda-id', help='Weight of the identity term, 0: off.', type=click.FloatRange(min=0), default=Schedule.lambda_id, show_default=True)
+@setting('--lambda-lpips', 'Weight of LPIPS between pictures, 0: off.', type=click.FloatRange(min=0))
+@setting('--lambda-l2', 'Weight of the squared error between pictures, 0: off.', type=click.FloatRange(min=0))
+@setting('--lambda-id', 'Weight of the identity term, 0: off.', type=click.FloatRange(min=0))
 @click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 @click.option('--precision', help='Of products: fp32, tf32, bf16 or fp16.  [default: bf16 for demo networks on a CPU, else fp32]', type=click.Choice(PRECISIONS))
 @click.option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests.', is_flag=True)
@@ -225,7 +238,11 @@ def main(network: str, outdir: str, device: str, data: str | None, resume: str |
         if ship and demo_family(network) is None:
             raise InputError(f'--ship is for the demo networks, whose encoders come with the package; got --network={network}.')
         generator, judges, made_for = prepare(network, device, random_metric_weights, precision)
-        report = train(generator, judges, outdir, Schedule(**options), made_for, data=data, resume=resume, precision=generator.precision)
+        if options['half'] and not generator.is_3d:
+            raise InputError('--half is about rays, which 2D networks have not. Leave it out.')
+        given = {name: value for name, value in options.items() if value is not None}
+        schedule = Schedule(**{**(ON_PHOTOS if data else {}), **given})
+        report = train(generator, judges, outdir, schedule, made_for, data=data, resume=resume, precision=generator.precision)
         if ship:
             for name, path in (('encoder.pt', encoder_path(network)), ('report.json', encoder_path(network).with_suffix('.json'))):
                 write_whole(path, lambda file, name=name: file.write((Path(outdir) / name).read_bytes()))

@@ -20,6 +20,7 @@ from eg3d_unlearn.run_folder import RunFolder, write_whole
 from eg3d_unlearn.tables.jobs import Job
 from eg3d_unlearn.tables.plots import embeddings_of
 from eg3d_unlearn.tables.world import World
+from torch_utils_ext.download import sha256_of
 
 RESULTS, WORK, CACHE = 'results', 'work', 'cache'
 EMBEDDINGS = 'embeddings'            # what t-SNE is made from; of the demo world only, for a real face's are biometric data
@@ -129,6 +130,7 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
         'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
         'network_sha256': world.pickle.sha256(),
+        'encoder_sha256': None if world.given.encoder is None else sha256_of(Path(world.given.encoder)),
         'versions': report.versions(), 'hardware': report.hardware(evidence.device),
         'seconds': {'erasing': round(trained - begun, 1), 'measuring': round(time.time() - trained, 1)},
     }
