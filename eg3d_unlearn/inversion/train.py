@@ -91,12 +91,13 @@ def show(generator: Generator, ws: Tensor, cameras: Tensor | None, half: bool = 
 
 def image_loss(generator: Generator, judges: Judges, found: Tensor, wanted: Tensor, cameras: Tensor | None, schedule: Schedule) -> Tensor:
     """LPIPS, squared error and identity [N] between what latents show and the pictures ``wanted`` [N, 3, H, H]."""
-    shown = shrink(show(generator, found, cameras, schedule.half))
+    shown = show(generator, found, cameras, schedule.half)
     wanted = shrink_to(wanted, shown.shape[-1])
+    small, wanted_small = shrink(shown), shrink(wanted)
     with torch.no_grad():
-        features, identity = judges.perceptual.features(wanted), judges.recogniser(wanted) if judges.recogniser else None
-    loss = schedule.lambda_lpips * judges.perceptual.compare(judges.perceptual.features(shown), features)
-    loss = loss + schedule.lambda_l2 * (shown - wanted).square().flatten(1).mean(dim=1)
+        features, identity = judges.perceptual.features(wanted_small), judges.recogniser(wanted) if judges.recogniser else None
+    loss = schedule.lambda_lpips * judges.perceptual.compare(judges.perceptual.features(small), features)
+    loss = loss + schedule.lambda_l2 * (small - wanted_small).square().flatten(1).mean(dim=1)
     return loss if identity is None else loss + schedule.lambda_id * identity_distance(judges.recogniser(shown), identity)
 
 
