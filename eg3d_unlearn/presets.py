@@ -40,7 +40,7 @@ PRESETS = {
 DEMO = {
     'eg3d': dict(iters=110, lr=2.5e-3, lr_decay=0.8, n_adj=1, n_global=4, n_near=2, lambda_adj=0.4, lambda_global=6.5, lambda_id=0.5,
                  inversion='encoder', loss_resolution='half'),
-    'stylegan2': dict(iters=320, lr=2e-3, lr_decay=0.8, n_adj=2, n_global=4, n_near=1, lambda_adj=1.4, lambda_global=20.0,
+    'stylegan2': dict(iters=320, lr=2e-3, lr_decay=0.8, n_adj=2, n_global=4, n_near=1, lambda_adj=1.4, lambda_global=6.0,
                       inversion='encoder+w+'),
 }
 

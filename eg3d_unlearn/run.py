@@ -301,7 +301,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     after = show_all(g_u, state, ws_source=ws_source)
     photos = shown_photos(config, generator)
     warning = report.MEANINGLESS if config.random_metric_weights else None
-    write_whole(folder / PICTURE, lambda file: report.picture(before, after, photos, warning).save(file, format='png'))
+    drawn = before if moves_to(config) else dataclasses.replace(before, target=[])
+    write_whole(folder / PICTURE, lambda file: report.picture(drawn, after, photos, warning).save(file, format='png'))
     if config.keep_source:
         keep_source(folder, config, ws_source)
     result = {
