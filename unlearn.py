@@ -11,7 +11,7 @@ import json
 import click
 
 from eg3d_unlearn.arithmetic import PRECISIONS
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import OPTIMISERS, Config
 from eg3d_unlearn.presets import GUIDE, PRESETS
 from eg3d_unlearn.target import DRAWN
 from torch_utils_ext.errors import InputError
@@ -54,7 +54,8 @@ WEIGHT = click.FloatRange(min=0)
 @option('--encoder', help="File of the inversion's encoder: encoder.pt of python -m eg3d_unlearn.inversion.train, or the published one.  [default: the demo network's own; the published one in the cache]", metavar='FILE')
 @option('--encoder-mean', help='Mean latent that a published encoder adds to, if another than its own: .npy, .npz or .pt.', metavar='FILE')
 @option('--inversion-steps', help='Steps of the inversion.  [default: 300; 100 after an encoder; fewer on the demo networks]', type=click.IntRange(min=1), default=None)
-@option('--inversion-lr', help="Learning rate of the inversion, in units of the network's latent spread.  [default: 0.1; 0.05 from an encoder's start]", type=click.FloatRange(min=0, min_open=True), default=None)
+@option('--inversion-lr', help="Learning rate of the inversion (of lbfgs: length of the first step), in units of the network's latent spread.  [default: 0.1; 0.05 from an encoder's start]", type=click.FloatRange(min=0, min_open=True), default=None)
+@option('--inversion-optimiser', help='How latents are refined: adam, as published; lbfgs, which comes as far in a tenth of the steps and takes no --refine-camera.', type=click.Choice(OPTIMISERS), default='adam', show_default=True)
 @option('--inversion-lambda-id', help='Weight of an identity term in the inversion.', type=WEIGHT, default=0.0, show_default=True)
 @option('--inversion-early-stop', help='End the inversion when nothing is gained any more.', is_flag=True)
 @option('--refine-camera', help='Turn the camera along with the latent (EG3D): for photos whose label is rough.', is_flag=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from eg3d_unlearn.loss import Weights
 
+OPTIMISERS = ('adam', 'lbfgs')       # of the inversion
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -28,6 +30,7 @@ class Config:
     encoder_mean: str | None = None  # published encoders: file of another mean latent
     inversion_steps: int | None = None  # optimisation steps
     inversion_lr: float | None = None  # units of the network's latent spread
+    inversion_optimiser: str = 'adam'  # of `OPTIMISERS`
     inversion_lambda_id: float = 0.0  # weight of the identity term
     inversion_early_stop: bool = False  # end when nothing is gained any more
     refine_camera: bool = False      # 3D networks: turn the camera along with the latent

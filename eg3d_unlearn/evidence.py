@@ -85,7 +85,8 @@ class Evidence:
         """An `Inversion` of photos into one of the networks, by the encoder and the judges of this evidence."""
         name = name or self.config.inversion
         if name != 'pti' and plan(name).space is not None:
-            options = {'steps': self.config.inversion_steps or 100, 'lr': self.config.inversion_lr or 0.05, **options}
+            options = {'steps': self.config.inversion_steps or 100, 'lr': self.config.inversion_lr or 0.05,
+                       'optimiser': self.config.inversion_optimiser, **options}
         inverter = make_inverter(name, self.config.encoder, self.config.encoder_mean, **options)
         return inverter(generator, images.to(self.device), None if cameras is None else cameras.to(self.device),
                         self.judges.perceptual, progress, self.judges.recogniser)

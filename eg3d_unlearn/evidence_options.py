@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable
 import click
 
 from eg3d_unlearn.arithmetic import PRECISIONS
+from eg3d_unlearn.config import OPTIMISERS
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evidence import Evidence
@@ -33,6 +34,7 @@ OPTIONS = (
     click.option('--inversion', help='How photos become latents, as in unlearn.py.  [default: w+; encoder on demo-eg3d, encoder+w+ on demo-stylegan2]', metavar='NAME', default=None),
     click.option('--inversion-steps', help='Steps of the inversion.  [default: 300; 100 after an encoder; fewer on the demo networks]', type=click.IntRange(min=1), default=None, metavar='INT'),
     click.option('--inversion-lr', help='Its learning rate, in units of the latent spread.  [default: 0.1; 0.05 from an encoder]', type=click.FloatRange(min=0, min_open=True), default=None, metavar='FLOAT'),
+    click.option('--inversion-optimiser', help='adam, or lbfgs in a tenth of the steps, as in unlearn.py.', type=click.Choice(OPTIMISERS), default='adam', show_default=True),
     click.option('--inversion-lambda-id', help='Weight of an identity term in it.', type=click.FloatRange(min=0), default=0.0, show_default=True, metavar='FLOAT'),
     click.option('--inversion-early-stop', help='End it when nothing is gained any more.', is_flag=True),
     click.option('--refine-camera', help='Turn the camera along with the latent (EG3D).', is_flag=True),
@@ -56,7 +58,7 @@ OPTIONS = (
     click.option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, metavar='INT'),
 )
 NAMES = ('before', 'after', 'image', 'forget_from', 'latent', 'latent_seed', 'trunc', 'camera', 'class_label', 'face', 'aligned', 'inversion',
-         'inversion_steps', 'inversion_lr', 'inversion_lambda_id', 'inversion_early_stop', 'refine_camera', 'encoder', 'encoder_mean', 'recognisers', 'id_network', 'id_weights', 'face_crop', 'lpips_net', 'lpips_weights', 'lpips_resolution',
+         'inversion_steps', 'inversion_lr', 'inversion_optimiser', 'inversion_lambda_id', 'inversion_early_stop', 'refine_camera', 'encoder', 'encoder_mean', 'recognisers', 'id_network', 'id_weights', 'face_crop', 'lpips_net', 'lpips_weights', 'lpips_resolution',
          'random_metric_weights', 'fov_deg', 'precision', 'device', 'upstream', 'trust_pickle', 'seed')
 WHO = ('image', 'latent', 'latent_seed')  # one of them says who was erased
 

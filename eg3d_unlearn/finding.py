@@ -155,7 +155,7 @@ def invert(config: Config, generator: Generator, judges: Judges, images: Tensor,
     log(f'Inverting {what} by {config.inversion}.')
     options = {} if plan(config.inversion).space is None else dict(
         steps=config.inversion_steps, lr=config.inversion_lr, lambda_id=config.inversion_lambda_id, seed=config.seed,
-        early_stop=config.inversion_early_stop, refine_camera=config.refine_camera)
+        early_stop=config.inversion_early_stop, refine_camera=config.refine_camera, optimiser=config.inversion_optimiser)
     inverter = make_inverter(config.inversion, config.encoder, config.encoder_mean, **options)
     images = images.to(generator.device)
     with tqdm(total=config.inversion_steps if options else len(images), desc='inverting', unit='step' if options else 'photo',

@@ -164,9 +164,14 @@ def check_photos(config: Config) -> None:
         encoders = plan(config.inversion).encoders
         unused = [name for name in ('inversion_steps', 'inversion_lr', 'inversion_lambda_id', 'inversion_early_stop', 'refine_camera')
                   if plan(config.inversion).space is None and getattr(config, name)]
+        if plan(config.inversion).space is None and config.inversion_optimiser != 'adam':
+            unused.append('inversion_optimiser')
         if unused:
             raise InputError(f'--{unused[0].replace("_", "-")} is about optimisation, but --inversion={config.inversion} takes what the '
                              f'encoder says. Leave it out, or use --inversion={config.inversion}+w+.')
+        if config.refine_camera and config.inversion_optimiser == 'lbfgs':
+            raise InputError('--refine-camera turns the camera on the way, where L-BFGS needs a loss that stays as it is. Leave it out, or use '
+                             '--inversion-optimiser=adam.')
         if config.encoder is not None and not encoders:
             raise InputError(f'--encoder names a file, but --inversion={config.inversion} uses no encoder. Leave it out, or use '
                              f'--inversion=encoder+{config.inversion}.')

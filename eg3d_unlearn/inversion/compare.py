@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import OPTIMISERS, Config
 from eg3d_unlearn.demo.photo import photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import encoder_path
@@ -29,7 +29,7 @@ from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
 FIRST_PERSON = 200                   # of the held-out people; the main run's is not among them
-ROWS = ('w:500', 'w+:500', 'encoder', 'encoder+w:50', 'encoder+w+:50', 'pti:50')
+ROWS = ('w:500', 'w+:500', 'encoder', 'encoder+w:50', 'encoder+w+:50', 'encoder+w+:50:lbfgs', 'pti:50')
 
 
 def photos(people: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
@@ -40,10 +40,11 @@ def photos(people: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
 
 
 def invert(name: str, steps: int, network: str, generator: Generator, judges: Judges, images: Tensor,
-           cameras: Tensor | None) -> tuple[list[Inversion], float]:
+           cameras: Tensor | None, optimiser: str = 'adam') -> tuple[list[Inversion], float]:
     """The photos inverted, and seconds a photo; pivotal tuning takes them one by one, since it bends the network to each."""
     start = FROM_ENCODER if name == 'pti' or begins_with_encoder(name) else FROM_MEAN
-    inverter = make_inverter(name, encoder_path(network), **({'steps': steps, 'lr': start['inversion_lr']} if steps else {}))
+    options = {'steps': steps, 'lr': start['inversion_lr'], 'optimiser': optimiser} if steps else {}
+    inverter = make_inverter(name, encoder_path(network), **options)
     batches = range(len(images)) if name == 'pti' else [slice(None)]
     begun, found = time.perf_counter(), []
     with tqdm(total=len(batches) * (steps + (inverter.steps if name == 'pti' else 0)) or 1, desc=name, unit='step', leave=False) as bar:
@@ -71,18 +72,36 @@ def figures_of(found: list[Inversion], generator: Generator, judges: Judges, ima
             'identity': round(cosine.mean().item(), 4), 'worst_identity': round(cosine.min().item(), 4)}
 
 
+def read_row(text: str) -> tuple[str, int, str]:
+    """Inversion, steps (0: it has none) and optimiser of ``encoder+w+:50:lbfgs``.
+
+    Raises:
+        InputError: it says something else.
+    """
+    name, *rest = text.split(':')
+    steps, optimiser = [*rest, *('', 'adam')[len(rest):]][:2]
+    if len(rest) > 2 or not (steps or '0').isdigit() or optimiser not in OPTIMISERS:
+        raise InputError(f'--rows: {text!r} is not NAME, NAME:STEPS or NAME:STEPS:OPTIMISER, for instance encoder+w+:50:lbfgs. '
+                         f'Optimisers: {", ".join(OPTIMISERS)}.')
+    return name, int(steps or 0), optimiser
+
+
 def table(rows: list[dict]) -> str:
     """The rows as text."""
-    lines = [f'{"inversion":<16}{"steps":>6}{"s/photo":>9}{"LPIPS":>8}{"PSNR":>7}{"identity":>10}{"worst":>8}']
-    lines += [f'{row["inversion"]:<16}{row["steps"]:>6}{row["seconds_per_photo"]:>9.1f}{row["lpips"]:>8.3f}{row["psnr_db"]:>7.1f}'
+    lines = [f'{"inversion":<20}{"steps":>6}{"s/photo":>9}{"LPIPS":>8}{"PSNR":>7}{"identity":>10}{"worst":>8}']
+    lines += [f'{title_of(row):<20}{row["steps"]:>6}{row["seconds_per_photo"]:>9.1f}{row["lpips"]:>8.3f}{row["psnr_db"]:>7.1f}'
               f'{row["identity"]:>10.3f}{row["worst_identity"]:>8.3f}' for row in rows]
     return '\n'.join(lines)
+
+
+def title_of(row: dict) -> str:
+    return row['inversion'] + (' lbfgs' if row['optimiser'] == 'lbfgs' else '')
 
 
 @click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
 @click.option('--network', help='Which demo network.', type=click.Choice(list(NETWORKS)), required=True)
 @click.option('--people', help='People, one photo each.', type=click.IntRange(min=1), default=8, show_default=True)
-@click.option('--rows', help='Inversions with their steps, separated by commas.', metavar='NAME:STEPS,...', default=','.join(ROWS), show_default=True)
+@click.option('--rows', help='Inversions with their steps and, if it is not adam, their optimiser, separated by commas.', metavar='NAME:STEPS[:lbfgs],...', default=','.join(ROWS), show_default=True)
 @click.option('--outfile', help='Also write the figures as json.', metavar='FILE')
 @click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 def main(network: str, people: int, rows: str, outfile: str | None, device: str) -> None:
@@ -91,6 +110,7 @@ def main(network: str, people: int, rows: str, outfile: str | None, device: str)
     The photos are rendered from the truth, not by the network. Pivotal tuning (pti) takes 100 further steps on the weights.
     """
     try:
+        wanted = [read_row(row) for row in rows.split(',')]
         place = choose_device(device)
         config = resolve(Config(network=network, outdir=''), NETWORKS[network]['family'])
         _, generator = load_generator(config, place)
@@ -98,11 +118,10 @@ def main(network: str, people: int, rows: str, outfile: str | None, device: str)
         precision = choose_precision(None, True, place)
         images, cameras = (None if part is None else part.to(place) for part in photos(people, generator))
         results = []
-        for row in rows.split(','):
-            name, _, steps = row.partition(':')
+        for name, steps, optimiser in wanted:
             with arithmetic(precision, place):
-                found, seconds = invert(name, int(steps or 0), network, generator, judges, images, cameras)
-            results.append({'inversion': name, 'steps': int(steps or 0), 'seconds_per_photo': round(seconds, 2),
+                found, seconds = invert(name, steps, network, generator, judges, images, cameras, optimiser)
+            results.append({'inversion': name, 'optimiser': optimiser, 'steps': steps, 'seconds_per_photo': round(seconds, 2),
                             **figures_of(found, generator, judges, images, cameras)})
             click.echo(table(results[-1:]).splitlines()[1] if len(results) > 1 else table(results))
     except InputError as error:

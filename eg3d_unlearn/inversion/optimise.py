@@ -5,6 +5,7 @@ Source: the projector of StyleGAN2 (arXiv 1912.04958, appendix D: learning-rate 
 """
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field, replace
 from typing import Callable
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from eg3d_unlearn.generator import Backbone, Generator
 from eg3d_unlearn.inversion.camera import Turns
+from eg3d_unlearn.inversion.lbfgs import Coordinates, gradients_of_picture, minimise, single_precision
 from eg3d_unlearn.loss import Perceptual, identity_distance
 from torch_utils_ext.errors import InputError
 
@@ -40,23 +42,28 @@ class Inversion:
 
 
 class Optimisation:
-    """Adam on the latent, from the mean latent or from where it is told; in W+ the layers part as they need to."""
+    """Descent on the latent, from the mean latent or from where it is told; in W+ the layers part as they need to.
+
+    With ``optimiser='lbfgs'`` a step is an evaluation, as it is with Adam; 24 projections of the picture's gradient, on which its
+    coordinates rest, come on top, for all photos together.
+    """
 
     def __init__(
         self,
         space: str = 'w+',           # 'w' = one vector for all layers, 'w+' = one for each
         steps: int = 300,            # optimisation steps, at most
-        lr: float = 0.1,             # peak learning rate, in units of the latent spread
+        lr: float = 0.1,             # peak learning rate, of L-BFGS the length of the first step, in units of the latent spread
         lambda_l2: float = 1.0,      # weight of the pixel term (mean squared error)
         lambda_lpips: float = 1.0,   # weight of LPIPS
         lambda_id: float = 0.0,      # weight of the identity term, 0 = off
         seed: int = 0,               # of the exploration noise
         early_stop: bool = False,    # begin to end when nothing is gained any more
         refine_camera: bool = False,  # 3D networks: turn the camera along
+        optimiser: str = 'adam',     # of `config.OPTIMISERS`
     ):
         self.space, self.steps, self.lr = space, steps, lr
         self.lambda_l2, self.lambda_lpips, self.lambda_id, self.seed = lambda_l2, lambda_lpips, lambda_id, seed
-        self.early_stop, self.refine_camera = early_stop, refine_camera
+        self.early_stop, self.refine_camera, self.optimiser = early_stop, refine_camera, optimiser
 
     def __call__(
         self,
@@ -69,6 +76,11 @@ class Optimisation:
         starts: list[Tensor] | None = None,  # each [N, num_ws, w_dim]; the best end of each photo counts; None = the mean latent
     ) -> Inversion:
         """Latents whose pictures from ``camera`` look like ``images``."""
+        with single_precision(generator) if self.optimiser == 'lbfgs' else contextlib.nullcontext():
+            return self._invert(generator, images, camera, perceptual, progress, recogniser, starts)
+
+    def _invert(self, generator: Generator, images: Tensor, camera: Tensor | None, perceptual: Perceptual,
+                progress: Callable[[int, dict], None], recogniser: Recogniser | None, starts: list[Tensor] | None) -> Inversion:
         count = len(images)
         fresh = starts is None
         starts = [generator.w_avg.expand(count, -1, -1)] if fresh else starts
@@ -76,7 +88,10 @@ class Optimisation:
         wanted = Wanted(images.repeat(len(starts), 1, 1, 1), perceptual, recogniser if self.lambda_id else None)
         if camera is not None:
             camera = camera.to(images).expand(count, -1).repeat(len(starts), 1)
-        ws, camera, steps = self._descend(generator, begin, wanted, camera, progress, fresh)
+        if self.optimiser == 'lbfgs':
+            ws, steps = self._descend_by_lbfgs(generator, begin, wanted, camera, progress)
+        else:
+            ws, camera, steps = self._descend(generator, begin, wanted, camera, progress, fresh)
         with torch.no_grad():
             losses = self.distance(generator.synthesize(ws, camera).image, wanted).view(len(starts), count)
         best = losses.argmin(0) * count + torch.arange(count, device=losses.device)
@@ -96,8 +111,7 @@ class Optimisation:
     def _descend(self, generator: Generator, begin: Tensor, wanted: Wanted, camera: Tensor | None,
                  progress: Callable[[int, dict], None], fresh: bool) -> tuple[Tensor, Tensor | None, int]:
         rng = torch.Generator().manual_seed(self.seed)
-        with torch.no_grad():
-            spread = (generator.sample(256, rng)[:, 0] - generator.w_avg[0]).square().mean().sqrt()
+        spread = latent_spread(generator, rng)
         if self.space == 'w':
             begin = begin.mean(dim=1, keepdim=True)
         offset = torch.zeros_like(begin).requires_grad_(True)
@@ -127,6 +141,32 @@ class Optimisation:
             if self.early_stop and end == self.steps and stalled(history):
                 end = min(self.steps, step + round(RAMP_DOWN * self.steps))
         return (begin + spread * offset.detach()).expand(-1, generator.num_ws, -1).contiguous(), camera, step
+
+    def _descend_by_lbfgs(self, generator: Generator, begin: Tensor, wanted: Wanted, camera: Tensor | None,
+                          progress: Callable[[int, dict], None]) -> tuple[Tensor, int]:
+        spread = latent_spread(generator, torch.Generator().manual_seed(self.seed))
+        gradients = gradients_of_picture(generator, shrink, camera, self.seed)
+        if self.space == 'w':
+            begin, gradients = begin.mean(dim=1, keepdim=True), gradients.sum(dim=1, keepdim=True)
+        coordinates, history = Coordinates(gradients), []
+
+        def ws_at(x: Tensor) -> Tensor:
+            return (begin + spread * coordinates.offset(x)).expand(-1, generator.num_ws, -1)
+
+        def loss(x: Tensor) -> tuple[Tensor, Tensor]:
+            x = x.detach().requires_grad_(True)
+            losses = self.distance(generator.render(generator.backbone(ws_at(x)), camera).image, wanted)
+            return losses.detach(), torch.autograd.grad(losses.sum(), x)[0]
+
+        def watch(step: int, losses: Tensor) -> bool:
+            if not torch.isfinite(losses).all():
+                raise InputError('The inversion cannot begin: its loss is not finite. Is the photo, or the latent that the encoder found, broken?')
+            history.append(losses.sum().item())
+            progress(step, {'lpips': wanted.lpips.mean().item(), 'l2': wanted.l2.mean().item()})
+            return self.early_stop and stalled(history)
+
+        x, steps = minimise(loss, torch.zeros_like(begin), self.steps, self.lr, watch=watch)
+        return ws_at(x).detach().contiguous(), steps
 
     @torch.no_grad()
     def _turn(self, generator: Generator, pass_: Backbone, turns: Turns, wanted: Wanted) -> Tensor:  # [N, 25]
@@ -178,6 +218,12 @@ class Wanted:
         self.l2 = self.lpips = torch.zeros(len(images))
 
 
+@torch.no_grad()
+def latent_spread(generator: Generator, rng: torch.Generator) -> Tensor:
+    """How far random latents lie from their mean: root mean square over their numbers."""
+    return (generator.sample(256, rng)[:, 0] - generator.w_avg[0]).square().mean().sqrt()
+
+
 def learning_rate(step: int, end: int, steps: int) -> float:
     """Share of the peak learning rate: it rises at the start, and falls over the last quarter before ``end``."""
     rise = (step + 1) / steps / RAMP_UP
@@ -190,7 +236,7 @@ def stalled(history: list[float]) -> bool:
     if len(history) < 2 * WINDOW:
         return False
     before, now = sum(history[-2 * WINDOW:-WINDOW]), sum(history[-WINDOW:])
-    return now > (1 - GAIN) * before
+    return now >= (1 - GAIN) * before
 
 
 def shrink(images: Tensor) -> Tensor:                 # [N, 3, H, W] -> at most [N, 3, 256, 256]
