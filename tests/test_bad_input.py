@@ -91,7 +91,7 @@ CASES = {
     'published encoder of another network': ([SG2, '--image={face.png}', '--inversion=e4e', '--encoder={text.pkl}'], 'is for'),
     'steps of an encoder alone': (['--network=demo-eg3d', '--image=demo', '--inversion-steps=50'], 'use --inversion=encoder.w'),
     'a mean without an encoder': ([SG2, '--image={face.png}', '--encoder-mean={good.npy}'], 'belongs to the published encoders'),
-    'L-BFGS while the camera turns': ([EG3D, '--image={face.png}', '--refine-camera', '--inversion=w+', '--inversion-optimiser=lbfgs'], 'loss that stays'),
+    'L-BFGS while the camera turns': ([EG3D, '--image={face.png}', '--refine-camera', '--inversion-optimiser=lbfgs'], 'loss that stays'),
     'an optimiser for an encoder alone': ([EG3D, '--image={face.png}', '--inversion=encoder', '--inversion-optimiser=lbfgs'], 'takes what the'),
     'camera to refine in 2D': ([SG2, '--image={face.png}', '--refine-camera'], 'has no cameras'),
     'photo is no picture': ([SG2, '--image={text.png}'], 'not a picture'),

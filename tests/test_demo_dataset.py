@@ -91,7 +91,8 @@ def test_our_own_reader_finds_the_camera(made, tmp_path):
 def test_the_truth_is_enough_to_take_the_photos_again(made):
     folder = made / 'folder'
     truth, labels = (json.loads((folder / name).read_text()) for name in ('people.json', 'dataset.json'))
-    assert truth['options'] == {'range': 'out-of-domain', 'people': 2, 'photos': 2, 'seed': 3, 'resolution': 16, 'max_yaw': 0.6, 'version': '0.1.0'}
+    assert truth['options'] == {'range': 'out-of-domain', 'people': 2, 'photos': 2, 'seed': 3, 'resolution': 16, 'max_yaw': 0.6,
+                                'version': '0.1.0'}
     assert len(truth['people']) == 2 and [photo['photo'] for photo in truth['photos']] == NAMES
     assert [photo['person'] for photo in truth['photos']] == [0, 0, 1, 1]
     for photo, (name, camera) in zip(truth['photos'], labels['labels'], strict=True):

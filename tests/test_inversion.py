@@ -185,7 +185,8 @@ def test_an_encoder_goes_on_with_photos_and_parts_the_layers(family, tmp_path):
 def test_what_the_command_does_by_itself_depends_on_whether_there_are_photos(stylegan2, monkeypatch):
     asked = []
     monkeypatch.setattr(train_module, 'prepare', lambda *_: (stylegan2, JUDGES, 'abc'))
-    monkeypatch.setattr(train_module, 'train', lambda generator, judges, outdir, schedule, *_, **options: asked.append(schedule) or {'figures': {}})
+    monkeypatch.setattr(train_module, 'train', lambda generator, judges, outdir, schedule, *_, **_options: (
+        asked.append(schedule) or {'figures': {}}))
     for more in ([], ['--data=photos.zip'], ['--data=photos.zip', '--steps=7', '--space=w'], ['--half']):
         result = CliRunner().invoke(train_module.main, ['--network=net.pkl', '--outdir=out', *more])
         assert result.exit_code == (1 if more == ['--half'] else 0), result.output

@@ -134,8 +134,8 @@ def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
                          f'{options["size"]} px; this one is {kind[generator.is_3d]} with {generator.w_dim} and '
                          f'{generator.img_resolution} px. Train one for it: python -m eg3d_unlearn.inversion.train.')
     if network.options['num_ws'] not in (1, generator.num_ws):
-        raise InputError(f'The encoder {path} finds latents of {network.options["num_ws"]} layers; this network has {generator.num_ws}. Train one '
-                         'for it: python -m eg3d_unlearn.inversion.train.')
+        raise InputError(f'The encoder {path} finds latents of {network.options["num_ws"]} layers; this network has {generator.num_ws}. '
+                         'Train one for it: python -m eg3d_unlearn.inversion.train.')
     network.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
     return network.eval().requires_grad_(False).to(generator.device)
 

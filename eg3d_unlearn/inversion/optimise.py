@@ -160,7 +160,8 @@ class Optimisation:
 
         def watch(step: int, losses: Tensor) -> bool:
             if not torch.isfinite(losses).all():
-                raise InputError('The inversion cannot begin: its loss is not finite. Is the photo, or the latent that the encoder found, broken?')
+                raise InputError('The inversion cannot begin: its loss is not finite. Is the photo broken, or the latent that the encoder '
+                                 'found?')
             history.append(losses.sum().item())
             progress(step, {'lpips': wanted.lpips.mean().item(), 'l2': wanted.l2.mean().item()})
             return self.early_stop and stalled(history)

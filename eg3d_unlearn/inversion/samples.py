@@ -77,7 +77,8 @@ class Photographs:
             raise InputError(f'--data={path} has no camera for {len(without)} of its {len(self.data.names)} pictures, the first of them '
                              f'{without[0]}. A 3D network needs them in a dataset.json at the top; python -m eg3d_unlearn.photo writes one.')
         if len(self.data.names) <= held_out:
-            raise InputError(f'--data={path} holds {len(self.data.names)} pictures, of which {held_out} are held out to measure with. Give more.')
+            raise InputError(f'--data={path} holds {len(self.data.names)} pictures, of which {held_out} are held out to measure with. '
+                             'Give more.')
         self.names, self.held_out = self.data.names[:-held_out], self.data.names[-held_out:]
 
     def read(self, names: list[str]) -> tuple[Tensor, Tensor | None]:
