@@ -34,7 +34,7 @@ OPTIONS = (
     click.option('--inversion', help='How photos become latents, as in unlearn.py.  [default: w+; encoder on demo-eg3d, encoder+w+ on demo-stylegan2]', metavar='NAME', default=None),
     click.option('--inversion-steps', help='Steps of the inversion.  [default: 300; 100 after an encoder; fewer on the demo networks]', type=click.IntRange(min=1), default=None, metavar='INT'),
     click.option('--inversion-lr', help='Its learning rate, in units of the latent spread.  [default: 0.1; 0.05 from an encoder]', type=click.FloatRange(min=0, min_open=True), default=None, metavar='FLOAT'),
-    click.option('--inversion-optimiser', help='adam, or lbfgs in a tenth of the steps, as in unlearn.py.', type=click.Choice(OPTIMISERS), default='adam', show_default=True),
+    click.option('--inversion-optimiser', help='How latents are refined: adam or lbfgs, as in unlearn.py.', type=click.Choice(OPTIMISERS), default='adam', show_default=True),
     click.option('--inversion-lambda-id', help='Weight of an identity term in it.', type=click.FloatRange(min=0), default=0.0, show_default=True, metavar='FLOAT'),
     click.option('--inversion-early-stop', help='End it when nothing is gained any more.', is_flag=True),
     click.option('--refine-camera', help='Turn the camera along with the latent (EG3D).', is_flag=True),
