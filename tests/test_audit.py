@@ -56,15 +56,15 @@ def audit_of(evidence, people) -> Audit:
 
 @pytest.fixture(scope='module')
 def erased(unchanged, people):
-    """Evidence about a network that was taught the target's face at the person's latents, and nothing else."""
+    """Evidence about a network that was taught the target's face at the person's latents, and to leave other people alone."""
     audit = audit_of(unchanged, people)
     ws = audit.subjects[0].ws
     with torch.no_grad(), usual(unchanged):
         target = unchanged.g_s.synthesize(audit.target(ws[:1])).image
-        kept = unchanged.g_s.sample(6, torch.Generator().manual_seed(5))
+        kept = unchanged.g_s.sample(24, torch.Generator().manual_seed(5))
         images = torch.cat([target.expand(len(ws), -1, -1, -1), unchanged.g_s.synthesize(kept).image])
     with usual(unchanged):
-        g_u = tuned(unchanged.g_s, torch.cat([ws, kept]), images, None, audit.perceptual, steps=20, lr=2e-3, batch=4)
+        g_u = tuned(unchanged.g_s, torch.cat([ws, kept]), images, None, audit.perceptual, steps=40, lr=2e-3, batch=8)
     return dataclasses.replace(unchanged, g_u=g_u)
 
 
