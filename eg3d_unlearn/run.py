@@ -20,6 +20,7 @@ from eg3d_unlearn.generator import Generator, build, wrap
 from eg3d_unlearn.html import write_report
 from eg3d_unlearn.html.files import PAGE
 from eg3d_unlearn.inversion import PUBLISHED, plan
+from eg3d_unlearn.inversion.optimise import check_optimiser
 from eg3d_unlearn.judging import Judges, load_judges
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.methods import make_rule
@@ -169,9 +170,7 @@ def check_photos(config: Config) -> None:
         if unused:
             raise InputError(f'--{unused[0].replace("_", "-")} is about optimisation, but --inversion={config.inversion} takes what the '
                              f'encoder says. Leave it out, or use --inversion={config.inversion}+w+.')
-        if config.refine_camera and config.inversion_optimiser == 'lbfgs':
-            raise InputError('--refine-camera turns the camera on the way, where L-BFGS needs a loss that stays as it is. Leave it out, or use '
-                             '--inversion-optimiser=adam.')
+        check_optimiser(config.inversion_optimiser, config.refine_camera)
         if config.encoder is not None and not encoders:
             raise InputError(f'--encoder names a file, but --inversion={config.inversion} uses no encoder. Leave it out, or use '
                              f'--inversion=encoder+{config.inversion}.')

@@ -1,13 +1,17 @@
 """L-BFGS on many latents at once: its directions by hand, its steps on functions whose least is known, its coordinates."""
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from click.testing import CliRunner
 from small import PoorMansLpips, small_generator
 
 from eg3d_unlearn.inversion.lbfgs import Coordinates, descent, gradients_of_picture, minimise
 from eg3d_unlearn.inversion.optimise import Optimisation, shrink
 from torch_utils_ext.errors import InputError
+from unlearn import main
 
 
 def gaussian(*shape, seed=0):
@@ -151,3 +155,18 @@ def test_it_stops_early_where_nothing_is_gained():
     image = generator.synthesize(ws).image
     found = Optimisation('w+', steps=400, early_stop=True, optimiser='lbfgs')(generator, image, None, PoorMansLpips(), starts=[ws])
     assert found.steps < 200
+
+
+def test_a_camera_that_turns_is_refused():
+    with pytest.raises(InputError, match='loss that stays as it is'):
+        Optimisation('w+', refine_camera=True, optimiser='lbfgs')
+
+
+def test_a_run_by_lbfgs(tmp_path):
+    """The command inverts by it, and says so in the options."""
+    out = tmp_path / 'out'
+    done = CliRunner().invoke(main, ['--network=demo-stylegan2', '--image=demo', f'--outdir={out}', '--inversion-optimiser=lbfgs',
+                                     '--inversion-steps=10', '--iters=1', '--report=brief', '--device=cpu'])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert json.loads((out / 'training_options.json').read_text())['inversion_optimiser'] == 'lbfgs'
+    assert json.loads((out / 'report.json').read_text())['person']['psnr_db'] > 30

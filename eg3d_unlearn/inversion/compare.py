@@ -78,9 +78,10 @@ def read_row(text: str) -> tuple[str, int, str]:
     Raises:
         InputError: it says something else.
     """
-    name, *rest = text.split(':')
-    steps, optimiser = [*rest, *('', 'adam')[len(rest):]][:2]
-    if len(rest) > 2 or not (steps or '0').isdigit() or optimiser not in OPTIMISERS:
+    name, _, rest = text.partition(':')
+    steps, _, optimiser = rest.partition(':')
+    optimiser = optimiser or 'adam'
+    if not (steps or '0').isdigit() or optimiser not in OPTIMISERS:
         raise InputError(f'--rows: {text!r} is not NAME, NAME:STEPS or NAME:STEPS:OPTIMISER, for instance encoder+w+:50:lbfgs. '
                          f'Optimisers: {", ".join(OPTIMISERS)}.')
     return name, int(steps or 0), optimiser

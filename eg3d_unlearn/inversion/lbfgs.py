@@ -15,7 +15,7 @@ from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.generator import Generator
 
 PROBES = 24                          # random projections of the picture whose gradients are looked at
-PROBES_AT_ONCE = 4
+PROBES_AT_ONCE, LARGE = 4, 128       # how many together; of networks larger than so many pixels one by one: they fill the memory
 FLOOR = 0.5                          # what is added to the sketch's eigenvalues, in units of their mean
 BY_LAYER, WEAKEST = 0.7, 0.05        # power of a layer's own sensitivity; the least share of the mean that counts
 SUFFICIENT = 1e-4                    # share of the promised descent that a step has to bring (Armijo)
@@ -44,7 +44,7 @@ def minimise(
         taken += 1
         slope = dot(gradient, way)
         good = there.isfinite() & (there <= value + SUFFICIENT * t * slope)
-        s, y = wide(good) * (trial - x), torch.where(wide(good), slope_there - gradient, 0.0)
+        s, y = torch.where(wide(good), trial - x, 0.0), torch.where(wide(good), slope_there - gradient, 0.0)
         sy, yy = dot(s, y), dot(y, y)
         curved = sy > 1e-10 * yy     # where not, the pair says nothing
         history = [*history, (s, y, torch.where(curved, 1 / sy, 0.0))][-memory:]
@@ -115,10 +115,10 @@ def gradients_of_picture(
 ) -> Tensor:                         # [PROBES, num_ws, w_dim]
     """How random projections of the mean latent's picture change with it; one projection, one camera."""
     rng = torch.Generator().manual_seed(seed)
-    found = []
-    for first in range(0, PROBES, PROBES_AT_ONCE):
-        numbers = torch.arange(first, first + PROBES_AT_ONCE)
-        ws = generator.w_avg.expand(PROBES_AT_ONCE, generator.num_ws, -1).detach().clone().requires_grad_(True)
+    found, together = [], PROBES_AT_ONCE if generator.img_resolution <= LARGE else 1
+    for first in range(0, PROBES, together):
+        numbers = torch.arange(first, first + together)
+        ws = generator.w_avg.expand(together, generator.num_ws, -1).detach().clone().requires_grad_(True)
         label = None if camera is None else camera[numbers.to(camera.device) % len(camera)]
         picture = shrink(generator.render(generator.backbone(ws), label).image)
         projection = torch.randn(picture.shape, generator=rng).to(picture)

@@ -61,6 +61,7 @@ class Optimisation:
         refine_camera: bool = False,  # 3D networks: turn the camera along
         optimiser: str = 'adam',     # of `config.OPTIMISERS`
     ):
+        check_optimiser(optimiser, refine_camera)
         self.space, self.steps, self.lr = space, steps, lr
         self.lambda_l2, self.lambda_lpips, self.lambda_id, self.seed = lambda_l2, lambda_lpips, lambda_id, seed
         self.early_stop, self.refine_camera, self.optimiser = early_stop, refine_camera, optimiser
@@ -217,6 +218,13 @@ class Wanted:
             self.identity = recogniser(images) if recogniser else None
         self.perceptual, self.recogniser = perceptual, recogniser
         self.l2 = self.lpips = torch.zeros(len(images))
+
+
+def check_optimiser(optimiser: str, refine_camera: bool) -> None:
+    """Refuse what cannot go together."""
+    if refine_camera and optimiser == 'lbfgs':
+        raise InputError('--refine-camera turns the camera on the way, where L-BFGS needs a loss that stays as it is. Leave it out, or use '
+                         '--inversion-optimiser=adam.')
 
 
 @torch.no_grad()
