@@ -1,4 +1,5 @@
 """Tables are made of result files only; a run that has its file is not made again."""
+import dataclasses
 import json
 import os
 import shutil
@@ -127,6 +128,21 @@ def test_results_were_made_with_todays_settings_and_networks():
         assert {name: then[name] for name in fixed} == {name: now[name] for name in fixed}, path.name
         assert content['network_sha256'] == networks[job['network']], path.name
         assert content['encoder_sha256'] == encoders[job['network']], path.name
+
+
+def test_a_run_that_fails_does_not_keep_the_others_back(tmp_path, monkeypatch):
+    jobs = [dataclasses.replace(JOB, person=number) for number in range(3)]
+    made = []
+
+    def run_job(job, *_):
+        if job.person == 1:
+            raise InputError('The loss grew.')
+        made.append(job)
+    monkeypatch.setattr(runner, 'run_job', run_job)
+    done = []
+    with pytest.raises(InputError, match=f'1 of 3 runs failed(?s:.*){jobs[1].name}: The loss grew'):
+        runner.run_jobs(jobs, tmp_path, lambda job: ['id'], lambda network: None, done.append)
+    assert made == done == [jobs[0], jobs[2]] and not list((tmp_path / runner.WORK).glob('*.claim'))
 
 
 def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):

@@ -21,6 +21,7 @@ from eg3d_unlearn.tables.jobs import Job
 from eg3d_unlearn.tables.plots import embeddings_of
 from eg3d_unlearn.tables.world import World
 from torch_utils_ext.download import sha256_of
+from torch_utils_ext.errors import InputError
 
 RESULTS, WORK, CACHE = 'results', 'work', 'cache'
 EMBEDDINGS = 'embeddings'            # what t-SNE is made from; of the demo world only, for a real face's are biometric data
@@ -78,8 +79,13 @@ def run_jobs(
     done: Callable[[Job], None] = lambda job: None,  # after each job of the list, run here or elsewhere
     real: str | None = None,         # folder or zip of real pictures, for ΔFID_real
 ) -> None:
-    """Do every job that has no result yet and that nobody else is at."""
+    """Do every job that has no result yet and that nobody else is at. One that fails does not keep the others back.
+
+    Raises:
+        InputError: at the end, if any failed.
+    """
     worlds: dict[str, World] = {}
+    failed: list[str] = []
     cache = metrics.Cache(outdir / CACHE)
     for job in jobs:
         if missing(outdir, job, names(job)):
@@ -90,9 +96,15 @@ def run_jobs(
                 if wanted and job.network not in worlds:
                     worlds.clear()   # one network in memory at a time
                     worlds[job.network] = make_world(job.network)
-                if wanted:
-                    run_job(job, worlds[job.network], outdir, wanted, cache, real)
+                try:
+                    if wanted:
+                        run_job(job, worlds[job.network], outdir, wanted, cache, real)
+                except InputError as error:              # one that diverged, a person whose photos cannot be used
+                    failed.append(f'{job.name}: {error}')
+                    continue
         done(job)
+    if failed:
+        raise InputError('\n'.join([f'{len(failed)} of {len(jobs)} runs failed, the others have their results:', *failed]))
 
 
 def missing(outdir: Path, job: Job, names: list[str]) -> list[str]:
