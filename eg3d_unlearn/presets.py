@@ -29,7 +29,7 @@ PRESETS = {
     'ga-descent': {**GUIDE, 'target': 'self', 'lambda_l2': 0.0},
     # Negative label smoothing: towards everybody, and away from the person.
     'soft': {**GUIDE, 'target': 'soft', 'lambda_l2': 0.0},
-    'l1-sparse': {**GUIDE, 'lambda_local': 0.0, 'lambda_adj': 0.0, 'lambda_l1': 5e-4},
+    'l1-sparse': {**GUIDE, 'lambda_local': 0.0, 'lambda_adj': 0.0, 'lambda_l1': 1e-4},
     'prune': {**GUIDE, 'target': 'mean', 'prune': 0.3},
     # Random relabelling of the most salient weights, with retention.
     'salun': {**GUIDE, 'target': 'random', 'saliency': 0.5},
