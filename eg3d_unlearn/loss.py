@@ -32,8 +32,13 @@ def feature_distance(
     features_t: list[Tensor],        # the same shapes
 ) -> Tensor:                         # [N], >= 0
     """MSE(F_u, F_t) of Eq. 4, averaged over the feature maps (EG3D has one: the tri-planes)."""
-    distances = [(u - t).square().flatten(1).mean(dim=1) for u, t in zip(features_u, features_t, strict=True)]
+    distances = [in_memory_order(u - t).flatten(1).square().mean(dim=1) for u, t in zip(features_u, features_t, strict=True)]
     return torch.stack(distances).mean(dim=0)
+
+
+def in_memory_order(x: Tensor) -> Tensor:  # [N, C, H, W] -> the same, or [N, H, W, C]
+    """``x`` so that to flatten it is no copy: where the order does not matter, channels may come last."""
+    return x.permute(0, 2, 3, 1) if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) else x
 
 
 def identity_distance(

@@ -27,6 +27,14 @@ def test_feature_distance_gradient_by_hand():
     assert u.grad.flatten().tolist() == [0.5, 1.5, 0.0, -1.0]
 
 
+def test_feature_distance_does_not_depend_on_the_order_in_memory():
+    u, t = torch.randn(2, 2, 5, 4, 3)
+    last = [part.contiguous(memory_format=torch.channels_last) for part in (u, t)]
+    expected = (u - t).square().flatten(1).mean(1)
+    for a, b in ((u, t), (last[0], last[1]), (last[0], t), (u, last[1])):
+        torch.testing.assert_close(feature_distance([a], [b]), expected)
+
+
 def test_feature_distance_is_per_sample():
     u = torch.stack([torch.zeros(2, 3, 3), torch.ones(2, 3, 3)])
     assert feature_distance([u], [torch.zeros_like(u)]).tolist() == [0.0, 1.0]

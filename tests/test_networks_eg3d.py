@@ -348,10 +348,11 @@ def test_equals_upstream(module, size, resolution, options, tmp_path):
     assert hit.any() and not hit.all()
 
 
-def test_rows_of_a_table_are_bilinear_look_ups():
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_rows_of_a_table_are_bilinear_look_ups(layout):
     """The CPU's way of reading planes, against `grid_sample`: inside, on the rim and outside, values and gradients."""
     generator = torch.Generator().manual_seed(0)
-    planes = torch.randn(2, 96, 8, 16, generator=generator).requires_grad_()
+    planes = torch.randn(2, 96, 8, 16, generator=generator).contiguous(memory_format=layout).requires_grad_()
     points = torch.randn(2, 500, 3, generator=generator)
     points[0, :4] = torch.tensor([[1.0, -1.0, 1.0], [0.0, 0.0, 0.0], [0.999, 1.001, -1.07], [50.0, -50.0, 0.3]])
     upstream_grad = torch.randn(1000, 32, generator=generator)
@@ -363,6 +364,23 @@ def test_rows_of_a_table_are_bilinear_look_ups():
     grid.backward(upstream_grad)
     assert torch.allclose(rows, grid, atol=2e-6) and rows.abs().max() > 1
     assert torch.allclose(by_rows, planes.grad, atol=2e-5) and by_rows.abs().max() > 1
+
+
+def test_planes_are_read_where_they_lie(net):
+    """On a CPU the backbone writes tri-planes pixel by pixel, so that the renderer's table is a view of them."""
+    planes = net.planes(numbers(2, net.num_ws, 512), noise_mode='const')
+    assert planes.is_contiguous(memory_format=torch.channels_last)
+    assert rendering.PlaneSampler(planes, box_warp=1)._table().data_ptr() == planes.data_ptr()
+
+
+@pytest.mark.parametrize('place, pixels, shares', [
+    (-1.0, (0, 0), (0, 0.5)), (-0.75, (0, 1), (1, 0)), (0.0, (1, 2), (0.5, 0.5)), (0.875, (3, 3), (0.75, 0)),
+    (7.0, (3, 3), (0, 0)), (-7.0, (0, 0), (0, 0)),
+])
+def test_neighbours_by_hand(place, pixels, shares):
+    """Four pixels, the first one's centre at -0.75: place -1 lies half a pixel before it, where the other half is outside."""
+    found = [part.item() for part in rendering.neighbours(torch.tensor(place), 4)]
+    assert found == [*pixels, *shares]
 
 
 def test_points_get_their_gradient():

@@ -70,11 +70,12 @@ def test_half_precision_does_not_overflow():
 
 @pytest.mark.parametrize('clamp', [None, 0.5])
 @pytest.mark.parametrize('channels_last', [False, True])
-def test_colours_are_the_modulated_convolution(clamp, channels_last):
+@pytest.mark.parametrize('colours', [3, stylegan2.CHANNELS_LAST_FROM])
+def test_colours_are_the_modulated_convolution(clamp, channels_last, colours):
     """The matrix product of the CPU against the convolution, value and gradients, with and without a picture."""
     torch.manual_seed(0)
-    layer = stylegan2.ToRGBLayer(6, 3, 12, conv_clamp=clamp, channels_last=channels_last)
-    x, w, img = numbers(2, 6, 8, 8), numbers(2, 12, seed=1), numbers(2, 3, 8, 8, seed=2)
+    layer = stylegan2.ToRGBLayer(6, colours, 12, conv_clamp=clamp, channels_last=channels_last)
+    x, w, img = numbers(2, 6, 8, 8), numbers(2, 12, seed=1), numbers(2, colours, 8, 8, seed=2)
     for picture in (None, img):
         before = None if picture is None else picture.clone()
         y = layer(x.contiguous(memory_format=torch.channels_last), w, picture)

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from eg3d_unlearn import presets
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.shipped import encoder_path, network_path
-from eg3d_unlearn.presets import PRESETS, resolve
-from eg3d_unlearn.run import demo_family
+from eg3d_unlearn.presets import PRESETS
 from eg3d_unlearn.tables import build, readme, runner
-from eg3d_unlearn.tables.command import COUNTED, WORLDS, left_over, main, protocols_of, without
+from eg3d_unlearn.tables.command import COUNTED, WORLDS, check_people, left_over, main, protocols_of, without
 from eg3d_unlearn.tables.jobs import SCENARIOS, Job, Row, load_experiments
 from eg3d_unlearn.tables.world import World, multiple
 from torch_utils_ext.download import sha256_of
@@ -122,12 +122,45 @@ def test_results_were_made_with_todays_settings_and_networks():
     encoders = {name: sha256_of(encoder_path(name)) for name in WORLDS['demo']}
     for path in sorted((readme.RESULTS / runner.RESULTS).glob('*.json')):
         content = json.loads(path.read_text(encoding='utf-8'))
-        job, then = content['job'], content['config']
-        now = resolve(Config(network=job['network'], outdir='', method=job['method'] or 'guide'), demo_family(job['network'])).to_json()
-        fixed = set(PRESETS['guide']) - set(job['settings'])
-        assert {name: then[name] for name in fixed} == {name: now[name] for name in fixed}, path.name
+        job = content['job']
+        assert runner.changed_since(content) == {}, path.name
         assert content['network_sha256'] == networks[job['network']], path.name
         assert content['encoder_sha256'] == encoders[job['network']], path.name
+
+
+def test_results_of_other_settings_are_refused(tmp_path, monkeypatch):
+    """Presets that moved since: the file is named, not used and not overwritten; settings without a part in the run do not matter."""
+    shipped = next(path for path in sorted((readme.RESULTS / runner.RESULTS).glob('demo-stylegan2-in-domain-0-baseline-*.json')))
+    job = Job(**{**json.loads(shipped.read_text())['job'], 'settings': ()})
+    mine = runner.result_path(tmp_path, job)
+    mine.parent.mkdir()
+    shutil.copy(shipped, mine)
+    monkeypatch.setitem(presets.DEMO['stylegan2'], 'lambda_global', 99.0)
+    monkeypatch.setitem(presets.DEMO['stylegan2'], 'n_near', 3)
+    runner.check_results([JOB, job], tmp_path)
+    monkeypatch.setitem(presets.DEMO['stylegan2'], 'lr', 0.5)
+    with pytest.raises(InputError, match=r'baseline-\w+.json was made with other settings(?s:.*)lr 0.002, now 0.5'):
+        runner.check_results([JOB, job], tmp_path)
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table1', f'--outdir={tmp_path}', '--people=1'])
+    assert result.exit_code == 1 and 'Move it away' in result.output and mine.read_bytes() == shipped.read_bytes()
+
+
+def test_a_folder_is_of_one_world_and_one_set_of_photos(tmp_path):
+    check_people(tmp_path, 'ffhq', 'photos', None)
+    check_people(tmp_path, 'ffhq', str(Path('photos').resolve()), None)
+    with pytest.raises(InputError, match=r'holds results of --data=.*photos, not of --data=.*others. Choose another --outdir'):
+        check_people(tmp_path, 'ffhq', 'others', None)
+    with pytest.raises(InputError, match=r'holds results of --world=ffhq'):
+        check_people(tmp_path, 'demo', None, None)
+    with pytest.raises(InputError, match=r'of --real=\(none\), not of --real=.*real.zip'):
+        check_people(tmp_path, 'ffhq', 'photos', 'real.zip')
+
+
+def test_a_run_with_other_settings_does_not_go_on_from_the_old_state(tmp_path):
+    def world(lr):
+        return SimpleNamespace(config=lambda job: Config(network='n', outdir='', lr=lr), pickle=SimpleNamespace(sha256=lambda: 'x'))
+    first, second, again = (runner.work_folder(tmp_path, JOB, world(lr)).path for lr in (0.1, 0.2, 0.1))
+    assert first == again != second and first.name.startswith(JOB.name)
 
 
 def test_a_run_that_fails_does_not_keep_the_others_back(tmp_path, monkeypatch):
@@ -189,7 +222,8 @@ def test_a_result_gains_figures_and_loses_none(tmp_path, monkeypatch):
     put(tmp_path, JOB, id=0.1)
     person = SimpleNamespace(ws_others=None, notes={})
     evidence = SimpleNamespace(person=person, config=Config(network='n', outdir=''), device='cpu', g_s=1, g_u=1)
-    world = SimpleNamespace(run=lambda *_: evidence, pickle=SimpleNamespace(sha256=lambda: 'x'), given=SimpleNamespace(encoder=None))
+    world = SimpleNamespace(run=lambda *_: evidence, config=lambda job: evidence.config, demo=None,
+                            pickle=SimpleNamespace(sha256=lambda: 'x'), given=SimpleNamespace(encoder=None))
     monkeypatch.setattr(runner.metrics, 'compute', lambda name, *_: {'value': {'value': 2.0}, 'protocol': {}, 'by': {}})
     monkeypatch.setattr(runner.report, 'hardware', lambda device: {})
     runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'id_others', 'fid_pre500'], lambda network: world)

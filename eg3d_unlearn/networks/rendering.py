@@ -225,14 +225,16 @@ class PlaneSampler:
 
     def _rows_in_all(self) -> int:
         n, _, height, width = self.planes.shape
-        return n * 3 * (height + 2) * (width + 2)
+        return n * 3 * height * width
 
     def _table(self) -> Tensor:
-        """[N * 3 * (H + 2) * (W + 2), 32]: pixels row by row, with a rim of zeros."""
+        """[N * H * W * 3, 32]: pixels row by row, of each its features in the three planes.
+
+        A view where the planes came with channels last, as our backbone makes them on a CPU; a copy elsewhere.
+        """
         if self._rows is None:
-            n, channels = self.planes.shape[:2]
-            rimmed = F.pad(self.planes, (1, 1, 1, 1)).view(n * 3, channels // 3, -1)
-            self._rows = rimmed.transpose(1, 2).reshape(-1, channels // 3)
+            channels = self.planes.shape[1] // 3
+            self._rows = self.planes.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).reshape(-1, channels)
         return self._rows
 
     @torch.no_grad()
@@ -240,21 +242,32 @@ class PlaneSampler:
         """For each point the four pixels around it in each plane, as rows [N * M, 12], and their shares [N * M, 12]."""
         n, m, _ = points.shape
         height, width = self.planes.shape[2:]
-        across = points[..., [axes[0] for axes in PLANE_AXES]]
-        along = points[..., [axes[1] for axes in PLANE_AXES]]
-        x = ((across + 1) * (width / 2) - 0.5).clamp_(-1, width)
-        y = ((along + 1) * (height / 2) - 0.5).clamp_(-1, height)
-        left, top = x.floor().clamp_(max=width - 1), y.floor().clamp_(max=height - 1)
-        right_share, bottom_share = x.sub_(left), y.sub_(top)
-        picture = torch.arange(n * 3, dtype=torch.int32, device=points.device).view(n, 1, 3) * ((height + 2) * (width + 2))
-        first = (top.to(torch.int32) + 1) * (width + 2) + (left.to(torch.int32) + 1) + picture
-        rows = first[..., None] + first.new_tensor([0, 1, width + 2, width + 3])
-        bottom_share = bottom_share / 3
-        top_share, left_share = 1 / 3 - bottom_share, 1 - right_share
+        left, right, left_share, right_share = neighbours(points[..., [axes[0] for axes in PLANE_AXES]], width)
+        top, bottom, top_share, bottom_share = neighbours(points[..., [axes[1] for axes in PLANE_AXES]], height)
+        picture = torch.arange(n, dtype=torch.int32, device=points.device).view(n, 1, 1) * (height * width * 3)
+        plane = torch.arange(3, dtype=torch.int32, device=points.device) + picture
+        top, bottom = top * (width * 3) + plane, bottom * (width * 3) + plane
+        left, right = left * 3, right * 3
+        top_share, bottom_share = top_share / 3, bottom_share / 3
+        rows = torch.stack([top + left, top + right, bottom + left, bottom + right], dim=-1)
         weights = torch.stack(
             [left_share * top_share, right_share * top_share, left_share * bottom_share, right_share * bottom_share], dim=-1
         )
         return rows.view(n * m, 12), weights.view(n * m, 12)
+
+
+def neighbours(
+    places: Tensor,  # any shape, -1 to 1 from the first pixel's outer edge to the last one's; it is overwritten
+    size: int,  # pixels
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The pixels before and after each place (int32, within 0 to ``size - 1``) and their shares; outside is zero."""
+    x = places.add_(1).mul_(size / 2).sub_(0.5).clamp_(-1, size)
+    before = x.floor().clamp_(max=size - 1)
+    after_share = x.sub_(before)
+    before_share = (1 - after_share).masked_fill_(before < 0, 0)
+    after_share = after_share.masked_fill_(before >= size - 1, 0)
+    before = before.to(torch.int32)
+    return before.clamp_min(0), (before + 1).clamp_max_(size - 1), before_share, after_share
 
 
 class _WeightedRows(torch.autograd.Function):
@@ -271,8 +284,10 @@ class _WeightedRows(torch.autograd.Function):
     def backward(ctx, grad):
         rows, weights = ctx.saved_tensors
         # The transpose is such a sum as well, once the pairs are ordered by the row that they go to.
-        rows, order = rows.flatten().sort(stable=True)
-        starts = torch.searchsorted(rows, torch.arange(ctx.length, dtype=rows.dtype), out_int32=True)
+        rows = rows.flatten()
+        order = rows.sort(stable=True).indices
+        ends = torch.bincount(rows, minlength=ctx.length).cumsum(0)
+        starts = F.pad(ends[:-1], (1, 0)).to(torch.int32)
         points = (order // weights.shape[1]).to(torch.int32)
         back = F.embedding_bag(points, grad.contiguous(), starts, mode='sum', per_sample_weights=weights.flatten()[order])
         return back, None, None

@@ -28,6 +28,7 @@ from torch_utils_ext.ops.autocast import without_autocast
 FILTER = (1, 3, 3, 1)
 NOISE_MODES = ('random', 'const', 'none')
 ARCHITECTURES = ('orig', 'skip', 'resnet')
+CHANNELS_LAST_FROM = 16  # channels of a picture from which on a CPU handles it faster with channels last: tri-planes, not colours
 
 
 class SynthesisLayer(nn.Module):
@@ -126,18 +127,31 @@ class ToRGBLayer(nn.Module):
 
     def _add_product(self, x: Tensor, styles: Tensor, img: Tensor | None, overwrite: bool) -> Tensor:
         """The 1x1 convolution as a matrix product, which adds to the picture while it is written."""
+        last = len(self.weight) >= CHANNELS_LAST_FROM
         weight = self.weight.flatten(1) * styles[:, None]  # [N, out_channels, in_channels]
-        colors, bias = x.flatten(2), self.bias[:, None]
+        if last:
+            # [N, H * W, channels]: tri-planes are read pixel by pixel, and so they are written.
+            colors, weight, bias = pixels(x), weight.transpose(1, 2), self.bias
+            img = None if img is None else pixels(img)
+        else:
+            colors, bias = x.flatten(2), self.bias[:, None]
+            img = None if img is None else img.flatten(2)
+        factors = (colors.to(torch.float32), weight) if last else (weight, colors.to(torch.float32))
         with without_autocast(x):
             if self.conv_clamp is not None or img is None:
-                y = torch.baddbmm(bias, weight, colors.to(torch.float32))
+                y = torch.baddbmm(bias, *factors)
                 y = y if self.conv_clamp is None else y.clamp(-self.conv_clamp, self.conv_clamp)
-                y = y if img is None else img.flatten(2) + y
+                y = y if img is None else img + y
             elif overwrite and not torch.is_grad_enabled():
-                y = img.flatten(2).baddbmm_(weight, colors.to(torch.float32)).add_(bias)
+                y = img.baddbmm_(*factors).add_(bias)
             else:  # in place on a view, autograd would copy the gradient several times
-                y = torch.baddbmm(img.flatten(2), weight, colors.to(torch.float32)).add_(bias)
-        return y.unflatten(2, x.shape[2:])
+                y = torch.baddbmm(img, *factors).add_(bias)
+        return y.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2) if last else y.unflatten(2, x.shape[2:])
+
+
+def pixels(x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, H * W, C]
+    """A view where ``x`` has channels last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class SynthesisBlock(nn.Module):

@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ from eg3d_unlearn.tables.jobs import Job, load_experiments
 from torch_utils_ext.errors import InputError
 
 WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')}
+PEOPLE_FILE = 'people.json'         # world and photos that a folder's results are of
 COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real': '{}{samples}', 'retain': '{}{kept}', 'embeddings': '{}'}
 
 
@@ -50,6 +52,7 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
       python evaluate.py tables --world=ffhq --data=photos --outdir=tables-ffhq --people=10
     """
     from eg3d_unlearn.tables.build import write_tables
+    from eg3d_unlearn.tables.runner import check_results
     try:
         experiments = load_experiments(tables)
         if world != 'demo':
@@ -71,8 +74,10 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
             click.echo(f'{len(jobs)} runs.')
             return
         folder = Path(outdir)
+        check_results(jobs, folder)
         if not build_only:
             folder.mkdir(parents=True, exist_ok=True)
+            check_people(folder, world, data, real)
             if hosts:
                 on_hosts(hosts.split(','), jobs, folder)
             elif processes > 1:
@@ -107,6 +112,25 @@ def protocols_of(experiments: list, networks: list[str], people: int, seeds: int
                 if name not in found.setdefault(job, []):
                     found[job].append(name)
     return found
+
+
+def check_people(folder: Path, world: str, data: str | None, real: str | None) -> None:
+    """Results do not say whose they are, so the folder does: one with other people's results is refused.
+
+    Raises:
+        InputError: it was begun for another world, or with other photos.
+    """
+    from eg3d_unlearn.run_folder import write_whole
+    now = {'world': world, **{name: None if path is None else str(Path(path).resolve()) for name, path in (('data', data), ('real', real))}}
+    path = folder / PEOPLE_FILE
+    if not path.is_file():
+        write_whole(path, lambda file: file.write((json.dumps(now, indent=1) + '\n').encode()))
+        return
+    then = json.loads(path.read_text(encoding='utf-8'))
+    for name, value in now.items():
+        if then[name] != value:
+            raise InputError(f'{folder} holds results of --{name}={then[name] or "(none)"}, not of --{name}={value or "(none)"}. '
+                             'Choose another --outdir.')
 
 
 def left_over(jobs: list[Job], folder: Path) -> str:

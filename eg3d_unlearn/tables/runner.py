@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -13,9 +14,12 @@ from typing import Callable, Iterator
 import psutil
 
 from eg3d_unlearn import metrics, report
+from eg3d_unlearn.config import Config
 from eg3d_unlearn.evidence import Evidence
 from eg3d_unlearn.metrics.cache import fingerprint
 from eg3d_unlearn.metrics.settings import Settings
+from eg3d_unlearn.presets import GUIDE, resolve
+from eg3d_unlearn.run import demo_family
 from eg3d_unlearn.run_folder import RunFolder, write_whole
 from eg3d_unlearn.tables.jobs import Job
 from eg3d_unlearn.tables.plots import embeddings_of
@@ -119,10 +123,45 @@ def known(outdir: Path, job: Job) -> dict[str, dict | None]:
     return json.loads(path.read_text(encoding='utf-8'))['figures'] if path.is_file() else {}
 
 
+def check_results(jobs: list[Job], outdir: Path) -> None:
+    """Refuse results that were made with other settings than today's: a table of both would compare nothing.
+
+    Raises:
+        InputError: there is one, by another version of this package.
+    """
+    for job in jobs:
+        path = result_path(outdir, job)
+        if not path.is_file():
+            continue
+        changed = changed_since(json.loads(path.read_text(encoding='utf-8')))
+        if changed:
+            name, (then, now) = next(iter(changed.items()))
+            raise InputError(f"{path} was made with other settings than today's, by another version of this package ({name} {then}, now {now}). "
+                             'Move it away to have that run made again, or choose another --outdir.')
+
+
+def changed_since(content: dict) -> dict[str, tuple]:
+    """Settings of a result that would be others today: name -> (then, now).  Those that its run did not use do not count."""
+    job, then = content['job'], content['config']
+    family = content['demo'] if 'demo' in content else demo_family(job['network'])
+    now = resolve(Config(network=job['network'], outdir='', method=job['method'] or 'guide'), family).to_json()
+    names = set(GUIDE) - set(job['settings']) if job['method'] else {'inversion'}
+    names -= {'n_global', 'n_near'} if not then['lambda_global'] else set()
+    names -= {'n_adj'} if not then['lambda_adj'] else set()
+    return {name: (then[name], now[name]) for name in sorted(names) if then[name] != now[name]}
+
+
+def work_folder(outdir: Path, job: Job, world: World) -> QuietFolder:
+    """Where a run keeps its state: a run with other settings, or of another network, does not go on from it."""
+    options = {**world.config(job).to_json(), 'network_sha256': world.pickle.sha256()}
+    mark = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
+    return QuietFolder(outdir / WORK / f'{job.name}-{mark}')
+
+
 def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metrics.Cache, real: str | None = None) -> None:
     """Erase, measure, write the result; figures that it held before stay."""
     begun = time.time()
-    folder = QuietFolder(outdir / WORK / job.name)
+    folder = work_folder(outdir, job, world)
     evidence = world.run(job, folder, folder.log)
     trained = time.time()
     settings = Settings(seed=0, cache=cache, data=real, progress=False)
@@ -141,6 +180,7 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
         'figures': figures,
         'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
+        'demo': world.demo,
         'network_sha256': world.pickle.sha256(),
         'encoder_sha256': None if world.given.encoder is None else sha256_of(Path(world.given.encoder)),
         'versions': report.versions(), 'hardware': report.hardware(evidence.device),
