@@ -135,6 +135,9 @@ def test_results_of_other_settings_are_refused(tmp_path, monkeypatch):
     mine = runner.result_path(tmp_path, job)
     mine.parent.mkdir()
     shutil.copy(shipped, mine)
+    content = json.loads(shipped.read_text())
+    del content['config']['lambda_l1']                               # an option that there was not yet
+    assert runner.changed_since(content) == {}
     monkeypatch.setitem(presets.DEMO['stylegan2'], 'lambda_global', 99.0)
     monkeypatch.setitem(presets.DEMO['stylegan2'], 'n_near', 3)
     runner.check_results([JOB, job], tmp_path)

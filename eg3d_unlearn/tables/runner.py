@@ -148,7 +148,8 @@ def changed_since(content: dict) -> dict[str, tuple]:
     names = set(GUIDE) - set(job['settings']) if job['method'] else {'inversion'}
     names -= {'n_global', 'n_near'} if not then['lambda_global'] else set()
     names -= {'n_adj'} if not then['lambda_adj'] else set()
-    return {name: (then[name], now[name]) for name in sorted(names) if then[name] != now[name]}
+    before = {name: then.get(name, GUIDE[name]) for name in names}   # what was no option then was as published
+    return {name: (before[name], now[name]) for name in sorted(names) if before[name] != now[name]}
 
 
 def work_folder(outdir: Path, job: Job, world: World) -> QuietFolder:
