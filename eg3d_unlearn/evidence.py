@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ from eg3d_unlearn.demo.photo import check_person
 from eg3d_unlearn.demo.shipped import is_demo
 from eg3d_unlearn.finding import Person
 from eg3d_unlearn.generator import Generator
-from eg3d_unlearn.identity import load_identity
+from eg3d_unlearn.identity import NAMES, load_identity
 from eg3d_unlearn.inversion import make_inverter, plan
 from eg3d_unlearn.judging import Judges, alignment_of, load_judges
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run import check_inputs, choose_device, demo_family, load_generator
+from eg3d_unlearn.run_folder import OPTIONS
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle
 
@@ -85,8 +87,10 @@ class Evidence:
         """An `Inversion` of photos into one of the networks, by the encoder and the judges of this evidence."""
         name = name or self.config.inversion
         if name != 'pti' and plan(name).space is not None:
-            options = {'steps': self.config.inversion_steps or 100, 'lr': self.config.inversion_lr or 0.05,
-                       'optimiser': self.config.inversion_optimiser, **options}
+            config = self.config
+            options = {'steps': config.inversion_steps or 100, 'lr': config.inversion_lr or 0.05, 'optimiser': config.inversion_optimiser,
+                       'lambda_id': config.inversion_lambda_id, 'early_stop': config.inversion_early_stop, 'seed': config.seed,
+                       'refine_camera': config.refine_camera, **options}
         inverter = make_inverter(name, self.config.encoder, self.config.encoder_mean, **options)
         return inverter(generator, images.to(self.device), None if cameras is None else cameras.to(self.device),
                         self.judges.perceptual, progress, self.judges.recogniser)
@@ -105,6 +109,9 @@ def gather(
     Raises:
         InputError: files that cannot be read, networks that do not belong together, nobody or several people named.
     """
+    if options.get('id_network') is None and (used := recogniser_of_run(Path(after))):
+        options['id_network'] = used
+        log(f'The loss used the recogniser {used}, by {OPTIONS} beside the network.')
     given = Config(network=before, outdir='', **options)
     config = resolve(given, demo_family(before))
     if needs_person:
@@ -131,6 +138,18 @@ def gather(
     with arithmetic(config.precision, device):
         person = finding.find_person(config, g_s, judges, log) if needs_person else None
     return Evidence(source, unlearned, g_s, g_u, person, judges, embeds, trained_with, demo is not None, config)
+
+
+def recogniser_of_run(after: Path) -> str | None:
+    """The recogniser that a run's loss used, by its options beside the network; None where nothing, or nothing usable, says so.
+
+    One that is taken for another would be called independent of the training.
+    """
+    try:
+        used = json.loads((after.parent / OPTIONS).read_text(encoding='utf-8')).get('id_network')
+    except (OSError, ValueError, AttributeError):
+        return None
+    return used if isinstance(used, str) and (used in NAMES or Path(used).is_file()) else None
 
 
 def check_pair(source: NetworkPickle, g_s: Generator, unlearned: NetworkPickle, g_u: Generator) -> None:

@@ -131,7 +131,22 @@ def test_audit_json_has_what_reports_read(of_unchanged):
 def test_the_person_stays_out_of_the_files(of_unchanged):
     content, folder, _ = of_unchanged
     assert content['config']['image'] == '(given, not recorded)'
-    assert '"demo:' not in (folder / AUDIT).read_text() and 'digest' not in (folder / AUDIT).read_text()
+    assert content['config']['latent_seed'] is None and content['person'] == {'photos': 4, 'given_as': 'image'}
+
+
+@pytest.mark.parametrize('given, secret', [({'latent_seed': 4294967291}, '4294967291'), ({'image': ('jane_doe.png',)}, 'jane_doe')])
+def test_nothing_that_says_who_it_was_is_in_any_file(unchanged, quick_people, tmp_path, monkeypatch, given, secret):
+    """Neither what was named nor a latent, in what a stopped audit leaves and in what a finished one does."""
+    evidence = dataclasses.replace(unchanged, config=dataclasses.replace(unchanged.config, **{'image': (), 'latent_seed': None, **given}))
+    begun = []
+    monkeypatch.setattr(AuditFolder, 'finish', lambda self, content, finish=AuditFolder.finish: (
+        begun.extend(path.read_text() for path in self.path.iterdir() if path.is_file()), finish(self, content)))
+    conduct(evidence, TINY, tmp_path, ['T0'], log=lambda _: None)
+    texts = [*begun, *(path.read_text() for path in tmp_path.iterdir())]
+    assert len(texts) >= 3 and any('"salt"' in text for text in texts)
+    latent = [f'{value:.3f}' for value in evidence.person.ws[0, 0, :8].tolist()]
+    for text in texts:
+        assert secret not in text and not all(number in text for number in latent)
 
 
 def test_ruin_comes_first(unchanged, quick_people, tmp_path):

@@ -14,12 +14,13 @@ from evidence_stand_in import stand_in
 
 from eg3d_unlearn.audit import ruin, subjects, t1_encoder, t2_reinversion, words
 from eg3d_unlearn.audit.conduct import fingerprint, hits
-from eg3d_unlearn.audit.scores import cells, figures, holds_zero, of_people, stretch, student
+from eg3d_unlearn.audit.scores import cells, figures, holds_zero, of_people
 from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.audit.subjects import DEMO_APART, DEMO_BYSTANDERS, Subject, check_controls, demo_numbers, people_in
 from eg3d_unlearn.audit.tier import Shown
-from eg3d_unlearn.figures import fraction
+from eg3d_unlearn.figures import fraction, stretch, student
 from eg3d_unlearn.inversion.optimise import Inversion
+from eg3d_unlearn.person import digest
 from torch_utils_ext.errors import InputError
 
 
@@ -90,7 +91,7 @@ def test_differences_of_people_are_paired_by_photo():
     assert found['excess'].high - found['excess'].low < 1e-6 < found['after'].high - found['after'].low
 
 
-@pytest.mark.parametrize('freedom, quantile', [(2, 4.303), (3, 3.182), (7, 2.365), (19, 2.093)])
+@pytest.mark.parametrize('freedom, quantile', [(1, 12.706), (2, 4.303), (3, 3.182), (7, 2.365), (19, 2.093)])
 def test_student(freedom, quantile):
     assert student(freedom) == pytest.approx(quantile, rel=0.04)
 
@@ -245,14 +246,42 @@ def test_ends_that_are_no_pictures_can_be_kept(monkeypatch):
     json.dumps(details, allow_nan=False)
 
 
+def test_latents_outside_w_are_starts_in_w_plus(monkeypatch):
+    """Brought into W, a latent whose layers differ is another face: the attacker also begins at w_source and w_target as they are."""
+    begun = []
+
+    def optimisation(space, **_):
+        def invert(generator, image, camera, perceptual, progress, starts):
+            begun.append((space, starts[0]))
+            near = space == 'w+' and torch.equal(starts[0], subject.ws[:1])
+            return Inversion(starts[0], torch.tensor([0.0 if near else 1.0]), torch.zeros(1))
+        return invert
+    monkeypatch.setattr(t2_reinversion, 'Optimisation', optimisation)
+    subject = Subject(torch.zeros(2, 3, 8, 8), None, torch.arange(16.0).view(2, 2, 4))
+    evidence = SimpleNamespace(g_s=SimpleNamespace(w_avg=torch.zeros(2, 4)))
+    details = attacked(t2_reinversion.attack, evidence, subject, seed=0, perceptual=None, target=lambda ws: -ws,
+                       budget=SimpleNamespace(w_steps=1, w_plus_steps=1))
+    assert [space for space, _ in begun] == ['w'] * 3 + ['w+'] * 3
+    assert torch.equal(begun[4][1], subject.ws[:1]) and torch.equal(begun[5][1], -subject.ws[:1])
+    assert details['won'] == {'after: w_source in W+, w+': 1} and details['starts_in_w+'] == 3
+
+
 @pytest.mark.parametrize('change, same', [
     ({'random_metric_weights': True}, False), ({'inversion_steps': 7}, False), ({'camera': 'other.json'}, False), ({'fov_deg': 20.0}, False),
     ({'device': 'cuda'}, True), ({'batch': 4}, True), ({'keep_source': True}, True)])
 def test_an_audit_goes_on_with_the_same_settings_only(change, same):
     evidence = dataclasses.replace(stand_in(), **dict.fromkeys(('before', 'after'), SimpleNamespace(sha256=lambda: 'f' * 64)))
     other = dataclasses.replace(evidence, config=dataclasses.replace(evidence.config, **change))
-    found = [fingerprint(one, SimpleNamespace(name='quick'), None, 0) for one in (evidence, other)]
+    found = [fingerprint(one, SimpleNamespace(name='quick'), None, 0, 'ab' * 16) for one in (evidence, other)]
     assert (found[0] == found[1]) == same and 'other.json' not in json.dumps(found[1])
+
+
+def test_whose_audit_it_is_cannot_be_guessed_from_what_a_stop_leaves():
+    """Salted: the same seed leaves another mark in every folder; and networks in memory have a checksum, too."""
+    evidence = stand_in(latent_seed=4294967291)
+    one, again, other = (fingerprint(evidence, SimpleNamespace(name='quick'), None, 0, salt) for salt in ('ab' * 16, 'ab' * 16, 'cd' * 16))
+    assert one == again and one['person'] != other['person'] and '4294967291' not in json.dumps(one)
+    assert digest('latent_seed', ['4294967291']) not in json.dumps(one) and len(one['network before']) == 64
 
 
 @pytest.mark.parametrize('value, said', [(0.123, '0.12'), (-0.5, '-0.50'), (-0.002, '-0.002'), (0.0, '0.00'), (-0.00001, '0.00')])

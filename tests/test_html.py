@@ -397,13 +397,17 @@ def test_the_audit_may_lie_elsewhere(tmp_path):
         read_folder(tmp_path, audit=tmp_path / 'audit')
 
 
-def test_results_about_another_network_are_marked(tmp_path):
+def test_results_about_another_network_are_left_out(tmp_path):
     (tmp_path / 'report.json').write_text(json.dumps(stand_ins.report()))
     other = stand_ins.metric() | {'networks': {'before': 'a' * 64, 'after': 'c' * 64}}
     (tmp_path / 'metric-id.jsonl').write_text(json.dumps(other))
     (tmp_path / 'audit.json').write_text(json.dumps(stand_ins.audit()))
-    notes = read_folder(tmp_path).notes
-    assert len(notes) == 1 and notes[0].startswith('Metric id was measured on another network (cccccccccccc…)')
+    found = read_folder(tmp_path)
+    assert len(found.notes) == 1 and found.notes[0].startswith('Metric id was measured on another network after (cccccccccccc…)')
+    assert found.metrics == [] and found.audit is not None
+    (tmp_path / 'metric-id.jsonl').write_text(json.dumps(other | {'networks': {'before': 'd' * 64, 'after': 'b' * 64}}))
+    found = read_folder(tmp_path)
+    assert found.metrics == [] and found.notes[0].startswith('Metric id was measured on another network before (dddddddddddd…)')
     (tmp_path / 'audit.json').write_text(json.dumps(stand_ins.audit() | {'networks': {'after': 'c' * 64}}))
     found = read_folder(tmp_path)
     assert found.audit is None and found.notes[1].endswith(' and is left out.')

@@ -14,7 +14,7 @@ from eg3d_unlearn import presets
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.shipped import encoder_path, network_path
 from eg3d_unlearn.presets import PRESETS
-from eg3d_unlearn.tables import build, readme, runner
+from eg3d_unlearn.tables import build, command, readme, runner
 from eg3d_unlearn.tables.command import COUNTED, WORLDS, check_people, left_over, main, protocols_of, without
 from eg3d_unlearn.tables.jobs import SCENARIOS, Job, Row, load_experiments
 from eg3d_unlearn.tables.world import World, multiple
@@ -65,13 +65,38 @@ def test_names_tell_runs_apart():
     assert multiple('x0.5', 12.0) == 6 and multiple('x-1', 12.0) == -12 and multiple(0, 12.0) == 0 and multiple('mean', 1.0) == 'mean'
 
 
+def rows_of(tmp_path, name='table4', **figures):
+    """Table 4 of demo-stylegan2 by hand: `baseline` and `both` are the runs of its rows, person by person."""
+    table = next(iter(load_experiments((name,))))
+    for row, values in zip(table.rows, figures.values(), strict=True):
+        for person, value in values.items():
+            put(tmp_path, row.job('demo-stylegan2', 'out-of-domain', person, 0), **value)
+    return table, [cells for _, cells in build.rows_of(table, tmp_path, 'demo-stylegan2', 'out-of-domain', 3, 1)]
+
+
 def test_cells_are_means_over_people_and_seeds(tmp_path):
-    jobs = [Job('demo-stylegan2', 'in-domain', person, 0, 'guide') for person in range(3)]
-    for job, value in zip(jobs, (1.0, 2.0, 6.0), strict=True):
-        put(tmp_path, job, fid_pre500=value)
-    cell = build.cell(tmp_path, jobs, 'fid_pre')
+    runs = {person: {'fid_pre500': value} for person, value in enumerate((1.0, 2.0, 6.0))}
+    _, (first, second) = rows_of(tmp_path, baseline=runs, both=runs)
+    cell = first['fid_pre']
     assert (cell.mean, cell.runs) == (3.0, 3) and cell.std == pytest.approx(7 ** 0.5) and str(cell) == '3.00 ± 2.65'
-    assert build.cell(tmp_path, jobs[:1], 'fid_pre').std is None and build.cell(tmp_path, jobs, 'id') is None
+    assert second['fid_pre'] == cell and first['id'] is None
+
+
+def test_rows_are_compared_on_the_same_people(tmp_path):
+    """Person 1 alone rises; a mean of the baseline over both people against person 1 alone would say that the figure falls."""
+    table, (first, second) = rows_of(tmp_path, baseline={0: {'fid_pre500': 9.0}, 1: {'fid_pre500': 1.0}, 2: {'fid_pre500': 5.0}},
+                                     both={1: {'fid_pre500': 2.0}})
+    assert (first['fid_pre'].mean, first['fid_pre'].runs) == (1.0, 1) and first['fid_pre'].std is None and second['fid_pre'].mean == 2.0
+    step, = build.ordering(table, tmp_path, 'demo-stylegan2', 3, 1)
+    assert step['here'] == 1.0 and step['runs'] == 1 and not step['alike'] and not step['agrees']
+
+
+@pytest.mark.parametrize('both, alike', [((0.5, 1.5, 5.0), True), ((0.5, 2.5, 1.0), False)])
+def test_a_step_says_whether_every_run_makes_it(tmp_path, both, alike):
+    table, _ = rows_of(tmp_path, baseline={person: {'fid_pre500': value} for person, value in enumerate((1.0, 2.0, 6.0))},
+                       both={person: {'fid_pre500': value} for person, value in enumerate(both)})
+    step, = build.ordering(table, tmp_path, 'demo-stylegan2', 3, 1)
+    assert step['here'] < 0 and step['agrees'] and step['runs'] == 3 and step['alike'] is alike
 
 
 def test_ordering_is_held_against_the_paper(tmp_path):
@@ -159,6 +184,33 @@ def test_a_folder_is_of_one_world_and_one_set_of_photos(tmp_path):
         check_people(tmp_path, 'ffhq', 'photos', 'real.zip')
 
 
+def test_people_keep_their_numbers(tmp_path):
+    """Results go by the order of the folders: people may be added at the end, not before others; nobody's name is in the file."""
+    for name in ('berta', 'carl'):
+        (tmp_path / 'photos' / 'in-domain' / name).mkdir(parents=True)
+    out = tmp_path / 'out'
+    out.mkdir()
+    check_people(out, 'ffhq', str(tmp_path / 'photos'), None)
+    (tmp_path / 'photos' / 'in-domain' / 'dora').mkdir()
+    check_people(out, 'ffhq', str(tmp_path / 'photos'), None)
+    assert 'berta' not in (out / command.PEOPLE_FILE).read_text()
+    (tmp_path / 'photos' / 'in-domain' / 'anna').mkdir()
+    with pytest.raises(InputError, match='holds other folders of people than when'):
+        check_people(out, 'ffhq', str(tmp_path / 'photos'), None)
+
+
+def test_multiples_of_a_default_that_moved_and_other_networks_are_noticed(monkeypatch):
+    shipped = sorted((readme.RESULTS / runner.RESULTS).glob('demo-stylegan2-out-of-domain-1-*.json'))
+    contents = [json.loads(path.read_text()) for path in shipped]
+    multiple = next(one for one in contents if one['job']['method'] == 'guide') | {'demo': 'stylegan2'}
+    multiple['job'] = {**multiple['job'], 'settings': {'lambda_global': 'x1'}}
+    assert runner.changed_since(multiple) == {}
+    assert set(runner.changed_since({**multiple, 'network_sha256': '0' * 64})) == {'network_sha256'}
+    assert set(runner.changed_since({**multiple, 'encoder_sha256': '0' * 64})) == {'encoder_sha256'}
+    monkeypatch.setitem(presets.DEMO['stylegan2'], 'lambda_global', 8.0)
+    assert runner.changed_since(multiple) == {'lambda_global': (6.0, 8.0)}
+
+
 def test_a_run_with_other_settings_does_not_go_on_from_the_old_state(tmp_path):
     def world(lr):
         return SimpleNamespace(config=lambda job: Config(network='n', outdir='', lr=lr), pickle=SimpleNamespace(sha256=lambda: 'x'))
@@ -177,8 +229,39 @@ def test_a_run_that_fails_does_not_keep_the_others_back(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, 'run_job', run_job)
     done = []
     with pytest.raises(InputError, match=f'1 of 3 runs failed(?s:.*){jobs[1].name}: The loss grew'):
-        runner.run_jobs(jobs, tmp_path, lambda job: ['id'], lambda network: None, done.append)
+        runner.run_jobs(jobs, tmp_path, lambda job: ['id'], lambda network: SimpleNamespace(check=lambda *_: None), done.append)
     assert made == done == [jobs[0], jobs[2]] and not list((tmp_path / runner.WORK).glob('*.claim'))
+
+
+def test_tables_are_made_of_what_did_not_fail(tmp_path, monkeypatch):
+    """And the command ends in the error all the same."""
+    def fails(jobs, folder, *_):
+        for job in jobs[:-1]:
+            put(folder, job, id=0.1, fid_pre500=1.0)
+        raise InputError('1 of 2 runs failed')
+    monkeypatch.setattr(command, 'run_all', fails)
+    monkeypatch.setattr(runner, 'changed_since', lambda content: {})
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table2', f'--outdir={tmp_path}', '--people=1'])
+    assert result.exit_code == 1 and '1 of 2 runs failed' in result.output and (tmp_path / 'tables.md').read_text() in result.output
+    assert '| no unlearning | 0.10' in result.output and 'have no result yet' in result.output
+
+
+def test_what_a_metric_needs_is_asked_for_before_the_first_erasure(tmp_path):
+    """A feature network that is not there: no run is begun for it."""
+    def check(names, real):
+        assert names == {'id', 'fid_pre500'}
+        raise InputError('weights are missing')
+    done = []
+    with pytest.raises(InputError, match='weights are missing'):
+        runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'fid_pre500'], lambda network: SimpleNamespace(check=check), done.append)
+    assert done == [] and not list((tmp_path / runner.WORK).iterdir())
+
+
+def test_a_world_checks_metrics_before_anything_slow(monkeypatch):
+    world = World('demo-stylegan2')
+    world.check({'id', 'id_others', 'retain200', 'fid_pre500', 'dfid_real500', 'embeddings'}, None)
+    with pytest.raises(InputError, match='asks for half the rays'):
+        world.check({'fid_pre500-half'}, None)
 
 
 def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):
@@ -225,7 +308,7 @@ def test_a_result_gains_figures_and_loses_none(tmp_path, monkeypatch):
     put(tmp_path, JOB, id=0.1)
     person = SimpleNamespace(ws_others=None, notes={})
     evidence = SimpleNamespace(person=person, config=Config(network='n', outdir=''), device='cpu', g_s=1, g_u=1)
-    world = SimpleNamespace(run=lambda *_: evidence, config=lambda job: evidence.config, demo=None,
+    world = SimpleNamespace(run=lambda *_: evidence, config=lambda job: evidence.config, demo=None, check=lambda *_: None,
                             pickle=SimpleNamespace(sha256=lambda: 'x'), given=SimpleNamespace(encoder=None))
     monkeypatch.setattr(runner.metrics, 'compute', lambda name, *_: {'value': {'value': 2.0}, 'protocol': {}, 'by': {}})
     monkeypatch.setattr(runner.report, 'hardware', lambda device: {})
@@ -233,15 +316,12 @@ def test_a_result_gains_figures_and_loses_none(tmp_path, monkeypatch):
     figures = runner.known(tmp_path, JOB)
     assert figures['id']['value']['value'] == 0.1 and figures['id_others'] is None and figures['fid_pre500']['value']['value'] == 2.0
     assert runner.missing(tmp_path, JOB, ['id', 'id_others', 'fid_pre500']) == []
-    assert build.cell(tmp_path, [JOB], 'id_others') is None
 
 
 def test_different_numbers_of_samples_are_not_mixed(tmp_path):
-    jobs = [Job('demo-stylegan2', 'in-domain', person, 0, 'guide') for person in range(3)]
-    for job, figures in zip(jobs, ({'fid_pre500': 1.0, 'fid_pre50': 9.0}, {'fid_pre500': 3.0}, {'fid_pre50': 9.0}), strict=True):
-        put(tmp_path, job, **figures)
-    cell = build.cell(tmp_path, jobs, 'fid_pre')
-    assert cell.runs == 2 and cell.mean in (2.0, 9.0)
+    runs = dict(enumerate(({'fid_pre500': 1.0, 'fid_pre50': 9.0}, {'fid_pre500': 3.0}, {'fid_pre50': 9.0})))
+    _, (cells, _) = rows_of(tmp_path, baseline=runs, both=runs)
+    assert cells['fid_pre'].runs == 2 and cells['fid_pre'].mean in (2.0, 9.0)
 
 
 def test_a_worker_gets_the_command_without_what_made_it():

@@ -15,7 +15,7 @@ class Budget:
     ruin_people: int                 # random people who are compared before and after
     views: int                       # T0, T5: yaws from -15 to +15 degrees
     w_steps: int                     # T2: steps in W from each of three starts
-    w_plus_steps: int                # T2: steps in W+ from the best of them
+    w_plus_steps: int                # T2: steps in W+ from the best of them, and from w_source and w_target where they lie in W+
     pivot_steps: int                 # T3: steps to the pivot
     tuning_steps: int                # T3: steps on the weights
     relearn_steps: int               # T4: steps on the weights, from each of two latents

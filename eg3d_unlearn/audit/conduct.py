@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import secrets
 import time
 from pathlib import Path
 from typing import Callable
@@ -17,6 +18,7 @@ from eg3d_unlearn.audit.scores import AFTER, BEFORE, figures
 from eg3d_unlearn.audit.setting import FALSE_ACCEPTS, Audit
 from eg3d_unlearn.audit.tier import Findings, Tier
 from eg3d_unlearn.evidence import Evidence
+from eg3d_unlearn.metrics import cache
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.run import given_person
 from eg3d_unlearn.run_folder import RunFolder, write_whole
@@ -98,7 +100,8 @@ def conduct(
     keys = [key for key in TIERS if tiers is None or key in tiers]
     folder = AuditFolder(outdir)
     folder.check()
-    folder.begin(fingerprint(evidence, budget, controls, seed))
+    salt = (folder.read(BEGUN) or {}).get('salt') or secrets.token_hex(16)
+    folder.begin(fingerprint(evidence, budget, controls, seed, salt))
     with RunFolder(folder.path).locked(), arithmetic(evidence.config.precision, evidence.device):
         looked = kept(folder, RUIN, lambda: timed(lambda: ruin.examine(audit)), log)
         log(looked['verdict'])
@@ -165,14 +168,25 @@ def changes(findings: Findings, recogniser: str) -> dict:
     return {'person': each[0], 'controls': each[1:]}
 
 
-def fingerprint(evidence: Evidence, budget: Budget, controls: str | None, seed: int) -> dict:
-    """What an interrupted audit must have in common with the command that goes on with it; deleted at the end."""
+def fingerprint(evidence: Evidence, budget: Budget, controls: str | None, seed: int, salt: str) -> dict:
+    """What an interrupted audit must have in common with the command that goes on with it; deleted at the end.
+
+    The person's mark is salted and slow to make: seeds are few enough to try them all.
+    """
     config = evidence.config
     options = {name: value for name, value in dataclasses.asdict(config).items() if name not in LEFT_OUT}
-    return {'budget': budget.name, 'seed': seed, 'network before': evidence.before.sha256(), 'network after': evidence.after.sha256(),
-            'person': digest(config.person_kind, given_person(config)), 'controls': controls, 'inversion': config.inversion,
+    who = digest(config.person_kind, given_person(config))
+    return {'budget': budget.name, 'seed': seed, **{f'network {side}': mark for side, mark in marks(evidence).items()}, 'salt': salt,
+            'person': hashlib.scrypt(who.encode(), salt=bytes.fromhex(salt), n=2**14, r=8, p=1).hex(), 'controls': controls,
+            'inversion': config.inversion,
             'recogniser': list(evidence.recognisers), 'precision': config.precision,
             'set of options': hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()}
+
+
+def marks(evidence: Evidence) -> dict[str, str]:
+    """Checksums of both networks: of their files, or of what is in memory where there are none."""
+    sides = ((BEFORE, evidence.before, evidence.g_s), (AFTER, evidence.after, evidence.g_u))
+    return {name: cache.fingerprint(generator) if pickle is None else pickle.sha256() for name, pickle, generator in sides}
 
 
 def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
@@ -182,7 +196,7 @@ def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
     return {
         **({'MEANING': report.MEANINGLESS} if evidence.config.random_metric_weights else {}),
         'budget': audit.budget.name, 'steps': audit.budget.describe(), 'seed': audit.seed,
-        'networks': {'before': evidence.before.sha256(), 'after': evidence.after.sha256()},
+        'networks': marks(evidence),
         'person': {'photos': len(audit.subjects[0].images), 'given_as': evidence.config.person_kind},
         'controls': len(audit.subjects) - 1, 'controls_are': audit.kind_of_controls,
         'attacked_photo_counts': not audit.leaves_out, 'measured_by': evidence.measuring[0], 'trained_with': evidence.trained_with,

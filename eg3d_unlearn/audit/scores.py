@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.figures import RESAMPLES, Figure, interval
+from eg3d_unlearn.figures import RESAMPLES, Figure, interval, stretch
 
 BEFORE, AFTER = 'before', 'after'    # the attack on G_s, on G_u
-Z = 1.959964                         # quantile of the normal distribution to `figures.LEVEL`
 
 
 def cells(
@@ -93,18 +92,6 @@ def of_people(
         return centre
     weights = rng.multinomial(people, np.full(people, 1 / people), draws.shape[1]).T / people
     return centre + wider * stretch(people) * (weights * (draws - centre)).sum(0)
-
-
-def stretch(people: int) -> float:
-    """How much wider Student's interval of a mean is than the bootstrap's, for ``people`` normal values."""
-    return student(people - 1) / Z * (people / (people - 1)) ** 0.5
-
-
-def student(freedom: int) -> float:
-    """Quantile of Student's t to `figures.LEVEL` (Abramowitz and Stegun 26.7.5; within 4 % from 2 degrees of freedom on)."""
-    z, n = Z, freedom
-    return (z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3))
 
 
 def holds_zero(given: dict) -> bool:

@@ -129,7 +129,8 @@ def generated(evidence: Evidence, ws: Tensor, exact: bool) -> Subject:  # ws [1,
 def inverted(evidence: Evidence, images: Tensor, cameras: Tensor | None) -> Subject:
     """A person whose latents come the way the erased person's did."""
     images, cameras = images.to(evidence.device), None if cameras is None else cameras.to(evidence.device)
-    return Subject(images, cameras, evidence.invert(evidence.g_s, images, cameras).ws.clone())
+    found = evidence.invert(evidence.g_s, images, cameras)
+    return Subject(images, cameras if found.camera is None else found.camera, found.ws.clone())
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eg3d_unlearn.run_folder import NETWORK, REPORT, STATS
+from eg3d_unlearn.run_folder import REPORT, STATS
 from torch_utils_ext.errors import InputError
 
 AUDIT = 'audit.json'
@@ -41,7 +41,7 @@ def read_folder(
         lines = [line for line in read_lines(path, found.notes) if isinstance(line.get('name'), str)]
         found.metrics += lines[-1:]
     found.audit = read_audit(folder, audit, found.notes)
-    note_other_networks(found)
+    leave_out_other_networks(found)
     return found
 
 
@@ -103,19 +103,23 @@ def read_lines(path: Path, notes: list[str]) -> list[dict]:
     return lines
 
 
-def note_other_networks(found: Found) -> None:
-    """Say which results were measured on another network than the run's; an audit of another one says nothing here."""
-    mine = (found.report['networks'].get('out') or {}).get('sha256')
-    results = [(f'metric {metric["name"]}', metric) for metric in found.metrics]
-    results += [('the audit', found.audit)] if found.audit else []
-    for what, result in results:
-        theirs = (result.get('networks') or {}).get('after')
-        theirs = theirs.get('sha256') if isinstance(theirs, dict) else theirs
-        if mine and theirs and theirs != mine:
-            found.notes.append(f'{what[0].upper()}{what[1:]} was measured on another network ({str(theirs)[:12]}…) than the {NETWORK} '
-                               f'of this run ({mine[:12]}…){" and is left out" if result is found.audit else ""}.')
-            if result is found.audit:
-                found.audit = None
+def leave_out_other_networks(found: Found) -> None:
+    """Take out what was measured on other networks than the run's, and say so: it says nothing here."""
+    networks = found.report['networks']
+    mine = {side: (networks.get(place) or {}).get('sha256') for side, place in (('before', 'in'), ('after', 'out'))}
+
+    def is_other(what: str, result: dict) -> bool:
+        for side, own in mine.items():
+            theirs = (result.get('networks') or {}).get(side)
+            theirs = theirs.get('sha256') if isinstance(theirs, dict) else theirs
+            if own and theirs and theirs != own:
+                found.notes.append(f'{what} was measured on another network {side} ({str(theirs)[:12]}…) than this run has '
+                                   f'({own[:12]}…) and is left out.')
+                return True
+        return False
+    found.metrics = [metric for metric in found.metrics if not is_other(f'Metric {metric["name"]}', metric)]
+    if found.audit and is_other('The audit', found.audit):
+        found.audit = None
 
 
 def is_number(value: object) -> bool:

@@ -103,5 +103,6 @@ def line(result: dict) -> str:
     """One metric in one line."""
     value = result['value']
     meaning = f'  {result["MEANING"]}' if 'MEANING' in result else ''
-    return (f'{result["name"]:<16} {value["value"]:.4g}  [{value["low"]:.4g}, {value["high"]:.4g}]  n = {value["samples"]}, '
+    bounds = 'no interval of one' if value['samples'] == 1 else f'[{value["low"]:.4g}, {value["high"]:.4g}]'
+    return (f'{result["name"]:<16} {value["value"]:.4g}  {bounds}  n = {value["samples"]}, '
             f'{"lower" if result["better"] == "low" else "higher"} is better; {result["seconds"]:.0f} s{meaning}')

@@ -161,7 +161,10 @@ def from_data(evidence: Evidence, settings: Settings, names: list[str]) -> dict[
     # One by one: memory is that of one photo, and no photo's exploration noise depends on how many there are.
     for rows in in_batches(len(images), 1, settings, 'inverting held-out photos'):
         with torch.enable_grad():    # inversions that optimise need it
-            ws.append(evidence.invert(generator, images[rows], None if labels is None else labels[rows]).ws.detach().cpu())
+            found = evidence.invert(generator, images[rows], None if labels is None else labels[rows])
+            ws.append(found.ws.detach().cpu())
+            if found.camera is not None:
+                labels[rows] = found.camera.to(labels)
     return {'ws': torch.cat(ws), **({} if labels is None else {'cameras': labels})}
 
 
@@ -172,11 +175,11 @@ def described(evidence: Evidence, others: Others, fitted: dict[str, Impostors], 
     kept = {name: (value >= fitted[name].threshold) & (True if lost is None else ~lost) for name, value in cosines.items()}
     main, lpips = evidence.measuring[0], lpips_of(evidence, others)
     worst = cosines[main].argsort()[:WORST].tolist()
-    by = {name: {'in_loss': name == evidence.trained_with, 'cosine': figures.mean(value, settings.seed),
+    by = {name: {'in_loss': name == evidence.trained_with, 'cosine': figures.mean(value, settings.seed, figures.COSINE),
                  'kept': figures.fraction(kept[name], settings.seed), 'worst': value.min().item()} for name, value in cosines.items()}
     values = {'cosine': cosines[main], 'lpips': lpips, 'depth_change': others.depth_change, 'kept': kept[main]}
-    return {'people': len(others), 'by': by, 'lpips': figures.mean(lpips, settings.seed), 'lpips_worst': lpips.max().item(),
-            'depth_change': None if others.depth_change is None else figures.mean(others.depth_change, settings.seed),
+    return {'people': len(others), 'by': by, 'lpips': figures.mean(lpips, settings.seed, figures.DISTANCE), 'lpips_worst': lpips.max().item(),
+            'depth_change': None if others.depth_change is None else figures.mean(others.depth_change, settings.seed, figures.DISTANCE),
             'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': lpips[number].item()} for number in worst],
             'detection': detection_json(*found), 'curve': curve(others.distance, values, settings.seed)}
 
@@ -209,7 +212,8 @@ def curve(distance: Tensor | None, values: dict[str, Tensor | None], seed: int) 
         if not len(members):
             continue
         figured = {name: None if value is None else figures.fraction(value[members], seed) if value.dtype == torch.bool
-                   else figures.mean(value[members], seed) for name, value in values.items()}
+                   else figures.mean(value[members], seed, figures.COSINE if name == 'cosine' else figures.DISTANCE)
+                   for name, value in values.items()}
         nearest, farthest = figures.snapped(distance[members[[0, -1]]], step)
         bins.append({'from': nearest, 'to': farthest, 'people': len(members), **figured})
     distances, cosines = zip(*figures.coarse(distance, values['cosine']), strict=True)

@@ -1,8 +1,10 @@
 """Tables out of result files, and out of nothing else: mean ± standard deviation over people and seeds."""
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import torch
 
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.tables import plots
-from eg3d_unlearn.tables.jobs import Experiment, Job, Row
-from eg3d_unlearn.tables.runner import EMBEDDINGS, known
+from eg3d_unlearn.tables.jobs import Experiment, Row
+from eg3d_unlearn.tables.runner import known
+from eg3d_unlearn.tables.world import EMBEDDINGS
 
 SWEEP = 'figure9'
 HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑'}
@@ -23,23 +26,43 @@ class Cell:
     mean: float
     std: float | None                # None for a single run
     runs: int
+    worst: float                     # of the runs
 
     def __str__(self) -> str:
         digits = 1 if abs(self.mean) >= 10 else 2
         return f'{self.mean:.{digits}f}' + ('' if self.std is None else f' ± {self.std:.{digits}f}')
 
 
-def cell(outdir: Path, jobs: list[Job], metric: str) -> Cell | None:
-    """``metric`` over ``jobs``; None where no run has it. Of several numbers of samples that which most runs have."""
-    by_name: dict[str, list[float]] = {}
-    for job in jobs:
-        for name, figure in known(outdir, job).items():
-            if figure is not None and name != EMBEDDINGS and base_of(name) == metric:
-                by_name.setdefault(name, []).append(figure['value']['value'])
+Run = tuple[int, int]                # person and seed
+
+
+def values_of(experiment: Experiment, outdir: Path, network: str, scenario: str, people: int, seeds: int,
+              metric: str) -> dict[Row, dict[Run, float]]:
+    """``metric`` of each row by run, for the runs that all rows have: means over different people would compare people, not rows.
+
+    Rows without any result do not count; where no run is common to the others, the one that most of them have decides.
+    Of several numbers of samples that which most runs have: they are never mixed.
+    """
+    by_name: dict[str, dict[Row, dict[Run, float]]] = {}
+    for row in experiment.rows:
+        for run in itertools.product(range(people), range(seeds)):
+            for name, figure in known(outdir, row.job(network, scenario, *run)).items():
+                if figure is not None and name != EMBEDDINGS and base_of(name) == metric:
+                    by_name.setdefault(name, {}).setdefault(row, {})[run] = figure['value']['value']
     if not by_name:
-        return None
-    values = max(by_name.values(), key=len)   # never a mean over different numbers of samples
-    return Cell(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+        return {}
+    found = max(by_name.values(), key=lambda rows: sum(map(len, rows.values())))
+    rows_with = Counter(run for runs in found.values() for run in runs)
+    common = [run for run in sorted(rows_with) if rows_with[run] == max(rows_with.values())]
+    return {row: {run: runs[run] for run in common} for row, runs in found.items() if set(common) <= set(runs)}
+
+
+def cell_of(row: Row, runs: dict[Run, float], metric: str) -> Cell:
+    """The mean over a row's runs; where nothing is learned all seeds of a person are one run."""
+    values = list(({run[0]: value for run, value in runs.items()} if row.method is None else runs).values())
+    from eg3d_unlearn.metrics import METRICS
+    worst = (max if METRICS[metric].better == 'low' else min)(values)
+    return Cell(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), worst)
 
 
 def base_of(name: str) -> str:
@@ -53,11 +76,9 @@ Line = tuple[Row, dict[str, Cell | None]]
 
 def rows_of(experiment: Experiment, outdir: Path, network: str, scenario: str, people: int, seeds: int) -> list[Line]:
     """Each row with its cells."""
-    found = []
-    for row in experiment.rows:
-        jobs = list(dict.fromkeys(row.job(network, scenario, person, seed) for person in range(people) for seed in range(seeds)))
-        found.append((row, {metric: cell(outdir, jobs, metric) for metric in experiment.metrics}))
-    return found
+    columns = {metric: values_of(experiment, outdir, network, scenario, people, seeds, metric) for metric in experiment.metrics}
+    return [(row, {metric: cell_of(row, rows[row], metric) if row in rows else None for metric, rows in columns.items()})
+            for row in experiment.rows]
 
 
 def markdown(experiment: Experiment, outdir: Path, network: str, people: int, seeds: int) -> str:
@@ -94,19 +115,25 @@ def of_what(runs: set[int], seeds: int) -> str:
 
 
 def ordering(experiment: Experiment, outdir: Path, network: str, people: int, seeds: int) -> list[dict]:
-    """Each step from one row to the next: whether a figure rises or falls here, and in the paper where it says so."""
+    """Each step from one row to the next: whether a figure rises or falls here, and in the paper where it says so.
+
+    ``alike``: several runs were made, and each of them moves the same way.
+    """
     found = []
     for scenario in experiment.scenarios:
-        rows = rows_of(experiment, outdir, network, scenario, people, seeds)
         paper = experiment.paper.get(scenario, {})
-        for (first, before), (second, after) in zip(rows, rows[1:], strict=False):
-            for metric in experiment.metrics:
-                a, b = before[metric], after[metric]
+        for metric in experiment.metrics:
+            values = values_of(experiment, outdir, network, scenario, people, seeds, metric)
+            for first, second in itertools.pairwise(experiment.rows):
                 theirs = [paper.get(row.title, {}).get(metric) for row in (first, second)]
-                if a and b and None not in theirs and theirs[0] != theirs[1]:
-                    found.append({'scenario': scenario, 'from': first.title, 'to': second.title, 'metric': metric,
-                                  'here': round(b.mean - a.mean, 4), 'paper': round(theirs[1] - theirs[0], 4),
-                                  'agrees': (b.mean - a.mean) * (theirs[1] - theirs[0]) > 0})
+                if first not in values or second not in values or None in theirs or theirs[0] == theirs[1]:
+                    continue
+                here = [values[second][run] - before for run, before in values[first].items()]
+                mean = statistics.mean(here)
+                found.append({'scenario': scenario, 'from': first.title, 'to': second.title, 'metric': metric,
+                              'here': round(mean, 4), 'paper': round(theirs[1] - theirs[0], 4), 'runs': len(here),
+                              'alike': len(here) > 1 and all(step * mean > 0 for step in here),
+                              'agrees': mean * (theirs[1] - theirs[0]) > 0})
     return found
 
 
@@ -152,5 +179,9 @@ def draw_neighbours(experiment: Experiment, outdir: Path, networks: list[str], p
 
 def cells_of(lines: list[Line]) -> dict:
     """Rows and cells as they are written."""
-    return {row.title: {metric: None if one is None else {'mean': round(one.mean, 5), 'std': None if one.std is None else round(one.std, 5),
-                                                          'runs': one.runs} for metric, one in cells.items()} for row, cells in lines}
+    def written(one: Cell | None) -> dict | None:
+        if one is None:
+            return None
+        std = None if one.std is None else round(one.std, 5)
+        return {'mean': round(one.mean, 5), 'std': std, 'runs': one.runs, 'worst': round(one.worst, 5)}
+    return {row.title: {metric: written(one) for metric, one in cells.items()} for row, cells in lines}

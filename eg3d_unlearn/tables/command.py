@@ -4,8 +4,10 @@
 """
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -73,22 +75,27 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
                 click.echo(f'{job.name}: {", ".join(protocols[job])}')
             click.echo(f'{len(jobs)} runs.')
             return
-        folder = Path(outdir)
+        folder, failure = Path(outdir), None
         check_results(jobs, folder)
         if not build_only:
             folder.mkdir(parents=True, exist_ok=True)
             check_people(folder, world, data, real)
-            if hosts:
-                on_hosts(hosts.split(','), jobs, folder)
-            elif processes > 1:
-                at_once(processes, jobs, folder)
-            else:
-                run_all(jobs, folder, protocols, device, data, real)
+            try:
+                if hosts:
+                    on_hosts(hosts.split(','), jobs, folder)
+                elif processes > 1:
+                    at_once(processes, jobs, folder)
+                else:
+                    run_all(jobs, folder, protocols, device, data, real)
+            except InputError as error:          # some runs failed: tables are made of the others
+                failure = error
         if 'TABLES_WORKER' not in os.environ:    # each process of torchrun, so that the last one sees all results
             text = write_tables(experiments, folder, list(networks), people, seeds)
             if int(os.environ.get('RANK', '0')) == 0:
                 click.echo(text)
                 click.echo(left_over(jobs, folder), nl=False)
+        if failure is not None:
+            raise failure
     except InputError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
@@ -123,14 +130,29 @@ def check_people(folder: Path, world: str, data: str | None, real: str | None) -
     from eg3d_unlearn.run_folder import write_whole
     now = {'world': world, **{name: None if path is None else str(Path(path).resolve()) for name, path in (('data', data), ('real', real))}}
     path = folder / PEOPLE_FILE
-    if not path.is_file():
-        write_whole(path, lambda file: file.write((json.dumps(now, indent=1) + '\n').encode()))
-        return
-    then = json.loads(path.read_text(encoding='utf-8'))
+    then = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {**now, 'salt': secrets.token_hex(16), 'people': {}}
     for name, value in now.items():
         if then[name] != value:
             raise InputError(f'{folder} holds results of --{name}={then[name] or "(none)"}, not of --{name}={value or "(none)"}. '
                              'Choose another --outdir.')
+    people = {scenario: [hashlib.sha256((then['salt'] + name).encode()).hexdigest()[:16] for name in names]
+              for scenario, names in people_of(data).items()}
+    for scenario, before in then['people'].items():
+        if people[scenario][:len(before)] != before:
+            raise InputError(f'{Path(data) / scenario} holds other folders of people than when {folder} was begun, and results go by their '
+                             'order. Let new people come last by name, or choose another --outdir.')
+    content = {**then, 'people': people}
+    if not path.is_file() or content != then:
+        write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
+
+
+def people_of(data: str | None) -> dict[str, list[str]]:
+    """The names of the folders of people in each scenario, in their order."""
+    if data is None:
+        return {}
+    parents = {scenario: Path(data) / scenario for scenario in ('in-domain', 'out-of-domain')}
+    return {scenario: sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+            for scenario, parent in parents.items()}
 
 
 def left_over(jobs: list[Job], folder: Path) -> str:
@@ -145,7 +167,7 @@ def left_over(jobs: list[Job], folder: Path) -> str:
 
 def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], device: str, data: str | None, real: str | None) -> None:
     """Every run that is missing, in this process; of torchrun's processes each begins elsewhere in the list."""
-    from eg3d_unlearn.tables.runner import run_jobs
+    from eg3d_unlearn.tables.runner import run_jobs, work_goes_on
     from eg3d_unlearn.tables.world import World
     rank, count = (int(os.environ.get(name, default)) for name, default in (('RANK', '0'), ('WORLD_SIZE', '1')))
     if device == 'auto' and 'LOCAL_RANK' in os.environ:
@@ -154,7 +176,13 @@ def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], devi
     start = len(jobs) * rank // count
     order = jobs[start:] + jobs[:start]
     with tqdm(total=len(order), desc='runs', unit='run', dynamic_ncols=True, disable='TABLES_WORKER' in os.environ) as bar:
-        run_jobs(order, folder, protocols.__getitem__, lambda network: World(network, device, data), lambda job: bar.update(), real)
+        try:
+            run_jobs(order, folder, protocols.__getitem__, lambda network: World(network, device, data), lambda job: bar.update(), real)
+        except InputError:
+            # torchrun ends all processes as soon as one fails: this one waits until the others have done their work.
+            while count > 1 and 'TABLES_WORKER' not in os.environ and work_goes_on(folder):
+                time.sleep(1)
+            raise
 
 
 def at_once(processes: int, jobs: list[Job], folder: Path) -> None:

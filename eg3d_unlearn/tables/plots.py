@@ -1,6 +1,7 @@
 """Pictures of results: how far the target lies (the paper's Figure 9), and where a person's photos lie (supplement, Figure 2)."""
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ def sweep(
     plt = pyplot()
     figure, axes = plt.subplots(1, len(experiment.metrics), figsize=(3.6 * len(experiment.metrics), 3.2), layout='constrained')
     for axis, metric in zip(axes, experiment.metrics, strict=True):
-        for colour, (network, rows) in zip(COLOURS, lines.items(), strict=False):
+        for colour, (network, rows) in zip(itertools.cycle(COLOURS), lines.items(), strict=False):
             known = [(row.title, cells[metric]) for row, cells in rows if cells[metric]]
             axis.errorbar([title for title, _ in known], [cell.mean for _, cell in known], [cell.std or 0 for _, cell in known],
                           color=colour, marker='o', capsize=3, label=Path(network).stem)
@@ -62,7 +63,7 @@ def neighbours(
     flat = TSNE(metric='cosine', perplexity=min(10, (len(embeddings) - 1) / 3), init='random', random_state=0).fit_transform(
         embeddings.double().cpu().numpy())
     figure, axis = plt.subplots(figsize=(6, 5), layout='constrained')
-    for colour, person in zip(COLOURS, dict.fromkeys(people), strict=False):
+    for colour, person in zip(itertools.cycle(COLOURS), dict.fromkeys(people), strict=False):
         for state, marker in (('photo', '*'), ('before', 'o'), ('after', 'x')):
             chosen = [i for i in range(len(people)) if people[i] == person and states[i] == state]
             if chosen:

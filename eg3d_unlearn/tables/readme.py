@@ -30,8 +30,10 @@ def results() -> str:
     table = dataclasses.replace(load_experiments(('table1',))[0], metrics=METRICS, scenarios=(SCENARIO,))
     parts = [(network, markdown(table, RESULTS, network, PEOPLE, SEEDS)) for network in WORLDS['demo']]
     steps = agreement()
+    alike = [step for _, step in steps if step['alike']]
     said = (f'{sum(step["agrees"] for _, step in steps)} of {len(steps)} steps from one row of Tables 1 to 4 to the next move a figure the way '
-            'they do in the paper; that command names the others.\n')
+            f'they do in the paper; of the {len(alike)} in which every person and seed moves alike, {sum(step["agrees"] for step in alike)} do. '
+            'That command names the others.\n')
     return '\n'.join([*(f'`{network}`, {text}' for network, text in parts if text), said])
 
 
@@ -75,7 +77,7 @@ def main(readme: str) -> None:
     for network, step in steps:
         if not step['agrees']:
             click.echo(f'  {network}, {step["scenario"]}, {step["from"]} -> {step["to"]}: {step["metric"]} {step["here"]:+.3f}, '
-                       f'in the paper {step["paper"]:+.3f}')
+                       f'in the paper {step["paper"]:+.3f} ({"all of " if step["alike"] else ""}{step["runs"]} runs)')
 
 
 if __name__ == '__main__':

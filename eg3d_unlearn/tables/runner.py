@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ import psutil
 
 from eg3d_unlearn import metrics, report
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.demo.recipes import NETWORKS
+from eg3d_unlearn.demo.shipped import encoder_path, network_path
 from eg3d_unlearn.evidence import Evidence
 from eg3d_unlearn.metrics.cache import fingerprint
 from eg3d_unlearn.metrics.settings import Settings
@@ -23,12 +26,11 @@ from eg3d_unlearn.run import demo_family
 from eg3d_unlearn.run_folder import RunFolder, write_whole
 from eg3d_unlearn.tables.jobs import Job
 from eg3d_unlearn.tables.plots import embeddings_of
-from eg3d_unlearn.tables.world import World
+from eg3d_unlearn.tables.world import EMBEDDINGS, World, multiple
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
 RESULTS, WORK, CACHE = 'results', 'work', 'cache'
-EMBEDDINGS = 'embeddings'            # what t-SNE is made from; of the demo world only, for a real face's are biometric data
 
 
 class QuietFolder(RunFolder):
@@ -75,6 +77,11 @@ def is_dead(path: Path) -> bool:
         return False
 
 
+def work_goes_on(outdir: Path) -> bool:
+    """Whether some process is at a run."""
+    return any(not is_dead(path) for path in (outdir / WORK).glob('*.claim'))
+
+
 def run_jobs(
     jobs: list[Job],
     outdir: Path,
@@ -99,7 +106,9 @@ def run_jobs(
                 wanted = missing(outdir, job, names(job))    # another process may have made it meanwhile
                 if wanted and job.network not in worlds:
                     worlds.clear()   # one network in memory at a time
-                    worlds[job.network] = make_world(job.network)
+                    world = worlds[job.network] = make_world(job.network)
+                    # Once for all runs, before the first erasure.
+                    world.check({name for one in jobs if one.network == job.network for name in missing(outdir, one, names(one))}, real)
                 try:
                     if wanted:
                         run_job(job, worlds[job.network], outdir, wanted, cache, real)
@@ -144,12 +153,24 @@ def changed_since(content: dict) -> dict[str, tuple]:
     """Settings of a result that would be others today: name -> (then, now).  Those that its run did not use do not count."""
     job, then = content['job'], content['config']
     family = content['demo'] if 'demo' in content else demo_family(job['network'])
-    now = resolve(Config(network=job['network'], outdir='', method=job['method'] or 'guide'), family).to_json()
-    names = set(GUIDE) - set(job['settings']) if job['method'] else {'inversion'}
+    given = Config(network=job['network'], outdir='')
+    guide, now = (resolve(dataclasses.replace(given, method=method), family).to_json() for method in ('guide', job['method'] or 'guide'))
+    # Distances are multiples of the network's own, which its checksum stands for.
+    now.update({name: multiple(value, guide[name]) for name, value in job['settings'].items() if name not in ('target_d', 'alpha_max')})
+    names = (set(GUIDE) if job['method'] else set()) | {'inversion', 'inversion_steps', 'inversion_lr', 'lpips_net', 'id_network'}
     names -= {'n_global', 'n_near'} if not then['lambda_global'] else set()
     names -= {'n_adj'} if not then['lambda_adj'] else set()
-    before = {name: then.get(name, GUIDE[name]) for name in names}   # what was no option then was as published
-    return {name: (before[name], now[name]) for name in sorted(names) if before[name] != now[name]}
+    before = {name: then.get(name, GUIDE.get(name)) for name in names}   # what was no option then was as published
+    before |= {name: content[name] for name in ('network_sha256', 'encoder_sha256')}
+    now |= {'network_sha256': checksum_of(job['network'], before['network_sha256']),
+            'encoder_sha256': sha256_of(encoder_path(job['network'])) if job['network'] in NETWORKS else before['encoder_sha256']}
+    return {name: (before[name], now[name]) for name in sorted(before) if before[name] != now[name]}
+
+
+def checksum_of(network: str, unknown: str) -> str:
+    """The checksum of a network that lies on this machine; ``unknown`` for others."""
+    path = network_path(network) if network in NETWORKS else Path(network)
+    return sha256_of(path) if path.is_file() else unknown
 
 
 def work_folder(outdir: Path, job: Job, world: World) -> QuietFolder:

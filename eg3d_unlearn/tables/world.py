@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Callable
 
-from eg3d_unlearn import finding
+from eg3d_unlearn import finding, metrics
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.photo import photos_of
@@ -21,6 +21,7 @@ from eg3d_unlearn.scale import distances
 from eg3d_unlearn.tables.jobs import Job
 from torch_utils_ext.errors import InputError
 
+EMBEDDINGS = 'embeddings'            # what t-SNE is made from; of the demo world only, for a real face's are biometric data
 PHOTOS = 5                           # of each person: one to erase from, the others as witnesses (the paper's multi-image test)
 FIRST_PERSON = 300                   # of the demo world's ranges; the people on whom settings were found are not among them
 FIRST_SEED = 7000                    # of the Random scenario
@@ -89,6 +90,19 @@ class World:
         if job.method is not None:
             g_u = self._erase(config, person, folder)
         return Evidence(None, None, self.g_s, g_u, person, self.judges, self.recognisers, self.trained_with, self.demo is not None, config)
+
+    def check(self, names: set[str], real: str | None) -> None:
+        """Refuse metrics, by their whole names, that could not be taken at the end of a run.
+
+        Raises:
+            InputError: what one of them needs is not there.
+        """
+        anybody = self.g_s.w_avg[None]   # with another photo: who has none has no ID_others, which is no error
+        evidence = Evidence(None, None, self.g_s, self.g_s, Person(anybody, {}, anybody), self.judges, self.recognisers, self.trained_with,
+                            self.demo is not None, resolve(self.given, self.demo))
+        settings = metrics.Settings(data=real)
+        for name in sorted(names - {EMBEDDINGS}):
+            metrics.check(metrics.parse(name), evidence, settings)
 
     def _erase(self, config: Config, person: Person, folder: RunFolder) -> Generator:
         prefixes = prefixes_of(config, self.g_s)
