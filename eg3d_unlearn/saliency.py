@@ -7,6 +7,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 Score = Callable[[Tensor], Tensor]   # pictures [N, 3, H, W] in -1 to 1 -> [N]
 VISIBLE = 0.5                        # p of the paper: share of the cells that are seen; a half, so that complements are as likely
@@ -29,6 +30,7 @@ def rise(
     batch: int = 50,                 # masked pictures that go through ``score`` at once
     seed: int = 0,
     hidden: Tensor | None = None,    # [3, H, W] what is seen in hidden places; None = the picture's mean colour
+    desc: str | None = None,         # of a progress bar; None = no bar
 ) -> Saliency:
     """Hide random parts of ``picture`` behind ``hidden`` and see what that does to ``score``.
 
@@ -39,7 +41,7 @@ def rise(
         raise ValueError(f'masks is {masks}; expected a multiple of 4')
     rng = torch.Generator().manual_seed(seed)
     hidden = picture.mean(dim=(1, 2), keepdim=True) if hidden is None else hidden
-    maps = []
+    maps, bar = [], tqdm(total=masks, desc=desc, unit='mask', dynamic_ncols=True, disable=desc is None)
     for _ in range(2):
         seen, unseen = Weighted(), Weighted()
         for start in range(0, masks // 4, batch // 2):
@@ -49,7 +51,9 @@ def rise(
             scores = score(picture * shown[:, None] + hidden * (1 - shown[:, None])).float()
             seen.add(scores, shown)
             unseen.add(scores, 1 - shown)
+            bar.update(len(shown))
         maps.append(seen.mean() - unseen.mean())
+    bar.close()
     first, second = maps
     return Saliency((first + second) / 2, (first - second).std().item() / 2, score(picture[None]).item())
 

@@ -25,7 +25,7 @@ def attack(audit: Audit) -> Findings:
                 for index, subject in enumerate(audit.subjects):
                     along[index].append(audit.likeness(index, [Shown(audit.views(copy, subject.ws[:1], (0.0,)), used=0)]))
         copies[side.name] = tuned(side.generator, others.ws, others.images, others.cameras, audit.perceptual, budget.harmless_steps,
-                                  audit.rate, budget.half, seed=audit.seed, after_step=measure)
+                                  audit.rate, budget.half, seed=audit.seed, desc=f'T5 tuning {side.name}', after_step=measure)
         curves[side.name] = curve_of(at, along)
 
     def one(side, index, step):

@@ -5,6 +5,7 @@ from typing import Callable
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.inversion.optimise import Optimisation, Wanted
@@ -33,6 +34,7 @@ def tuned(
     half: bool = False,              # EG3D: half the rays along each side
     batch: int = 2,                  # photos of a step, at most
     seed: int = 0,                   # of their choice
+    desc: str | None = None,         # of a progress bar; None = the caller has one
     after_step: Callable[[int, Generator], object] = lambda step, copy: None,  # also called before the first step, with 0
 ) -> Generator:
     """Adam on the part that unlearning trained, with the loss of pivotal tuning (arXiv 2106.05744, Eq. 3): LPIPS and L2."""
@@ -40,7 +42,7 @@ def tuned(
     optimiser = torch.optim.Adam(parameters, lr=lr)
     loss, rng = Optimisation('w'), torch.Generator().manual_seed(seed)
     after_step(0, copy)
-    for step in range(steps):
+    for step in tqdm(range(steps), desc=desc, unit='step', dynamic_ncols=True, disable=desc is None):
         chosen = torch.randperm(len(ws), generator=rng)[:batch].to(ws.device)
         camera = None if cameras is None else cameras[chosen]
         shown = copy.render(copy.backbone(ws[chosen]), camera, half=half and copy.is_3d).image

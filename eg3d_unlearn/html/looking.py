@@ -222,7 +222,8 @@ def saliency(
     middle = len(views.before) // 2
     person = embed(views.before[middle:middle + 1].to(evidence.device))
     maps = [rise(picture.to(evidence.device), lambda seen: embed(seen) @ person[0], plan.masks, seed=plan.seed,
-                 hidden=mean_face.to(evidence.device)) for picture in (views.before[middle], views.after[middle])]
+                 hidden=mean_face.to(evidence.device), desc=f'where identity is, {side}')
+            for side, picture in (('before', views.before[middle]), ('after', views.after[middle]))]
     top = max(found.map.abs().max().item() for found in maps)
     figures['saliency'] = {'method': 'RISE', 'hidden': 'the mean face', 'masks': plan.masks, 'recogniser': name, 'top': round(top, 4),
                            'mean_face': round((embed(mean_face[None].to(evidence.device)) @ person[0]).item(), 4),

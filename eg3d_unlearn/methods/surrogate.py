@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.judging import Judges
@@ -53,7 +54,7 @@ def surrogate_target(
         mean = judges.perceptual.features(generator.synthesize(generator.w_avg[None]).image)
         known = judges.recogniser(source) if judges.recogniser else None
         far = judges.perceptual.features(source)
-    for _ in range(STEPS):
+    for _ in tqdm(range(STEPS), desc='target', unit='step', dynamic_ncols=True):
         shown = generator.synthesize(target()).image
         seen = judges.perceptual.features(shown)
         # Away, but to no anti-face: below a cosine of 0 nothing is gained.

@@ -102,7 +102,10 @@ def append(folder: Path, result: dict) -> Path:
 def line(result: dict) -> str:
     """One metric in one line."""
     value = result['value']
-    meaning = f'  {result["MEANING"]}' if 'MEANING' in result else ''
+    protocol = result['protocol']
+    flatters = protocol.get('recogniser') is not None and protocol['recogniser'] == protocol.get('recogniser_of_the_loss')
+    meaning = '  by the recogniser of the loss itself, which flatters: add --recogniser' if flatters else ''
+    meaning += f'  {result["MEANING"]}' if 'MEANING' in result else ''
     bounds = 'no interval of one' if value['samples'] == 1 else f'[{value["low"]:.4g}, {value["high"]:.4g}]'
     return (f'{result["name"]:<16} {value["value"]:.4g}  {bounds}  n = {value["samples"]}, '
             f'{"lower" if result["better"] == "low" else "higher"} is better; {result["seconds"]:.0f} s{meaning}')
