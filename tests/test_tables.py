@@ -79,7 +79,7 @@ def test_cells_are_means_over_people_and_seeds(tmp_path):
     _, (first, second) = rows_of(tmp_path, baseline=runs, both=runs)
     cell = first['fid_pre']
     assert (cell.mean, cell.runs) == (3.0, 3) and cell.std == pytest.approx(7 ** 0.5) and str(cell) == '3.00 ± 2.65'
-    assert second['fid_pre'] == cell and first['id'] is None
+    assert second['fid_pre'] == cell and first['id'] is None and str(build.Cell(-0.004, 0.001, 2, 0.0)) == '0.00 ± 0.00'
 
 
 def test_rows_are_compared_on_the_same_people(tmp_path):
@@ -112,9 +112,14 @@ def test_ordering_is_held_against_the_paper(tmp_path):
     assert json.loads((tmp_path / 'tables.json').read_text())['table1/demo-stylegan2']['ordering']
 
 
-def test_a_table_says_what_its_cells_are_means_of():
-    assert build.of_what({3}, 1) == 'mean ± standard deviation over 3 people:'
-    assert build.of_what({2, 3}, 2) == 'mean ± standard deviation over 2 to 3 people and seeds:' and build.of_what({1}, 1) == 'one person:'
+@pytest.mark.parametrize('runs_and_people, said', [
+    ([(1, 1), (1, 1)], 'one person:'), ([(3, 3), (3, 3)], 'mean ± standard deviation over 3 people:'),
+    ([(2, 2), (3, 3)], 'mean ± standard deviation over 2 to 3 people:'),
+    ([(2, 2), (4, 2)], 'mean ± standard deviation over 2 to 4 runs of 2 people:'),
+    ([(2, 1), (2, 1)], 'mean ± standard deviation over 2 runs of one person:'),
+])
+def test_a_table_says_what_its_cells_are_means_of(runs_and_people, said):
+    assert build.of_what([build.Cell(0.0, None, runs, 0.0, people) for runs, people in runs_and_people]) == said
 
 
 def test_the_readme_and_the_tables_are_current(tmp_path):
@@ -125,7 +130,7 @@ def test_the_readme_and_the_tables_are_current(tmp_path):
     build.write_tables(load_experiments(), tmp_path, list(WORLDS['demo']), readme.PEOPLE, readme.SEEDS)
     for name in ('tables.md', 'tables.json'):
         assert (tmp_path / name).read_bytes() == (readme.RESULTS / name).read_bytes(), 'run: python -m eg3d_unlearn.tables.readme'
-    assert '| no unlearning | 1.00 |' in text
+    assert '| no unlearning | 1.00 ± 0.00 |' in text
     with pytest.raises(InputError, match='between which the results belong'):
         readme.renewed('no place')
 
@@ -350,9 +355,7 @@ def test_too_few_people(tmp_path):
 
 def test_runs_leave_results_and_tables(tmp_path, monkeypatch):
     """The command end to end on the small network, with short runs, few samples and one person."""
-    original = World.config
-    import dataclasses
-    monkeypatch.setattr(World, 'config', lambda self, job: dataclasses.replace(original(self, job), iters=2))
+    monkeypatch.setitem(presets.DEMO['stylegan2'], 'iters', 2)
     monkeypatch.setitem(COUNTED, 'retain', '{}20')
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])
     assert result.exit_code == 0, result.output

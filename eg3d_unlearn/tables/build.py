@@ -27,10 +27,12 @@ class Cell:
     std: float | None                # None for a single run
     runs: int
     worst: float                     # of the runs
+    people: int = 1                  # among the runs
 
     def __str__(self) -> str:
         digits = 1 if abs(self.mean) >= 10 else 2
-        return f'{self.mean:.{digits}f}' + ('' if self.std is None else f' ± {self.std:.{digits}f}')
+        mean = round(self.mean, digits) + 0.0        # no minus before zeros
+        return f'{mean:.{digits}f}' + ('' if self.std is None else f' ± {self.std:.{digits}f}')
 
 
 Run = tuple[int, int]                # person and seed
@@ -62,7 +64,8 @@ def cell_of(row: Row, runs: dict[Run, float], metric: str) -> Cell:
     values = list(({run[0]: value for run, value in runs.items()} if row.method is None else runs).values())
     from eg3d_unlearn.metrics import METRICS
     worst = (max if METRICS[metric].better == 'low' else min)(values)
-    return Cell(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), worst)
+    return Cell(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), worst,
+                len({person for person, _ in runs}))
 
 
 def base_of(name: str) -> str:
@@ -94,24 +97,28 @@ def markdown(experiment: Experiment, outdir: Path, network: str, people: int, se
     lines = ['| ' + ' | '.join(['', *heads]) + ' |',
              '|' + '---|' * (len(columns) + 1)]
     by_scenario = {scenario: rows_of(experiment, outdir, network, scenario, people, seeds) for scenario in scenarios}
-    runs = set()
+    filled: list[Cell] = []
     for index, row in enumerate(experiment.rows):
         cells = [by_scenario[scenario][index][1][metric] for scenario, metric in columns]
         if any(cells):
             lines.append('| ' + ' | '.join([row.title, *('' if one is None else str(one) for one in cells)]) + ' |')
-            runs |= {one.runs for one in cells if one}
+            filled += [one for one in cells if one]
     if len(lines) < 4:               # one row compares nothing
         return ''
     where = '' if several else f'{columns[0][0]}, '
-    return f'{where}{of_what(runs, seeds)}\n\n' + '\n'.join(lines) + '\n'
+    return f'{where}{of_what(filled)}\n\n' + '\n'.join(lines) + '\n'
 
 
-def of_what(runs: set[int], seeds: int) -> str:
+def of_what(cells: list[Cell]) -> str:
     """What the cells of a table stand for, in words."""
+    def counts(numbers: set[int]) -> str:
+        return '{}'.format(*numbers) if len(numbers) == 1 else f'{min(numbers)} to {max(numbers)}'
+    runs, people = {cell.runs for cell in cells}, {cell.people for cell in cells}
     if runs == {1}:
         return 'one person:'
-    many = str(max(runs)) if len(runs) == 1 else f'{min(runs)} to {max(runs)}'
-    return f'mean ± standard deviation over {many} {"people" if seeds == 1 else "people and seeds"}:'
+    several = all(cell.runs == cell.people for cell in cells)
+    whom = 'one person' if people == {1} else f'{counts(people)} people'
+    return f'mean ± standard deviation over {whom if several else f"{counts(runs)} runs of {whom}"}:'
 
 
 def ordering(experiment: Experiment, outdir: Path, network: str, people: int, seeds: int) -> list[dict]:
