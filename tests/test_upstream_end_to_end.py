@@ -42,7 +42,7 @@ OPTIONS = (
     '--latent-seed=3', '--iters=3', '--lpips-net=squeeze', '--id-network=none', '--random-metric-weights',
     '--device=cpu',
 )
-FILES = ['before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.json', 'stats.jsonl', 'training_options.json']
+FILES = ['before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.html', 'report.json', 'stats.jsonl', 'training_options.json']
 
 
 def checkout_of(kind: str) -> Path:
@@ -93,7 +93,8 @@ def case(request, tmp_path_factory) -> Case:
     upstream(checkout, 'make_trained.py', request.param, source)
     done = python(PROJECT / 'unlearn.py', f'--network={source}', f'--outdir={out}', *OPTIONS, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(file.name for file in out.iterdir()) == FILES
+    # TensorBoard's curves are there where it is installed.
+    assert sorted(file.name for file in out.iterdir() if 'tfevents' not in file.name) == FILES
     unlearned = (out / FILES[2]).rename(folder / FILES[2])  # show.py leaves a file beside it
     return Case(request.param, checkout, source, unlearned, shown(checkout, source), shown(checkout, unlearned))
 
