@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -163,14 +164,20 @@ def changed_since(content: dict) -> dict[str, tuple]:
     before = {name: then.get(name, GUIDE.get(name)) for name in names}   # what was no option then was as published
     before |= {name: content[name] for name in ('network_sha256', 'encoder_sha256')}
     now |= {'network_sha256': checksum_of(job['network'], before['network_sha256']),
-            'encoder_sha256': sha256_of(encoder_path(job['network'])) if job['network'] in NETWORKS else before['encoder_sha256']}
+            'encoder_sha256': checksum_once(encoder_path(job['network'])) if job['network'] in NETWORKS else before['encoder_sha256']}
     return {name: (before[name], now[name]) for name in sorted(before) if before[name] != now[name]}
 
 
 def checksum_of(network: str, unknown: str) -> str:
     """The checksum of a network that lies on this machine; ``unknown`` for others."""
     path = network_path(network) if network in NETWORKS else Path(network)
-    return sha256_of(path) if path.is_file() else unknown
+    return checksum_once(path) if path.is_file() else unknown
+
+
+@functools.cache
+def checksum_once(path: Path) -> str:
+    """The checksum of a file that many results are held against; published networks have hundreds of megabytes."""
+    return sha256_of(path)
 
 
 def work_folder(outdir: Path, job: Job, world: World) -> QuietFolder:
