@@ -28,7 +28,7 @@ from torch_utils_ext.ops.autocast import without_autocast
 FILTER = (1, 3, 3, 1)
 NOISE_MODES = ('random', 'const', 'none')
 ARCHITECTURES = ('orig', 'skip', 'resnet')
-CHANNELS_LAST_FROM = 16  # channels of a picture from which on a CPU handles it faster with channels last: tri-planes, not colours
+CHANNELS_LAST_FROM = 16  # so many channels a CPU handles faster with channels last: those of tri-planes, not colours
 
 
 class SynthesisLayer(nn.Module):
