@@ -10,8 +10,10 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
-    packages=find_packages(include=['eg3d_unlearn*', 'torch_utils_ext*', 'patches*']),
-    py_modules=['unlearn', 'evaluate'],
+    # Nothing but these two names goes to site-packages: `unlearn.py` and `evaluate.py` stay in the checkout, and `patches` is
+    # installed as eg3d_unlearn.patches, since other packages use such names, too.
+    packages=[*find_packages(include=['eg3d_unlearn*', 'torch_utils_ext*']), 'eg3d_unlearn.patches'],
+    package_dir={'eg3d_unlearn.patches': 'patches'},
     package_data={'eg3d_unlearn.demo': ['networks/*.pt', 'networks/*.json'], 'eg3d_unlearn.tables': ['experiments/*.json']},
     install_requires=[
         'torch>=2.4',
@@ -29,5 +31,5 @@ setup(
     extras_require={'evaluate': ['torch-fidelity>=0.4', 'matplotlib', 'scikit-learn'],
                     'test': ['pytest>=8', 'pytest-xdist>=3.5', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg', 'torch-fidelity>=0.4',
                              'matplotlib', 'scikit-learn']},
-    entry_points={'console_scripts': ['eg3d-unlearn=unlearn:main', 'eg3d-unlearn-evaluate=evaluate:main']},
+    entry_points={'console_scripts': ['eg3d-unlearn=eg3d_unlearn.command:main', 'eg3d-unlearn-evaluate=eg3d_unlearn.evaluate_command:main']},
 )

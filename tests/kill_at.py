@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from eg3d_unlearn import objective, run  # noqa: E402
+from eg3d_unlearn.command import main  # noqa: E402
 from eg3d_unlearn.inversion import optimise  # noqa: E402
 from torch_utils_ext import atomic_file, network_patch  # noqa: E402
-from unlearn import main  # noqa: E402
 
 
 def die_at(module, name: str, count: int, halfway=None) -> None:

@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner
 from small import SMALL, small_generator
 
+from eg3d_unlearn.command import main
 from torch_utils_ext.network_pickle import save_network_pickle
-from unlearn import main
 
 
 @pytest.fixture(scope='session')

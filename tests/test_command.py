@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from small import SMALL, small_generator
 
 from eg3d_unlearn.cameras import look_at
+from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generator import build, wrap
 from eg3d_unlearn.presets import PRESETS, resolve
 from eg3d_unlearn.run import moves_to, report_of
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
-from unlearn import main
 
 CHEAP = ['--random-metric-weights', '--lpips-net=squeeze', '--id-network=none', '--device=cpu', '--iters=2', '--inversion-steps=2']
 

@@ -168,7 +168,7 @@ def test_presets_differ_from_guide_and_from_each_other():
 
 @pytest.mark.parametrize('method', COMPARED)
 def test_every_method_runs_from_the_command(method, tmp_path):
-    from unlearn import main
+    from eg3d_unlearn.command import main
     out = tmp_path / 'out'
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--latent-seed=3', f'--method={method}', '--iters=3', f'--outdir={out}'])
     assert result.exit_code == 0, result.output

@@ -23,7 +23,8 @@ from torch_utils_ext.network_patch import write_unlearned_pickle
 from torch_utils_ext.network_save import BRIDGE_VERSION, save_network_pickle
 from torch_utils_ext.pickle_tensors import TensorRecord
 from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, TRUST, Plain, elements, mapping, network_policy
-from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, shown
+from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError
+from torch_utils_ext.user_files import shown
 
 __all__ = ['NetworkPickle', 'NetworkRecord', 'read_network_pickle', 'save_network_pickle', 'write_unlearned_pickle']
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 MAX_OPCODES = 2_000_000  # a 400 MB EG3D pickle has about 100,000
 MAX_STRING = 2 << 20  # bytes; the longest strings in a network pickle are Python sources of some 100 kB
@@ -114,12 +115,6 @@ class Budget:
         self.odd_keys -= 1
         if self.odd_keys < 0:
             raise PickleError(f'it has more than {MAX_ODD_KEYS:,} dictionary keys that are not text')
-
-
-def shown(text: str, limit: int = 100) -> str:
-    """Text from a file, fit for a message: control characters escaped, cut to `limit` characters."""
-    clean = text[:limit].encode('unicode_escape').decode('ascii')
-    return clean + ('...' if len(text) > limit else '')
 
 
 def reachable(roots: Iterable[Any]) -> Iterator[Any]:

@@ -1,0 +1,28 @@
+"""The command `python evaluate.py`: a group whose commands live in rooms of their own."""
+from __future__ import annotations
+
+import importlib
+
+import click
+
+COMMANDS = {                         # name -> where its command lives; imported when it is asked for
+    'metrics': 'eg3d_unlearn.metrics.command',
+    'audit': 'eg3d_unlearn.audit.command',
+    'tables': 'eg3d_unlearn.tables.command',
+    'report': 'eg3d_unlearn.html.command',
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported one by one, so that ``--help`` of one does not wait for all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return importlib.import_module(COMMANDS[name]).main if name in COMMANDS else None
+
+
+@click.command(cls=Lazy, context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+def main() -> None:
+    """Measure, attack and report what an erasure did."""

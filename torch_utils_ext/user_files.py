@@ -1,0 +1,93 @@
+"""Reading files that somebody else wrote: bounded, never blocking, and one clear sentence about what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from torch_utils_ext.errors import InputError
+
+MAX_JSON_BYTES = 256 << 20
+_KINDS = {
+    stat.S_ISDIR: 'is a folder',
+    stat.S_ISFIFO: 'is a pipe',
+    stat.S_ISCHR: 'is a device',
+    stat.S_ISBLK: 'is a device',
+    stat.S_ISSOCK: 'is a socket',
+}
+
+
+def shown(text: object, limit: int = 100) -> str:
+    """Text out of a file or a file's name, fit for a message: what does not print is escaped, and it is cut to `limit` characters."""
+    text = str(text)
+    clean = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode('ascii') for c in text[:limit])
+    return clean + ('...' if len(text) > limit else '')
+
+
+def open_file(
+    path: str | Path,
+    what: str = 'file',  # what it should be, for the error: 'latent file', 'photo'
+) -> BinaryIO:
+    """A regular file, opened for reading.  Pipes and devices, which can block or never end, are refused unread.
+
+    Raises InputError: no such file, not a regular file, no permission.
+    """
+    try:
+        # Not blocking: opening a pipe to which nobody writes would wait for ever.
+        handle = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    except ValueError:  # a NUL in the name
+        raise InputError(f'The {what} {shown(path)} cannot be opened: its name holds a NUL character.') from None
+    except OSError as error:
+        raise InputError(f'The {what} {shown(path, 300)} cannot be opened: {error.strerror or error}.') from None
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kind = next((text for test, text in _KINDS.items() if test(mode)), 'is no regular file')
+        raise InputError(f'The {what} {shown(path, 300)} {kind}, not a file. Give the path of a file.')
+    return os.fdopen(handle, 'rb')
+
+
+def read_bytes(
+    path: str | Path,
+    what: str = 'file',
+    at_most: int = 4 << 30,  # bytes; a longer file is refused unread
+) -> bytes:
+    """The content of a regular file.  Raises InputError: as `open_file`, or too long, or cut while it was read."""
+    with open_file(path, what) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > at_most:
+            raise InputError(f'The {what} {shown(path, 300)} has {size:,} bytes, far more than a {what} needs (at most {at_most:,}).')
+        try:
+            return file.read(at_most)
+        except OSError as error:
+            raise InputError(f'The {what} {shown(path, 300)} cannot be read: {error.strerror or error}.') from None
+
+
+def read_json(
+    path: str | Path,
+    what: str = 'json file',
+    kind: type | None = None,  # what the outermost value must be: dict, list; None = anything
+) -> Any:
+    """The content of a json file, with or without a byte order mark.
+
+    Raises InputError: as `read_bytes`, no valid json, nested without end, or another outermost type.
+    """
+    return parse_json(read_bytes(path, what, MAX_JSON_BYTES), f'The {what} {shown(path, 300)}', kind)
+
+
+def parse_json(content: bytes, name: str, kind: type | None = None) -> Any:
+    """The value that json text holds; `name` begins the sentence of an error."""
+    try:
+        value = json.loads(content.decode('utf-8-sig'))
+    except UnicodeDecodeError:
+        raise InputError(f'{name} is not text in UTF-8. Save it as UTF-8 json.') from None
+    except (ValueError, RecursionError) as error:
+        where = f' (line {error.lineno})' if isinstance(error, json.JSONDecodeError) else ''
+        raise InputError(f'{name} is not valid json{where}.') from None
+    if kind is not None and not isinstance(value, kind):
+        expected = {dict: 'an object {...}', list: 'a list [...]'}.get(kind, kind.__name__)
+        raise InputError(f'{name} holds {type(value).__name__} where {expected} was expected.')
+    return value
