@@ -34,8 +34,8 @@ def test_a_long_file_is_refused_unread(tmp_path):
 
 
 @pytest.mark.parametrize('content, words', [
-    (b'', 'not valid json'), (b'[' * 100_000, 'not valid json'), (b'\xff\xfe{\0}\0', 'not text in UTF-8'), (b'[1]', 'holds list where an object'),
-    (b'{"a": 1', r'not valid json \(line 1\)'), (b'1' * 5000, 'not valid json')])
+    (b'', 'not valid json'), (b'[' * 100_000, 'not valid json'), (b'\xff\xfe{\0}\0', 'not text in UTF-8'),
+    (b'[1]', 'holds list where an object'), (b'{"a": 1', r'not valid json \(line 1\)'), (b'1' * 5000, 'not valid json')])
 def test_json_of_any_shape(content, words):
     with pytest.raises(InputError, match=words):
         parse_json(content, 'The options', dict)
