@@ -41,8 +41,9 @@ PER_BYTE = 3                         # and how many more for each byte of its fi
 
 # Values that stand where something else was expected.
 ODD = [None, True, False, -1, 0, 1, 3, 7, 64, 255, 2**31 - 1, 2**31, 2**63, -2**63, 10**30, 0.5, -0.0, 1e308, math.nan, math.inf,
-       '', 'x', '0', 'x' * 5000, '\x1b]0;title\x07', '\u202egnp', '<script>alert(1)</script>', '../../etc/passwd', 'http://127.0.0.1:9/x', '\ud800',
-       [], {}, [1], [[]], [None] * 9, {'a': 1}, {'': {}}, [0.0] * 25, 'demo-eg3d', ['a', 'b']]
+       '', 'x', '0', 'x' * 5000, '\x1b]0;title\x07', '\u202egnp', '<script>alert(1)</script>', '../../etc/passwd', 'http://127.0.0.1:9/x',
+       '\ud800', [], {}, [1], [[]], [None] * 9, {'a': 1}, {'': {}}, [0.0] * 25,
+       'demo-eg3d', ['a', 'b']]
 # Numbers at whose edges lengths and offsets go wrong.
 EDGES = [bytes(2), bytes(4), bytes(8), b'\xff' * 2, b'\xff' * 4, b'\xff' * 8, b'\x7f\xff\xff\xff', b'\xff\xff\xff\x7f', b'\x00\x00\x00\x80',
          b'\x01\x00\x00\x00', b'\x00\x00\x00\x01', b'\x00' * 3 + b'\x40']
