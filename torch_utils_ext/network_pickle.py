@@ -7,7 +7,6 @@ the networks and where each of their tensors lies; tensors are read when `Networ
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -18,12 +17,12 @@ from typing import Any, BinaryIO
 import torch
 
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.foreign_files import describe_foreign
+from torch_utils_ext.foreign_files import describe_file, describe_folder
 from torch_utils_ext.network_patch import write_unlearned_pickle
 from torch_utils_ext.network_save import BRIDGE_VERSION, save_network_pickle
 from torch_utils_ext.pickle_tensors import TensorRecord
 from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, TRUST, Plain, Unread, elements, mapping, network_policy
-from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError
+from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, Window
 from torch_utils_ext.user_files import shown
 
 __all__ = ['NetworkPickle', 'NetworkRecord', 'read_network_pickle', 'save_network_pickle', 'write_unlearned_pickle']
@@ -94,16 +93,23 @@ class NetworkPickle:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file for reading.  Raises InputError when it is gone or is another one than when it was read."""
+        """The file for reading.  Raises InputError when it is gone, or is not or does not stay the one that was read."""
         try:
             with open(self.path, 'rb') as file:
-                if _identity(file) != self.identity:
-                    raise InputError(f'{self.path} was changed while it was in use; start again.')
-                yield file
+                self.check_unchanged(file)
+                try:
+                    yield file
+                finally:
+                    self.check_unchanged(file)  # before anything that a file seems to hold while it changes
         except PickleError as error:
-            raise InputError(f'Cannot read {self.path}: {error}.') from None
+            raise InputError(f'Cannot read {shown(self.path, 300)}: {error}.') from None
         except OSError as error:
-            raise InputError(f'Cannot read {self.path}: {error.strerror or error}.') from None
+            raise InputError(f'Cannot read {shown(self.path, 300)}: {error.strerror or error}.') from None
+
+    def check_unchanged(self, file: BinaryIO) -> None:
+        """Raises InputError where `file` was changed since the pickle was read."""
+        if _identity(file) != self.identity:
+            raise InputError(f'{shown(self.path, 300)} was changed while it was in use; start again.')
 
 
 def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) -> NetworkPickle:
@@ -114,30 +120,33 @@ def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) ->
 
     Raises InputError: no such file, not a network pickle, damaged, or not acceptable.  Its message names the file.
     """
-    path = Path(path)
+    path, name = Path(path), shown(path, 300)
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(f'{path} is a device or a pipe; expected a network pickle (.pkl).')
+        if '\0' in str(path):
+            raise FileNotFoundError
+        if path.is_dir():
+            raise InputError(f'{name} is a folder; expected a network pickle (.pkl){describe_folder(path)}.')
+        if path.exists() and not path.is_file():
+            raise InputError(f'{name} is a device or a pipe; expected a network pickle (.pkl).')
         with open(path, 'rb') as file:
-            head = file.read(4096)
-            foreign = describe_foreign(head)
-            if foreign is not None:
-                raise InputError(f'{path} is not a network pickle: {foreign}.')
             source = NetworkPickle(path, os.fstat(file.fileno()).st_size, _identity(file))
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _read_into(source, data, allow_unknown)
-    except IsADirectoryError:
-        raise InputError(f'{path} is a folder; expected a network pickle (.pkl).') from None
+            try:
+                foreign = describe_file(file, source.size)
+                if foreign is not None:
+                    raise InputError(f'{name} is not a network pickle: {foreign}.')
+                _read_into(source, Window(file, source.size), allow_unknown)
+            finally:
+                source.check_unchanged(file)  # before anything that a file seems to hold while it changes
     except FileNotFoundError:
-        raise InputError(f'{path} does not exist; expected a network pickle (.pkl).') from None
+        raise InputError(f'{name} does not exist; expected a network pickle (.pkl).') from None
     except OSError as error:
-        raise InputError(f'Cannot read {path}: {error.strerror or error}.') from None
+        raise InputError(f'Cannot read {name}: {error.strerror or error}.') from None
     except PickleError as error:
-        raise InputError(f'Cannot use {path} as a network pickle: {error}.') from None
+        raise InputError(f'Cannot use {name} as a network pickle: {error}.') from None
     return source
 
 
-def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> None:
+def _read_into(source: NetworkPickle, data: Window, allow_unknown: bool) -> None:
     machine = Machine(data, 0, len(data), network_policy(allow_unknown), Budget(len(data)))
     contents = mapping(machine.run())
     if machine.position != len(data):
@@ -159,7 +168,7 @@ def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> N
 
 
 def _network(
-    value: Call, data: mmap.mmap, source: NetworkPickle, generator: bool, allow_unknown: bool
+    value: Call, data: Window, source: NetworkPickle, generator: bool, allow_unknown: bool
 ) -> NetworkRecord:
     meta = mapping(value.args[0])
     state = mapping(meta['state'])
