@@ -375,6 +375,7 @@ class Machine:
     def integer(self, count: int) -> None:
         if not 0 <= count <= MAX_INTEGER:
             raise PickleError(f'it holds an integer of {count:,} bytes')
+        self.budget.pay(count)
         self.push(int.from_bytes(self.take(count), 'little', signed=True))
 
     def frame(self) -> None:  # a hint for readers that read ahead
