@@ -53,7 +53,7 @@ OPTIONS = (
     click.option('--fov-deg', help='Field of view of the rendered cameras [degrees].  [default: 18.837]', type=click.FloatRange(1, 120), metavar='FLOAT'),
     click.option('--precision', help='Arithmetic: fp32, bf16, on a GPU also tf32 and fp16.  [default: fp32; bf16 for the demo networks on a CPU]', type=click.Choice(PRECISIONS), default=None),
     click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True),
-    click.option('--upstream', help="NVIDIA checkout, for --trust-pickle, which runs the code of the file.", metavar='DIR'),
+    click.option('--upstream', help="NVIDIA checkout, for --trust-pickle.", metavar='DIR'),
     click.option('--trust-pickle', help="Load networks of an unknown class with the checkout's own loader, WHICH RUNS CODE FROM THE FILE.", is_flag=True),
     click.option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, metavar='INT'),
 )
