@@ -216,9 +216,11 @@ class Machine:
         chunk_end = self.position + count
         if chunk_end > self.end:
             raise PickleError(f'it ends in the middle, at byte {self.end}: the file is incomplete or damaged')
-        chunk = self.data[self.position : chunk_end]
-        self.position = chunk_end
-        return chunk
+        # What lies in the window's piece is taken from it at once: this is called for every operation.
+        start, self.position = self.position, chunk_end
+        first = start - self.data.start
+        chunk = self.data.piece[first : first + count] if first >= 0 else b''
+        return chunk if len(chunk) == count else self.data[start:chunk_end]
 
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
