@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import pickle
 from pathlib import Path
 from typing import Iterator
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.upstream import find_upstream, importing
+from torch_utils_ext.user_files import shown
 
 
 def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
@@ -20,14 +22,20 @@ def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
     """
     folder = find_upstream(upstream)
     if folder is None or not (folder / 'legacy.py').is_file():
-        raise InputError(f'--trust-pickle needs an NVIDIA checkout with legacy.py; --upstream={upstream} is none.')
+        raise InputError(f'--trust-pickle needs an NVIDIA checkout with legacy.py, whose loader then runs the code of the file; '
+                         f'--upstream={shown(upstream)} is none.')
     try:
         with importing(folder):
             import legacy
             with open(path, 'rb') as file:
-                network = legacy.load_network_pkl(file)['G_ema']
+                try:
+                    network = legacy.load_network_pkl(file)['G_ema']
+                except (AssertionError, KeyError):       # it insists on D and G, which a file with G_ema alone has not
+                    file.seek(0)
+                    network = pickle.load(file)['G_ema']
     except Exception as error:       # whatever the file's own code raises
-        raise InputError(f'The loader of {folder} could not open {path}: {type(error).__name__}: {error}') from error
+        raise InputError(f'The loader of {folder} could not open {shown(path, 300)}: {type(error).__name__}: '
+                         f'{shown(error, 300)}') from error
     network = network.eval().requires_grad_(False)
     if all(hasattr(network, name) for name in ('backbone', 'superresolution', 'rendering_kwargs')):
         network.superresolution.register_forward_pre_hook(with_a_copy_of_the_rendering)

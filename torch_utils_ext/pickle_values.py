@@ -75,7 +75,7 @@ MODULE_CLASSES = frozenset(
 )
 
 _NUMPY_TYPES = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'}
-TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader"
+TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader, which runs the file's code"
 _PYTHON_MODULES = sys.stdlib_module_names | {'__builtin__', '__main__', 'nt', 'posix', 'copy_reg', 'commands'}
 
 
@@ -123,6 +123,27 @@ def elements(value: Any) -> list | tuple | None:
     return None
 
 
+def is_persistent(value: Any) -> bool:
+    """Whether it is an object of torch_utils.persistence."""
+    return isinstance(value, Call) and value.function == PERSISTENT
+
+
+def module_state(value: Any) -> dict | None:
+    """The attributes of a torch.nn.Module in the pickle, persistent or by reference; None for anything else."""
+    if is_persistent(value):
+        return mapping(mapping(value.args[0])['state'])
+    if isinstance(value, Call) and (value.function in MODULE_CLASSES or isinstance(mapping(value.state), dict)):
+        return mapping(value.state)
+    return None
+
+
+class Unread:
+    """A value that is not plain data, as it stands in the pickle."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class Plain:
     """Turns inert values into plain Python ones; shared values are written out, so that what comes out is a tree."""
 
@@ -154,6 +175,15 @@ class Plain:
         if isinstance(value, Call):
             return self._call(value, depth)
         raise PickleError('one of its settings is not plain data')
+
+    def or_unread(self, value: Any) -> Any:
+        """`value` as plain Python, `Unread` where it is not plain data.  Raises PickleError only when there is too much of it."""
+        try:
+            return self(value)
+        except PickleError:
+            if self.left < 0:
+                raise
+            return Unread(value)
 
     def _set(self, members: list | tuple) -> set:
         self.left -= len(members)
