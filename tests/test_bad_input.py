@@ -75,7 +75,7 @@ CASES = {
     # The person.
     'nobody': ([SG2], 'exactly one of --image, --latent and --latent-seed .got none'),
     'two ways of saying who': ([SG2, SEED, '--latent={good.npy}'], 'got --latent, --latent-seed'),
-    'photo not there': ([SG2, '--image={nowhere.png}'], 'nowhere.png is not there'),
+    'photo not there': ([SG2, '--image={nowhere.png}'], 'nowhere.png cannot be opened: No such file'),
     'no face in the photo': ([SG2, '--image={face.png}'], 'No face was found.*add --aligned'),
     'a face of no photo': ([SG2, SEED, '--face=2'], 'go with --image=FILE only'),
     'a face of an aligned photo': ([SG2, '--image={face.png}', '--face=1', '--aligned'], 'Leave one of them out'),

@@ -640,7 +640,7 @@ def test_data_that_cannot_do(tmp_path, make, sentence):
 def test_labels_that_cannot_do(tmp_path):
     data = folder_of(tmp_path / 'data', 3)
     (data / 'dataset.json').write_text('{"labels": 7}')
-    with pytest.raises(InputError, match='no list of labels'):
+    with pytest.raises(InputError, match='The "labels" of dataset.json .* are not pairs'):
         real.labels_of(str(data))
     other = folder_of(tmp_path / 'classes', 2, labels=[1, 0])
     assert real.labels_of(str(other)) is None
