@@ -13,7 +13,8 @@ from torch_utils_ext.user_files import shown
 
 MODES = {'RGB': 'RGB', 'GRAY': 'L', 'CMYK': 'CMYK', 'Lab': 'LAB'}  # of a profile's colour space, by Pillow's names
 SAME = 2                             # levels of 255 by which another writer's sRGB may differ
-WHITE, BLACK = 235, 100              # levels: what a sound profile makes of white is lighter, of black darker
+# What a sound profile does: white is lighter than this, black darker, and all over the space colours move less in the mean [levels].
+WHITE, BLACK, FAR = 235, 100, 90     # (ProPhoto moves them by 21, a linear one by 48, a damaged one by 121)
 
 
 def to_srgb(
@@ -56,6 +57,8 @@ def transform_of(profile: bytes) -> tuple[str, PIL.ImageCms.ImageCmsTransform | 
         light, dark = plain.sum(2).argmax(), plain.sum(2).argmin()
         if found.reshape(-1, 3)[light].min() < WHITE or found.reshape(-1, 3)[dark].max() > BLACK:
             raise ValueError('white is not white, or black not black')
+        if mode != 'CMYK' and np.abs(found - plain).mean() > FAR:
+            raise ValueError('other colours altogether')
         if mode != 'CMYK' and np.abs(found - plain).max() <= SAME:
             transform = None
     return mode, transform, shown((source.profile.profile_description or 'another colour space').strip(), 40)

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import PIL.PngImagePlugin
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'AVIF', 'HEIF')
 # EXIF's orientation: what makes the picture upright.
 ORIENTATIONS = dict(zip(range(2, 9), (PIL.Image.Transpose[name] for name in (
     'FLIP_LEFT_RIGHT', 'ROTATE_180', 'FLIP_TOP_BOTTOM', 'TRANSPOSE', 'ROTATE_270', 'TRANSVERSE', 'ROTATE_90')), strict=True))
+PHOTOMETRIC = 0x0106                 # TIFF's tag
 SHEETS = ('contact-sheet.png', 'before-after.png')  # what this package makes of photos, and
 MADE_HERE = b'eg3d_unlearn: a sheet of pictures, no photo'  # in the head of each, which is
 HEAD_BYTES = 1024
@@ -77,8 +79,8 @@ def decode(
     except MemoryError:
         raise InputError(f'{name} takes more memory than there is. Scale it down first.') from None
     except Exception as error:       # a damaged file makes Pillow's parsers fail in every way there is
-        raise InputError(f'{name} is damaged ({shown(error) or type(error).__name__}). Give an undamaged copy, if need be converted to '
-                         'PNG or JPEG.') from None
+        raise InputError(f'{name} is damaged or unusual ({shown(error) or type(error).__name__}). Give an undamaged copy, or save it anew as '
+                         'PNG or JPEG, without metadata.') from None
 
 
 def known_formats() -> tuple[str, ...]:
@@ -120,6 +122,8 @@ def upright_rgb(opened: PIL.Image.Image) -> tuple[PIL.Image.Image, list[str]]:
         notes.append('its EXIF data is damaged and was left out')
     image = opened if turn is None else opened.transpose(turn)
     image = to_rgb(image, notes)
+    if opened.mode.startswith('I') and getattr(opened, 'tag_v2', {}).get(PHOTOMETRIC) == 0:
+        image = PIL.ImageOps.invert(image)     # TIFF with 0 for white, which Pillow minds for 8 bits only
     if getattr(opened, 'is_animated', False):
         notes.append('of several pictures in the file, the first was taken')
     image.info = {}                  # or Pillow writes profiles and comments into what is saved
