@@ -165,7 +165,8 @@ def test_no_label_is_no_error_beside_the_photo_and_one_where_it_was_asked_for(tm
 
 def test_a_photo_from_elsewhere_is_known_by_its_name(tmp_path):
     with_labels(tmp_path, filled([['00000/one.png', 'mine'], ['00000/two.png', 'other']]))
-    torch.testing.assert_close(parse_camera(str(tmp_path / 'dataset.json'), tmp_path.parent / 'elsewhere' / 'one.jpg'), torch.tensor([numbers()]))
+    photo = tmp_path.parent / 'elsewhere' / 'one.jpg'
+    torch.testing.assert_close(parse_camera(str(tmp_path / 'dataset.json'), photo), torch.tensor([numbers()]))
 
 
 @pytest.mark.parametrize('shape', [(25,), (1, 25), (25, 1)])
@@ -203,8 +204,9 @@ def test_arrays_that_are_no_label(tmp_path, content, sentence):
         parse_camera(str(tmp_path / 'label.npy'))
 
 
-@pytest.mark.parametrize('text', ['[' * 100_000, 'null', '"abc"', '[NaN]', '[' + '9' * 5000 + ']', '{"labels": "ab"}', '{"labels": [["one.png", [1], 2]]}',
-                                  '{"labels": [[["x"], [1]]]}', '{"labels": {"one.png": [1]}}', json.dumps([True] * 25), json.dumps([10**400] * 25)])
+@pytest.mark.parametrize('text', [
+    '[' * 100_000, 'null', '"abc"', '[NaN]', '[' + '9' * 5000 + ']', '{"labels": "ab"}', '{"labels": [["one.png", [1], 2]]}',
+    '{"labels": [[["x"], [1]]]}', '{"labels": {"one.png": [1]}}', json.dumps([True] * 25), json.dumps([10**400] * 25)])
 def test_json_of_any_shape_is_a_sentence(tmp_path, text):
     (tmp_path / 'dataset.json').write_text(text)
     for look in (lambda: parse_camera(str(tmp_path / 'dataset.json'), tmp_path / 'one.png'), lambda: find_camera(None, tmp_path / 'one.png')):

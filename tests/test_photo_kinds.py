@@ -65,9 +65,10 @@ def test_every_orientation(orientation):
 WIDE = np.asarray(GREY).astype(np.uint16) * 257
 HALF = np.full((48, 48), 128, np.uint8)
 CLEAR = np.dstack([RAMP, np.zeros((48, 48), np.uint8)])
+DOTS = np.asarray(PICTURE.convert('1'))[..., None].repeat(3, 2) * 255.0
 DEPTHS = {
-    '1 bit': (lambda: encoded(PICTURE.convert('1'), 'PNG'), np.asarray(PICTURE.convert('1'))[..., None].repeat(3, 2) * 255.0),
-    '1 bit fax': (lambda: encoded(PICTURE.convert('1'), 'TIFF', compression='group4'), np.asarray(PICTURE.convert('1'))[..., None].repeat(3, 2) * 255.0),
+    '1 bit': (lambda: encoded(PICTURE.convert('1'), 'PNG'), DOTS),
+    '1 bit fax': (lambda: encoded(PICTURE.convert('1'), 'TIFF', compression='group4'), DOTS),
     '16 bit png': (lambda: encoded(PIL.Image.fromarray(WIDE), 'PNG'), LEVELS),
     '16 bit tiff': (lambda: encoded(PIL.Image.fromarray(WIDE), 'TIFF'), LEVELS),
     '16 bit tiff, 0 is white': (lambda: encoded(PIL.Image.fromarray(65535 - WIDE), 'TIFF', tiffinfo={262: 0}), LEVELS),
@@ -95,7 +96,8 @@ def test_depths_colours_and_transparency(name):
 def test_of_several_frames_the_first_is_taken_and_said(kind):
     if kind not in ('MPO', *HAS):
         pytest.skip(f'this Pillow has no {kind}')
-    content = encoded(PICTURE, kind, save_all=True, append_images=[PIL.Image.new('RGB', (48, 48), 'red')], **({'lossless': True} if kind == 'WEBP' else {}))
+    second, options = PIL.Image.new('RGB', (48, 48), 'red'), {'lossless': True} if kind == 'WEBP' else {}
+    content = encoded(PICTURE, kind, save_all=True, append_images=[second], **options)
     image, notes = decode(content, 'The photo')
     assert np.abs(np.asarray(image).astype(int) - RAMP).mean() < 4 and 'the first was taken' in ' '.join(notes)
     assert decode(encoded(PICTURE, 'TIFF'), 'The photo')[1] == []
@@ -141,7 +143,8 @@ def in_space(image, icc):
     return PIL.ImageCms.profileToProfile(image, PIL.ImageCms.createProfile('sRGB'), PIL.ImageCms.ImageCmsProfile(io.BytesIO(icc)))
 
 
-@pytest.mark.parametrize('kind, options', [('JPEG', {'quality': 100, 'subsampling': 0}), ('PNG', {}), ('TIFF', {}), ('WEBP', {'lossless': True})])
+@pytest.mark.parametrize('kind, options', [
+    ('JPEG', {'quality': 100, 'subsampling': 0}), ('PNG', {}), ('TIFF', {}), ('WEBP', {'lossless': True})])
 @pytest.mark.parametrize('space', SPACES)
 def test_profiles_are_brought_to_srgb(space, kind, options, tmp_path):
     icc = profile(SPACES[space])
@@ -203,12 +206,13 @@ def with_text():
 
 
 NOISE = PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8))
+SCRIPT = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\nshowpage\n'
 REFUSED = {
     'empty': (b'', 'is not a picture that can be read: the file is empty'),
     'text': (b'this is no picture', 'is not a picture that can be read. Give a JPEG'),
-    'PostScript': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\nshowpage\n', 'is not a picture'),
-    'PostScript behind a preview': (struct.pack('<II', 0xC6D3D0C5, 32) + bytes(24) + b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n', 'is not a picture'),
-    'HEIC without its package': (b'\0\0\0\x18ftypheic' + bytes(100), 'it looks like HEIC, which needs the package pillow-heif .pip install -U pillow-heif'),
+    'PostScript': (SCRIPT, 'is not a picture'),
+    'PostScript behind a preview': (struct.pack('<II', 0xC6D3D0C5, 32) + bytes(24) + SCRIPT, 'is not a picture'),
+    'HEIC without its package': (b'\0\0\0\x18ftypheic' + bytes(100), 'looks like HEIC, which needs the package pillow-heif .pip install -U pillow-heif'),
     '900 million pixels': (claiming(30000, 30000), 'The photo claims more than 170 million pixels. Scale it down'),
     '4 billion pixels in a row': (claiming(0x7fffffff, 2), 'claims more than 170 million'),
     '175 million pixels': (claiming(17500, 10000), 'claims more than 170 million'),
