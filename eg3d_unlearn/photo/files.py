@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,9 +84,10 @@ def decode(
                          'PNG or JPEG, without metadata.') from None
 
 
+@lru_cache(maxsize=1)
 def known_formats() -> tuple[str, ...]:
     """Those of `FORMATS` that the installed Pillow and pillow-heif read."""
-    with suppress(ImportError):
+    with suppress(ImportError, OSError):
         from pillow_heif import register_heif_opener
         register_heif_opener()
     PIL.Image.init()
