@@ -22,7 +22,7 @@ class Config:
     aligned: bool = False            # the photo is the network's crop already
     latent: str | None = None        # .npy/.npz/.pt with W or W+
     latent_seed: int | None = None   # NVIDIA's seed convention: the Random scenario
-    camera: str | None = None        # the photo's camera label: 25 numbers or a json file
+    camera: str | None = None        # the photo's camera label: 25 numbers, or a .json, .npy or .npz file
     class_label: int | None = None   # class of the person, class-conditional networks only
     trunc: float = 1.0               # truncation psi of latent_seed, 0..1
     forget_from: str = 'first'       # what of several photos is erased: 'first', 'mean' (of their latents), 'all' (in turns)

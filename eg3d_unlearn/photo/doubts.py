@@ -37,4 +37,5 @@ def doubts(image: PIL.Image.Image, face: Face, pose: Pose, what: str) -> list[st
     else:
         return []
     camera = ', or the camera with --camera or a dataset.json' if 'camera' in what else ''
-    return [f'WARNING: {why}, so that {what} may be off by 5 degrees and more, and another face is found than the person\'s. {mend}{camera}']
+    return [f'WARNING: {why}, so that {what} may be off by 5 degrees and more, and somebody else may be found and erased. '
+            f'{mend}{camera}']
