@@ -386,7 +386,7 @@ def test_the_page_of_a_folder_without_a_person(tmp_path):
 
 @pytest.mark.parametrize('content, sentence', [
     (b'hello', 'before-after.png is not a picture'), (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\nshowpage\n', 'is not a picture'),
-    (b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0u0\0\0u0\x08\2\0\0\0\0\xe9\x45\x6f\xed' + b'\0\0\0\0IDAT', 'claims more than 170 million')])
+    (b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0u0\0\0u0\x08\2\0\0\0\xe9\x45\x6f\xed' + b'\0\0\0\0IDAT', 'claims more than 170 million')])
 def test_a_picture_of_the_folder_that_is_none(tmp_path, content, sentence):
     (tmp_path / 'report.json').write_text(json.dumps(stand_ins.report()))
     (tmp_path / 'before-after.png').write_bytes(content)

@@ -628,7 +628,7 @@ def test_people_of_different_networks_are_not_compared():
 @pytest.mark.parametrize('make, sentence', [
     (lambda path: None, 'is not there'), (lambda path: path.write_text('x'), 'neither a folder nor a zip'),
     (lambda path: path.mkdir(), 'holds no picture'), (lambda path: folder_of(path, 10), 'holds 10 pictures, and 40 are asked for'),
-    (lambda path: (folder_of(path, 40), (path / '00000' / 'img000.png').write_text('x')), 'img000.png of --data=.* cannot be read'),
+    (lambda path: (folder_of(path, 40), (path / '00000' / 'img000.png').write_text('x')), 'img000.png of --data=.* is not a picture'),
     (lambda path: (folder_of(path, 40), PIL.Image.new('RGB', (40, 30)).save(path / '00000' / 'img000.png')), '40 x 30 pixels. Expected squares'),
 ])
 def test_data_that_cannot_do(tmp_path, make, sentence):
