@@ -27,7 +27,7 @@ OPTIONS = (
     click.option('--latent', help='Latent of the erased person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE'),
     click.option('--latent-seed', help="A random person instead of a photo: seed as in NVIDIA's tools.", type=click.IntRange(0, 2**32 - 1), metavar='INT'),
     click.option('--trunc', help='Truncation psi for --latent-seed.', type=click.FloatRange(0, 1), default=1.0, show_default=True, metavar='FLOAT'),
-    click.option('--camera', help="EG3D camera label of the photo: 25 numbers or a json file.  [default: dataset.json beside the photo, else from the face's landmarks]", metavar='25 NUMBERS|FILE'),
+    click.option('--camera', help="EG3D camera label of the photo: 25 numbers, or a .json, .npy or .npz file.  [default: dataset.json beside the photo, else from the face's landmarks]", metavar='25 NUMBERS|FILE'),
     click.option('--class', 'class_label', help='Class of the person, for class-conditional networks.', type=click.IntRange(min=0), metavar='INT'),
     click.option('--face', help='Which face of the photo, counted from the left from 1.  [default: the largest]', type=click.IntRange(min=1), default=None, metavar='INT'),
     click.option('--aligned', help="Take photos as they are: they are the network's crop already, or show no human face.", is_flag=True),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from eg3d_unlearn import cameras
+from eg3d_unlearn.camera_labels import find_camera
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS, Photos, photos_of, strangers
 from eg3d_unlearn.demo.shipped import encoder_path
@@ -18,11 +18,13 @@ from eg3d_unlearn.inversion import check_inversion, make_inverter, plan
 from eg3d_unlearn.inversion.optimise import Inversion
 from eg3d_unlearn.judging import Judges, alignment_of
 from eg3d_unlearn.person import read_latent
+from eg3d_unlearn.photo.folders import sheets_at
 from eg3d_unlearn.photo.prepare import Prepared, prepare_file
 from torch_utils_ext.errors import InputError
 
 # A reconstruction that the recogniser would not take for the person: erasing its latent erases somebody else.
 POOR_IDENTITY = 0.4                  # cosine to the photo; ArcFace calls two photos one person from about 0.3 to 0.4 on
+SHOWN_ERRORS = 10                    # bad photos that one error names
 POOR_LPIPS = 0.45                    # where there is no recogniser; two different FFHQ faces lie at 0.5 to 0.6 (VGG)
 
 
@@ -49,6 +51,8 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
     if config.demo_person is not None:
         return find_demo_person(config, generator, judges, log)
     images, labels, sources = [], [], []
+    if left_out := [sheet for name in config.image for sheet in sheets_at(Path(name))]:
+        log(f'Left out of the folder, since eg3d_unlearn made them of several pictures: {len(left_out)} sheet{"s" * (len(left_out) > 1)}.')
     for number, path in enumerate(config.photos, 1):
         prepared = prepare_photo(config, path, generator)
         camera, source = photo_camera(config, path, generator, prepared)
@@ -120,13 +124,14 @@ def prepare_photo(config: Config, path: Path, generator: Generator) -> Prepared:
 
 
 def photo_camera(config: Config, path: Path, generator: Generator, prepared: Prepared) -> tuple[Tensor | None, str]:
-    """The camera label [1, 25] of a photo and where it came from; None: frontal, or a 2D network."""
+    """The camera label [1, 25] of a photo and where it came from, in words without names; None: frontal, or a 2D network."""
     if not generator.is_3d:
         return None, 'none (2D network)'
-    camera, source = cameras.find_camera(config.camera, path)
-    if camera is None and prepared.camera is not None:
-        return prepared.camera, "the face's landmarks"
-    return camera, source
+    camera, source = find_camera(config.camera, path)
+    if camera is not None:
+        return camera, source
+    camera, instead = (None, 'frontal') if prepared.camera is None else (prepared.camera, "the face's landmarks")
+    return camera, f'{instead}, since {source}' if source else instead
 
 
 def encoder_of(config: Config, demo: str | None) -> str | None:
@@ -142,11 +147,29 @@ def check_person(config: Config, generator: Generator) -> None:
         given_latent(config, generator)
     if config.image:
         check_inversion(config.inversion, generator, config.encoder, config.encoder_mean)
-    for path in config.photos:
+    def check(path: Path) -> None:
         if generator.is_3d:
             # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.
-            cameras.find_camera(config.camera, path)
+            find_camera(config.camera, path)
         prepare_photo(config, path, generator)
+
+    check_each(config.photos, check)
+
+
+def check_each(photos: list[Path], check: Callable[[Path], object]) -> None:
+    """``check`` every photo, so that one error names all that cannot do."""
+    errors = []
+    for path in photos:
+        try:
+            check(path)
+        except InputError as error:
+            errors.append(str(error))
+    if len(errors) == 1:
+        raise InputError(errors[0])
+    if errors:
+        more = f'\n... and {len(errors) - SHOWN_ERRORS} more.' if len(errors) > SHOWN_ERRORS else ''
+        listed = '\n'.join(f'  {error}' for error in errors[:SHOWN_ERRORS])
+        raise InputError(f'{len(errors)} of {len(photos)} photos cannot be used. Replace them or leave them out:\n{listed}{more}')
 
 
 def invert(config: Config, generator: Generator, judges: Judges, images: Tensor, camera: Tensor | None,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn import cameras, finding, photo, report
+from eg3d_unlearn import finding, photo, report
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
-from eg3d_unlearn.config import PICTURES, Config, person_of, pictures_at
+from eg3d_unlearn.camera_labels import parse_camera
+from eg3d_unlearn.config import Config, person_of
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import is_demo, network_path
@@ -27,6 +28,7 @@ from eg3d_unlearn.methods import make_rule
 from eg3d_unlearn.methods.surrogate import surrogate_target
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.person import digest
+from eg3d_unlearn.photo.folders import no_photo, pictures_at
 from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
@@ -154,16 +156,15 @@ def check_photos(config: Config) -> None:
                          f'(got {len(config.image)} times --image).')
     for name in config.image:
         if not people and not pictures_at(Path(name)):
-            raise InputError(f'The folder {name} holds no photo ({", ".join(PICTURES)}).')
-    for path in config.photos:
-        photo.read_image(path)
+            raise no_photo(Path(name))
+    finding.check_each(config.photos, photo.read_image)
     if config.camera is not None and people:
         raise InputError('--camera was given, but the photos of demo people bring their own. Leave it out.')
     if config.camera is not None and len(config.photos) != 1:
         raise InputError(f'--camera is the camera of one photo, and {len(config.photos)} were given. Put the cameras of several photos '
                          'into a dataset.json beside them.')
     if config.camera is not None:
-        cameras.parse_camera(config.camera, config.photos[0])
+        parse_camera(config.camera, config.photos[0])
     if (config.face is not None or config.aligned) and not config.photos:
         raise InputError('--face and --aligned are about a photo, and none was given: they go with --image=FILE only.')
     if config.forget_from != 'first' and len(config.photos) < 2 and not people and config.latent is None:
@@ -322,7 +323,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     photos = shown_photos(config, generator)
     warning = report.MEANINGLESS if config.random_metric_weights else None
     drawn = before if moves_to(config) else dataclasses.replace(before, target=[])
-    write_whole(folder / PICTURE, lambda file: report.picture(drawn, after, photos, warning).save(file, format='png'))
+    write_whole(folder / PICTURE, lambda file: photo.write_sheet(file, report.picture(drawn, after, photos, warning)))
     if config.keep_source:
         keep_source(folder, config, ws_source)
     result = {

@@ -133,7 +133,7 @@ def read_weights(path: Path) -> object:
 # ---- photos, data sets, labels ----
 
 def pictures() -> list[bytes]:
-    ramp = np.arange(72 * 64 * 3).reshape(72, 64, 3).astype(np.uint8)
+    ramp = np.arange(64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
     files = []
     for mode in ('RGB', 'L', 'P', 'RGBA'):
         image = PIL.Image.fromarray(ramp).convert(mode)

@@ -13,6 +13,7 @@ from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generator import build, wrap
+from eg3d_unlearn.photo.files import is_sheet
 from eg3d_unlearn.presets import PRESETS, resolve
 from eg3d_unlearn.run import moves_to, report_of
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
@@ -54,6 +55,7 @@ def test_a_photo_on_every_family(network, tmp_path):
         assert report[key], key
     assert report['networks']['in']['sha256'] == read_network_pickle(path).sha256()
     assert PIL.Image.open(tmp_path / 'out' / 'before-after.png').width >= 3 * 96
+    assert is_sheet((tmp_path / 'out' / 'before-after.png').read_bytes())
     assert [json.loads(line)['step'] for line in (tmp_path / 'out' / 'stats.jsonl').read_text().splitlines()] == [1, 2]
 
     before, after = (read_network_pickle(file).records for file in (path, tmp_path / 'out' / 'network-unlearned.pkl'))

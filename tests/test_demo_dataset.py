@@ -16,7 +16,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from eg3d_unlearn.cameras import find_camera
+from eg3d_unlearn.camera_labels import find_camera
 from eg3d_unlearn.demo import dataset, scene, sheet
 from eg3d_unlearn.demo.dataset import Photos, write
 from eg3d_unlearn.demo.people import IDENTITY, NUISANCE, ODDITIES, People

@@ -384,6 +384,18 @@ def test_the_page_of_a_folder_without_a_person(tmp_path):
     assert 'audit.json cannot be read' in reader.words
 
 
+@pytest.mark.parametrize('content, sentence', [
+    (b'hello', 'before-after.png is not a picture'), (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\nshowpage\n', 'is not a picture'),
+    (b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0u0\0\0u0\x08\2\0\0\0\xe9\x45\x6f\xed' + b'\0\0\0\0IDAT', 'claims more than 170 million')])
+def test_a_picture_of_the_folder_that_is_none(tmp_path, content, sentence):
+    (tmp_path / 'report.json').write_text(json.dumps(stand_ins.report()))
+    (tmp_path / 'before-after.png').write_bytes(content)
+    said = []
+    write_report(tmp_path, None, log=said.append)
+    reader = Reader((tmp_path / 'report.html').read_text())
+    assert not reader.wrong and not reader.all('img') and any(sentence in line for line in said) and sentence in reader.words
+
+
 def test_the_audit_may_lie_elsewhere(tmp_path):
     (tmp_path / 'report.json').write_text(json.dumps(stand_ins.report()))
     assert read_folder(tmp_path).audit is None

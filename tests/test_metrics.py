@@ -628,7 +628,7 @@ def test_people_of_different_networks_are_not_compared():
 @pytest.mark.parametrize('make, sentence', [
     (lambda path: None, 'is not there'), (lambda path: path.write_text('x'), 'neither a folder nor a zip'),
     (lambda path: path.mkdir(), 'holds no picture'), (lambda path: folder_of(path, 10), 'holds 10 pictures, and 40 are asked for'),
-    (lambda path: (folder_of(path, 40), (path / '00000' / 'img000.png').write_text('x')), 'img000.png of --data=.* cannot be read'),
+    (lambda path: (folder_of(path, 40), (path / '00000' / 'img000.png').write_text('x')), 'img000.png of --data=.* is not a picture'),
     (lambda path: (folder_of(path, 40), PIL.Image.new('RGB', (40, 30)).save(path / '00000' / 'img000.png')), '40 x 30 pixels. Expected squares'),
 ])
 def test_data_that_cannot_do(tmp_path, make, sentence):
@@ -640,7 +640,7 @@ def test_data_that_cannot_do(tmp_path, make, sentence):
 def test_labels_that_cannot_do(tmp_path):
     data = folder_of(tmp_path / 'data', 3)
     (data / 'dataset.json').write_text('{"labels": 7}')
-    with pytest.raises(InputError, match='no list of labels'):
+    with pytest.raises(InputError, match='The "labels" of dataset.json .* are not pairs'):
         real.labels_of(str(data))
     other = folder_of(tmp_path / 'classes', 2, labels=[1, 0])
     assert real.labels_of(str(other)) is None

@@ -32,6 +32,7 @@ from eg3d_unlearn.demo.sheet import grid
 from eg3d_unlearn.demo.train_judges import recogniser_figures
 from eg3d_unlearn.demo.training import psnr
 from eg3d_unlearn.generator import Generator, wrap
+from eg3d_unlearn.photo import write_sheet
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
@@ -168,7 +169,7 @@ def sheets(name: str, folder: Path) -> None:
 
 
 def save(picture: PIL.Image.Image, path: Path) -> None:
-    write_whole(path, lambda file: picture.save(file, format='png', optimize=True))
+    write_whole(path, lambda file: write_sheet(file, picture))
 
 
 def judge_figures(people: int) -> list[Figure]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from eg3d_unlearn.demo import scene
 from eg3d_unlearn.demo.people import RANGES, nuisances, people
-from eg3d_unlearn.photo import to_image
+from eg3d_unlearn.photo import to_image, write_sheet
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
@@ -131,7 +131,7 @@ def main(kind: str, count: int, views: int, seed: int, resolution: int, outfile:
         if not path.parent.is_dir():
             raise InputError(f'The folder of --outfile={outfile} is not there. Make it, or name another file.')
         paper = sheet(kind, count, views, seed, resolution)
-        write_whole(path, lambda file: paper.save(file, format='png'))
+        write_whole(path, lambda file: write_sheet(file, paper))
     except InputError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'Wrote {outfile} ({paper.width} x {paper.height} pixels).')

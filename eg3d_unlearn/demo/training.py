@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from eg3d_unlearn.demo.people import normal
 from eg3d_unlearn.memory import keep_freed_memory
+from eg3d_unlearn.photo import write_sheet
 from eg3d_unlearn.report import hardware, versions
-from eg3d_unlearn.run_folder import STATS, RunFolder
+from eg3d_unlearn.run_folder import STATS, RunFolder, write_whole
 from eg3d_unlearn.training_loop import Interruption
 from torch_utils_ext.errors import InputError
 
@@ -229,4 +230,5 @@ def save_sheet(path, rows: list[Tensor]) -> None:
     side = max(row.shape[-1] for row in rows)
     rows = [F.interpolate(row, size=(side, side), mode='nearest') for row in rows]
     sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-    PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
+    picture = PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
+    write_whole(path, lambda file: write_sheet(file, picture))

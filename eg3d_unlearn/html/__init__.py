@@ -5,13 +5,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-import PIL.Image
-
 from eg3d_unlearn.html import words
 from eg3d_unlearn.html.exhibits import Exhibits
 from eg3d_unlearn.html.files import PAGE, is_number, read_folder
 from eg3d_unlearn.html.page import page
+from eg3d_unlearn.photo.files import MOST_BYTES, decode
 from eg3d_unlearn.run_folder import PICTURE, write_whole
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import read_bytes
 
 SAME_LIKENESS = 0.1                  # the likeness of a latent before and after is that of the run but for this much
 SAME_PSNR = 1.0                      # two inversions of one photo differ by less [dB]
@@ -51,8 +52,11 @@ def write_report(
             log(f'WARNING: {doubt}')
     elif (folder / PICTURE).is_file():
         from eg3d_unlearn.html.pictures import jpeg
-        with PIL.Image.open(folder / PICTURE) as picture:
-            exhibits.sheet = jpeg(picture, 1024)
+        try:
+            exhibits.sheet = jpeg(decode(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), f'The picture {PICTURE}')[0], 1024)
+        except InputError as error:  # as with the other files of the folder: the page says what is missing
+            found.notes.append(str(error))
+            log(str(error))
     text = page(found, exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
     write_whole(folder / PAGE, lambda file: file.write(text.encode()))
     return gained

@@ -151,7 +151,8 @@ def people_of(data: str | None) -> dict[str, list[str]]:
     if data is None:
         return {}
     parents = {scenario: Path(data) / scenario for scenario in ('in-domain', 'out-of-domain')}
-    return {scenario: sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+    from eg3d_unlearn.photo.folders import folders_in
+    return {scenario: [path.name for path in folders_in(parent)] if parent.is_dir() else []
             for scenario, parent in parents.items()}
 
 
