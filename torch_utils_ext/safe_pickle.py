@@ -143,6 +143,8 @@ def _parts(value: Any) -> Iterable[Any]:
 class Machine:
     """Runs one pickle that lies in ``data[start:end]``; `position` then stands behind its STOP."""
 
+    actions: dict[bytes, Callable[[Machine], None]]  # opcode -> what it does; `_ACTIONS` below
+
     def __init__(self, data: Any, start: int, end: int, policy: Policy, budget: Budget) -> None:
         self.data = data  # bytes or an mmap: anything whose slices are bytes
         self.position = start
@@ -167,7 +169,7 @@ class Machine:
             self.steps += 1
             if opcode == b'.':
                 break
-            action = _ACTIONS.get(opcode)
+            action = self.actions.get(opcode)
             if action is None:
                 what = _REFUSED.get(opcode, 'an unknown operation')
                 raise PickleError(
@@ -404,6 +406,7 @@ _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
     b'\x94': lambda m: m.put(len(m.memo)),
     b'Q': Machine.persistent,
 }
+Machine.actions = _ACTIONS
 
 _REFUSED: dict[bytes, str] = {
     b'\x82': 'a reference to the extension registry',

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +50,20 @@ def open_file(
         kind = next((text for test, text in _KINDS.items() if test(mode)), 'is no regular file')
         raise InputError(f'The {what} {shown(path, 300)} {kind}, not a file. Give the path of a file.')
     return os.fdopen(handle, 'rb')
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a regular file; False, too, for a name that the system cannot look for (too long, a NUL in it)."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' where one of the known names is much like it, else nothing; to be put behind an error."""
+    near = difflib.get_close_matches(str(name)[:100].lower(), list(known), 1, cutoff=0.6)
+    return f' Did you mean {near[0]}?' if near else ''
 
 
 def read_bytes(
