@@ -74,6 +74,7 @@ class Config:
     snap: int = 100                  # steps between saved states
     upstream: str | None = None      # NVIDIA checkout, for its CUDA kernels
     trust_pickle: bool = False       # load an unknown class through the checkout's own loader
+    trust_file: bool = False         # load the user's own TorchScript networks, which run code of their author
     keep_source: bool = False        # leave the photo and the latent in the folder
     report: str = 'auto'             # report.html: 'full' = both networks are looked at once more, 'brief' = by the run's own figures
 

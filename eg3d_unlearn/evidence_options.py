@@ -41,8 +41,8 @@ OPTIONS = (
     click.option('--encoder', help="File of the inversion's encoder.  [default: the demo network's own; the published one in the cache]", metavar='FILE'),
     click.option('--encoder-mean', help='Mean latent that a published encoder adds to, if another than its own.', metavar='FILE'),
     # The judges.
-    click.option('--recogniser', 'recognisers', help="A further recogniser that measures, which the loss did not use: facenet, arcface, curricularface, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]). May be given more than once.", metavar='NAME|FILE', multiple=True),
-    click.option('--id-network', help='The recogniser that the loss used.  [default: arcface; demo on the demo networks]', metavar='NAME|FILE', default=None),
+    click.option('--recogniser', 'recognisers', help="A further recogniser that measures, which the loss did not use: facenet, arcface, curricularface, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]; a program: --trust-file). May be given more than once.", metavar='NAME|FILE', multiple=True),
+    click.option('--id-network', help='The recogniser that the loss used, by name or as a TorchScript file (a program: --trust-file).  [default: arcface; demo on the demo networks]', metavar='NAME|FILE', default=None),
     click.option('--id-weights', help="File with its weights.  [default: cache, else download]", metavar='FILE'),
     click.option('--face-crop', help='Where the face is in a picture, for the recognisers.  [default: eg3d for EG3D, ffhq for 2D]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto'),
     click.option('--lpips-net', help='Trunk of LPIPS.  [default: vgg; demo on the demo networks]', type=click.Choice(['vgg', 'alex', 'squeeze', 'demo']), default=None),
@@ -55,11 +55,12 @@ OPTIONS = (
     click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True),
     click.option('--upstream', help="NVIDIA checkout, for --trust-pickle.", metavar='DIR'),
     click.option('--trust-pickle', help="Load networks of an unknown class with the checkout's own loader, WHICH RUNS CODE FROM THE FILE.", is_flag=True),
+    click.option('--trust-file', help="Load the TorchScript files that --id-network, --recogniser or --features names, WHICH RUNS CODE OF THEIR AUTHOR.", is_flag=True),
     click.option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, metavar='INT'),
 )
 NAMES = ('before', 'after', 'image', 'forget_from', 'latent', 'latent_seed', 'trunc', 'camera', 'class_label', 'face', 'aligned', 'inversion',
          'inversion_steps', 'inversion_lr', 'inversion_optimiser', 'inversion_lambda_id', 'inversion_early_stop', 'refine_camera', 'encoder', 'encoder_mean', 'recognisers', 'id_network', 'id_weights', 'face_crop', 'lpips_net', 'lpips_weights', 'lpips_resolution',
-         'random_metric_weights', 'fov_deg', 'precision', 'device', 'upstream', 'trust_pickle', 'seed')
+         'random_metric_weights', 'fov_deg', 'precision', 'device', 'upstream', 'trust_pickle', 'trust_file', 'seed')
 WHO = ('image', 'latent', 'latent_seed')  # one of them says who was erased
 
 

@@ -27,7 +27,8 @@ from torch_utils_ext.errors import InputError
 AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
 RUIN = 'ruin'                        # kept beside the tiers
 # Of the configuration: what changes no figure, and what the fingerprint has by its content.
-LEFT_OUT = ('network', 'outdir', 'image', 'latent', 'latent_seed', 'device', 'batch', 'snap', 'upstream', 'keep_source', 'report')
+LEFT_OUT = ('network', 'outdir', 'image', 'latent', 'latent_seed', 'device', 'batch', 'snap', 'upstream', 'keep_source', 'report',
+            'trust_file')
 
 
 class AuditFolder:

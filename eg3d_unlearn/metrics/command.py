@@ -17,7 +17,7 @@ DEFAULT = 'id,retain200,fid_pre500'
 @evidence_options
 @click.option('--metrics', help='Names, separated by commas: id, id_others, retain200, fid_pre5k, kid_pre5k, pr_pre5k, dfid_real5k, targets_apart. The number is that of pictures or people; -half behind a name takes half the rays along each side (EG3D).', metavar='NAME,...', default=DEFAULT, show_default=True)
 @click.option('--outdir', help='Folder for the results, metric-NAME.jsonl.  [default: that of --after]', metavar='DIR')
-@click.option('--features', help='Feature network of FID, KID, precision and recall: inception, demo, or a TorchScript file ([N, 3, H, W] uint8 -> [N, D]).  [default: inception; demo in the demo world]', metavar='NAME|FILE')
+@click.option('--features', help='Feature network of FID, KID, precision and recall: inception, demo, or a TorchScript file ([N, 3, H, W] uint8 -> [N, D]; a program: --trust-file).  [default: inception; demo in the demo world]', metavar='NAME|FILE')
 @click.option('--inception-weights', help="File with Inception's weights.  [default: cache, else download]", metavar='FILE')
 @click.option('--data', help="Real pictures for dfid_real and, by its dataset.json, the cameras of EG3D's samples: folder or zip as NVIDIA's tools take it.  [default: in the demo world its renderer]", metavar='DIR|ZIP')
 @click.option('--held-out', help='Held-out real people whom retain looks at beside the sampled ones, by photos of --data or of the demo world.  [default: 20 in the demo world, else 0]', type=click.IntRange(min=0), metavar='INT')
