@@ -66,7 +66,7 @@ def choose_device(name: str) -> torch.device:
 
 def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle, Generator]:
     """The pickle of ``--network`` and its G_ema, ready to use."""
-    path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network)
+    path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network, also=NETWORKS)
     pickle = read_network_pickle(path, allow_unknown=config.trust_pickle)
     record = pickle.records.get('G_ema')
     if record is None:

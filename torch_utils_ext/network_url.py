@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from torch_utils_ext.download import CACHE_VARIABLE, default_cache, download, sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.foreign_files import describe_foreign
+from torch_utils_ext.user_files import did_you_mean, shown
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,12 @@ PUBLISHED = {
 }
 
 
-def resolve_network(name: str | os.PathLike, cache_dir: str | os.PathLike | None = None, progress: bool = True) -> Path:
+def resolve_network(
+    name: str | os.PathLike,
+    cache_dir: str | os.PathLike | None = None,
+    progress: bool = True,
+    also: Iterable[str] = (),  # names that the caller knows, for the error
+) -> Path:
     """The file that `name` stands for: an existing path, an http(s) URL, or a name in `PUBLISHED`.
 
     Downloads go to `cache_dir` (None: `default_cache`) and stay there.  The SHA-256 of a first download is written
@@ -69,8 +76,8 @@ def resolve_network(name: str | os.PathLike, cache_dir: str | os.PathLike | None
         print(f'There is no file {text} here; taking {PUBLISHED[text].url}', file=sys.stderr)
         return _cached(PUBLISHED[text], cache_dir, progress)
     raise InputError(
-        f'There is no network {text}: expected a .pkl file, an http(s) URL, or a published name such as '
-        'ffhqrebalanced512-128.pkl.'
+        f'There is no network {shown(text, 300)}: expected a .pkl file, an http(s) URL, or a published name such as '
+        f'ffhqrebalanced512-128.pkl.{did_you_mean(text, [*PUBLISHED, *also])}'
     )
 
 

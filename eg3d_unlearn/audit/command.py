@@ -7,6 +7,7 @@ from eg3d_unlearn.audit import TIERS
 from eg3d_unlearn.audit.budget import BUDGETS
 from eg3d_unlearn.evidence_options import evidence_from, evidence_options
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 LADDER = '\n'.join(f'      {tier.key}  {tier.title}: the attacker {tier.attacker}' for tier in TIERS.values())
 SPENT = '\n\n    '.join(budget.describe() for budget in BUDGETS.values())
@@ -37,7 +38,8 @@ def tiers_of(given: str | None) -> list[str] | None:
     keys = [key.strip().upper() for key in given.split(',')]
     unknown = [key for key in keys if key not in TIERS]
     if unknown or not keys:
-        raise InputError(f'--tiers={given} names {unknown[0] or "nothing"!r}, which is no tier. Expected some of {",".join(TIERS)}.')
+        raise InputError(f'--tiers={shown(given)} names {shown(unknown[0]) or "nothing"!r}, which is no tier. Expected some of '
+                         f'{",".join(TIERS)}.')
     return [key for key in TIERS if key in keys]
 
 

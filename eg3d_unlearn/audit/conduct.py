@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import secrets
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from eg3d_unlearn.person import digest
 from eg3d_unlearn.run import given_person
 from eg3d_unlearn.run_folder import RunFolder, write_whole
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import read_json, shown
 
 AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
 RUIN = 'ruin'                        # kept beside the tiers
@@ -67,9 +69,9 @@ class AuditFolder:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            raise InputError(f'{path} cannot be read. Delete it and run the same command again.') from None
+            return read_json(path, 'part of the audit', dict)
+        except InputError as error:
+            raise InputError(f'{error} Delete it and run the same command again.') from None
 
     def write(self, name: str, content: dict) -> None:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
@@ -101,7 +103,9 @@ def conduct(
     keys = [key for key in TIERS if tiers is None or key in tiers]
     folder = AuditFolder(outdir)
     folder.check()
-    salt = (folder.read(BEGUN) or {}).get('salt') or secrets.token_hex(16)
+    salt = (folder.read(BEGUN) or {}).get('salt', secrets.token_hex(16))
+    if not isinstance(salt, str) or not re.fullmatch('(?:[0-9a-f]{2}){1,64}', salt):
+        raise InputError(f'{folder.path / BEGUN} is damaged. Choose another --outdir, or delete that folder and start again.')
     folder.begin(fingerprint(evidence, budget, controls, seed, salt))
     with RunFolder(folder.path).locked(), arithmetic(evidence.config.precision, evidence.device):
         looked = kept(folder, RUIN, lambda: timed(lambda: ruin.examine(audit)), log)
@@ -121,11 +125,23 @@ def kept(folder: AuditFolder, key: str, make: Callable[[], dict], log: Callable[
     """A part of the audit: as it was kept, or made and kept."""
     found = folder.read(folder.name(key))
     if found is not None:
+        check_part(found, key, folder.path / folder.name(key))
         log(f'{key} was done before.')
         return found
     made = make()
     folder.write(folder.name(key), made)
     return made
+
+
+def check_part(part: dict, key: str, path: Path) -> None:
+    """Refuse a part of an audit from which audit.json could not be made: it was damaged, or is another program's."""
+    try:
+        whole = words.overall(part, []) if key == RUIN else words.overall({'verdict': part['verdict'], 'state': ''}, [part])
+        json.dumps(part, allow_nan=False, ensure_ascii=False).encode()
+        if not isinstance(whole[0], str) or not 0 <= part['seconds'] < 1e9 or part.get('tier', RUIN) != key:
+            raise ValueError
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+        raise InputError(f'{shown(path, 300)} is no part of this audit, or is damaged. Delete it and run the same command again.') from None
 
 
 def timed(make: Callable[[], dict]) -> dict:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from eg3d_unlearn.tables.jobs import Job, load_experiments
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import read_json, shown
 
 WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')}
 PEOPLE_FILE = 'people.json'         # world and photos that a folder's results are of
@@ -130,20 +131,29 @@ def check_people(folder: Path, world: str, data: str | None, real: str | None) -
     from eg3d_unlearn.run_folder import write_whole
     now = {'world': world, **{name: None if path is None else str(Path(path).resolve()) for name, path in (('data', data), ('real', real))}}
     path = folder / PEOPLE_FILE
-    then = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {**now, 'salt': secrets.token_hex(16), 'people': {}}
+    then = read_people(path) if path.exists() else {**now, 'salt': secrets.token_hex(16), 'people': {}}
     for name, value in now.items():
-        if then[name] != value:
-            raise InputError(f'{folder} holds results of --{name}={then[name] or "(none)"}, not of --{name}={value or "(none)"}. '
+        if then.get(name) != value:
+            raise InputError(f'{folder} holds results of --{name}={shown(then.get(name), 300) if then.get(name) else "(none)"}, not of --{name}={value or "(none)"}. '
                              'Choose another --outdir.')
     people = {scenario: [hashlib.sha256((then['salt'] + name).encode()).hexdigest()[:16] for name in names]
               for scenario, names in people_of(data).items()}
     for scenario, before in then['people'].items():
-        if people[scenario][:len(before)] != before:
-            raise InputError(f'{Path(data) / scenario} holds other folders of people than when {folder} was begun, and results go by their '
+        if people.get(scenario, [])[:len(before)] != before:
+            raise InputError(f'{Path(data or ".") / shown(scenario)} holds other folders of people than when {folder} was begun, and results go by their '
                              'order. Let new people come last by name, or choose another --outdir.')
     content = {**then, 'people': people}
-    if not path.is_file() or content != then:
+    if not path.exists() or content != then:
         write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
+
+
+def read_people(path: Path) -> dict:
+    """What a folder says of the people whose results it holds."""
+    then = read_json(path, 'list of people', dict)
+    people = then.get('people')
+    if not isinstance(then.get('salt'), str) or not isinstance(people, dict) or not all(isinstance(names, list) for names in people.values()):
+        raise InputError(f'{shown(path, 300)} is damaged. Choose another --outdir, or delete that file if you know whose results the folder holds.')
+    return then
 
 
 def people_of(data: str | None) -> dict[str, list[str]]:

@@ -20,6 +20,7 @@ from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import encoder_path, network_path
 from eg3d_unlearn.evidence import Evidence
+from eg3d_unlearn.html.files import is_number
 from eg3d_unlearn.metrics.cache import fingerprint
 from eg3d_unlearn.metrics.settings import Settings
 from eg3d_unlearn.presets import GUIDE, resolve
@@ -30,6 +31,7 @@ from eg3d_unlearn.tables.plots import embeddings_of
 from eg3d_unlearn.tables.world import EMBEDDINGS, World, multiple
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import read_json, shown
 
 RESULTS, WORK, CACHE = 'results', 'work', 'cache'
 
@@ -130,24 +132,60 @@ def missing(outdir: Path, job: Job, names: list[str]) -> list[str]:
 def known(outdir: Path, job: Job) -> dict[str, dict | None]:
     """The figures of a job's result by protocol; None: cannot be measured on this person."""
     path = result_path(outdir, job)
-    return json.loads(path.read_text(encoding='utf-8'))['figures'] if path.is_file() else {}
+    return read_result(path)['figures'] if path.exists() else {}
+
+
+def read_result(path: Path) -> dict:
+    """What a run left.
+
+    Raises:
+        InputError: the file is damaged, or holds what no run of ours writes.
+    """
+    content = read_json(path, 'result', dict)
+    figures = content.get('figures')
+    if not isinstance(figures, dict) or not all(is_figure(name, figure) for name, figure in figures.items()):
+        raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
+    return content
+
+
+def is_figure(name: str, figure: object) -> bool:
+    """Whether a metric's entry, or the embeddings, are as tables need them."""
+    if name == EMBEDDINGS and isinstance(figure, dict):
+        states, vectors = figure.get('states'), figure.get('vectors')
+        return (isinstance(states, list) and isinstance(vectors, list) and len(states) == len(vectors) > 0
+                and all(isinstance(state, str) for state in states)
+                and all(isinstance(vector, list) and len(vector) == len(vectors[0]) and all(map(is_number, vector)) for vector in vectors))
+    value = figure.get('value') if isinstance(figure, dict) else None
+    return figure is None or (isinstance(value, dict) and is_number(value.get('value')))
 
 
 def check_results(jobs: list[Job], outdir: Path) -> None:
     """Refuse results that were made with other settings than today's: a table of both would compare nothing.
 
     Raises:
-        InputError: there is one, by another version of this package.
+        InputError: there is one, by another version of this package; or one that is damaged or of another run.
     """
     for job in jobs:
         path = result_path(outdir, job)
-        if not path.is_file():
+        if not path.exists():
             continue
-        changed = changed_since(json.loads(path.read_text(encoding='utf-8')))
+        content = read_result(path)
+        if content.get('job') != described(job):
+            raise InputError(f'{shown(path, 300)} is a result of another run than its name says. Move it away to have that run made again.')
+        families = {None, *(recipe['family'] for recipe in NETWORKS.values())}
+        if not isinstance(content.get('config'), dict) or content.get('demo') not in families:
+            raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
+        changed = changed_since(content)
         if changed:
             name, (then, now) = next(iter(changed.items()))
-            raise InputError(f"{path} was made with other settings than today's, by another version of this package ({name} {then}, now {now}). "
-                             'Move it away to have that run made again, or choose another --outdir.')
+            raise InputError(f"{shown(path, 300)} was made with other settings than today's, by another version of this package "
+                             f'({name} {shown(then)}, now {shown(now)}). Move it away to have that run made again, or choose another --outdir.')
+
+
+def described(job: Job) -> dict:
+    """A job as its result names it."""
+    return {'network': job.network, 'scenario': job.scenario, 'person': job.person, 'seed': job.seed, 'method': job.method,
+            'settings': dict(job.settings)}
 
 
 def changed_since(content: dict) -> dict[str, tuple]:
@@ -159,10 +197,10 @@ def changed_since(content: dict) -> dict[str, tuple]:
     # Distances are multiples of the network's own, which its checksum stands for.
     now.update({name: multiple(value, guide[name]) for name, value in job['settings'].items() if name not in ('target_d', 'alpha_max')})
     names = (set(GUIDE) if job['method'] else set()) | {'inversion', 'inversion_steps', 'inversion_lr', 'lpips_net', 'id_network'}
-    names -= {'n_global', 'n_near'} if not then['lambda_global'] else set()
-    names -= {'n_adj'} if not then['lambda_adj'] else set()
+    names -= {'n_global', 'n_near'} if not then.get('lambda_global') else set()
+    names -= {'n_adj'} if not then.get('lambda_adj') else set()
     before = {name: then.get(name, GUIDE.get(name)) for name in names}   # what was no option then was as published
-    before |= {name: content[name] for name in ('network_sha256', 'encoder_sha256')}
+    before |= {name: content.get(name) for name in ('network_sha256', 'encoder_sha256')}
     now |= {'network_sha256': checksum_of(job['network'], before['network_sha256']),
             'encoder_sha256': checksum_once(encoder_path(job['network'])) if job['network'] in NETWORKS else before['encoder_sha256']}
     return {name: (before[name], now[name]) for name in sorted(before) if before[name] != now[name]}
@@ -204,8 +242,7 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
         cache.forget(fingerprint(evidence.g_u))
     options = evidence.config.to_json()
     content = {
-        'job': {'network': job.network, 'scenario': job.scenario, 'person': job.person, 'seed': job.seed, 'method': job.method,
-                'settings': dict(job.settings)},
+        'job': described(job),
         'figures': figures,
         'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
