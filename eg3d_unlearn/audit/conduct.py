@@ -15,10 +15,11 @@ from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.audit import TIERS, ruin, words
 from eg3d_unlearn.audit.budget import Budget
 from eg3d_unlearn.audit.scores import AFTER, BEFORE, figures
-from eg3d_unlearn.audit.setting import FALSE_ACCEPTS, Audit
+from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.audit.tier import Findings, Tier
 from eg3d_unlearn.evidence import Evidence
 from eg3d_unlearn.metrics import cache
+from eg3d_unlearn.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.run import given_person
 from eg3d_unlearn.run_folder import RunFolder, write_whole
@@ -200,7 +201,7 @@ def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
         'person': {'photos': len(audit.subjects[0].images), 'given_as': evidence.config.person_kind},
         'controls': len(audit.subjects) - 1, 'controls_are': audit.kind_of_controls,
         'attacked_photo_counts': not audit.leaves_out, 'measured_by': evidence.measuring[0], 'trained_with': evidence.trained_with,
-        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': FALSE_ACCEPTS, 'impostor_pairs': len(audit.impostors)},
+        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': FALSE_ACCEPTS, 'impostor_pairs': audit.impostors.pairs},
         'definition': package.__doc__.split('What the figures mean\n')[1],
         'verdict': [*overall, *(f'{result["tier"]}: {result["verdict"]}' for result in results)],
         'ruin': looked, 'tiers': results, 'not_run': [key for key in TIERS if key not in {result['tier'] for result in results}],
