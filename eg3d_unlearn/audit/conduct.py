@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Callable
 
+from torch import Tensor
+
 from eg3d_unlearn import audit as package
 from eg3d_unlearn import report
 from eg3d_unlearn.arithmetic import arithmetic
@@ -18,11 +20,14 @@ from eg3d_unlearn.audit.scores import AFTER, BEFORE, figures
 from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.audit.tier import Findings, Tier
 from eg3d_unlearn.evidence import Evidence
+from eg3d_unlearn.html.files import RECOVERED
 from eg3d_unlearn.metrics import cache
 from eg3d_unlearn.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.person import digest
+from eg3d_unlearn.photo import to_image
 from eg3d_unlearn.run import given_person
 from eg3d_unlearn.run_folder import RunFolder, write_whole
+from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
 AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
@@ -108,7 +113,9 @@ def conduct(
         log(looked['verdict'])
         results = []
         for key in keys:
-            results.append(kept(folder, key, lambda key=key: timed(lambda: run(audit, TIERS[key])), log))
+            # One picture is enough: that of the attack that needs least.
+            place = None if any('recovered' in result for result in results) else folder
+            results.append(kept(folder, key, lambda key=key, place=place: timed(lambda: run(audit, TIERS[key], place)), log))
             log(f'{key}: {results[-1]["verdict"]}')
         content = whole(audit, looked, results)
         # Of all sittings, where the audit went on after a stop.
@@ -133,8 +140,8 @@ def timed(make: Callable[[], dict]) -> dict:
     return {**make(), 'seconds': round(time.perf_counter() - begun, 1)}
 
 
-def run(audit: Audit, tier: Tier) -> dict:
-    """One tier's entry of audit.json."""
+def run(audit: Audit, tier: Tier, folder: AuditFolder | None = None) -> dict:
+    """One tier's entry of audit.json; ``folder`` gets a picture where the person is brought back."""
     findings = tier.attack(audit)
     name = audit.evidence.measuring[0]
     result = {
@@ -144,7 +151,17 @@ def run(audit: Audit, tier: Tier) -> dict:
                     'recognisers': {other: figures_of(audit, findings, other) for other in audit.evidence.recognisers},
                     'changes': changes(findings, name)},
     }
+    if folder is not None and findings.best is not None and words.brought_back(result) in (True, None):
+        result |= recovered(folder, *findings.best, audit.threshold)
     return {**result, 'verdict': tier.say(result)}
+
+
+def recovered(folder: AuditFolder, image: Tensor, likeness: float, threshold: float) -> dict:  # [3, H, W] in -1 to 1
+    """Write the picture of a person who came back; what the tier's entry says of it, nothing where it is not the person."""
+    if not likeness >= threshold:
+        return {}
+    write_whole(folder.path / RECOVERED, lambda file: to_image(image.clamp(-1, 1)).save(file, format='png'))
+    return {'recovered': {'file': RECOVERED, 'likeness': round(likeness, 4), 'sha256': sha256_of(folder.path / RECOVERED)}}
 
 
 def figures_of(audit: Audit, findings: Findings, recogniser: str) -> dict:

@@ -173,11 +173,17 @@ class Audit:
         steps: int = 1,              # of one attack
     ) -> Findings:
         """Make ``attack`` on each person and both networks."""
-        scores = {}
+        scores, best, name = {}, None, self.evidence.measuring[0]
         with tqdm(total=steps * len(self.subjects) * len(self.sides), desc=desc, unit='step', dynamic_ncols=True) as bar:
             for side in self.sides:
-                scores[side.name] = [self.judge(index, attack(side, index, bar.update)) for index in range(len(self.subjects))]
-        return Findings(scores)
+                scores[side.name] = []
+                for index in range(len(self.subjects)):
+                    shown = attack(side, index, bar.update)
+                    scores[side.name].append(self.judge(index, shown))
+                    if side.name == AFTER and index == 0:
+                        alike, at = scores[AFTER][0][name].nanmean(1).max(0)
+                        best = torch.cat([part.images for part in shown])[at], alike.item()
+        return Findings(scores, best=best)
 
 
 def check_recognisers(names: list[str]) -> None:

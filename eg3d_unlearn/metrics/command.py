@@ -106,6 +106,6 @@ def line(result: dict) -> str:
     flatters = protocol.get('recogniser') is not None and protocol['recogniser'] == protocol.get('recogniser_of_the_loss')
     meaning = '  by the recogniser of the loss itself, which flatters: add --recogniser' if flatters else ''
     meaning += f'  {result["MEANING"]}' if 'MEANING' in result else ''
-    bounds = 'no interval of one' if value['samples'] == 1 else f'[{value["low"]:.4g}, {value["high"]:.4g}]'
+    bounds = '(a single sample has no interval)' if value['samples'] == 1 else f'[{value["low"]:.4g}, {value["high"]:.4g}]'
     return (f'{result["name"]:<16} {value["value"]:.4g}  {bounds}  n = {value["samples"]}, '
             f'{"lower" if result["better"] == "low" else "higher"} is better; {result["seconds"]:.0f} s{meaning}')
