@@ -55,13 +55,13 @@ def refuse_foreign_files(folder: Path, flag: str, ours: Iterable[str]) -> None:
     found = sorted(name for name in os.listdir(folder) if not name.startswith('.') and name.lower() not in SYSTEM_FILES)
     if found:
         names = ', '.join(shown(name, 60) for name in found[:3]) + (f' and {len(found) - 3} more' if len(found) > 3 else '')
-        raise InputError(f'{flag}={folder} holds files that no run of this command made ({names}), which could be overwritten. Choose a new '
-                         'or an empty folder.')
+        raise InputError(f'{flag}={folder} holds files that this command did not make ({names}) and that it could overwrite. Choose a '
+                         'new or an empty folder.')
 
 
 def machine() -> dict:
     """What beside the options decides the bytes of a result: sums over several threads, or on another processor, round differently."""
-    return {'torch': torch.__version__, 'threads': torch.get_num_threads(), 'processor': torch.backends.cpu.get_cpu_capability(),
+    return {'torch': str(torch.__version__), 'threads': torch.get_num_threads(), 'processor': torch.backends.cpu.get_cpu_capability(),
             'GPU': torch.cuda.get_device_name() if torch.cuda.is_available() else None}
 
 
@@ -87,12 +87,18 @@ class RunFolder:
         refuse_foreign_files(self.path, '--outdir', [OPTIONS])
         if not (self / OPTIONS).exists():
             return
-        before = read_json(self / OPTIONS, 'record of options', dict)
         if (self / REPORT).exists():
-            with contextlib.suppress(InputError), self.locked():
-                self.clean()         # killed between its last two moments: the latent must not stay
+            if (self / STATE).exists() or parts_of(self.path):   # killed between its last two moments: the latent must not stay
+                with contextlib.suppress(InputError), self.locked():
+                    self.clean()
             raise InputError(f'--outdir={self.path} holds a finished run, which is not overwritten. Choose another folder, or '
                              'delete this one.')
+        try:
+            before = read_json(self / OPTIONS, 'record of options', dict)
+        except InputError as error:
+            raise InputError(f'--outdir={self.path} holds a run that cannot be read: {error} Choose another folder.') from None
+        if not set(before) & set(options):
+            refuse_foreign_files(self.path, '--outdir', [])      # NVIDIA's trainings have a file of that name, too
         # json turns tuples into lists, so all go through it.
         now, usual = (json.loads(json.dumps(values)) for values in (options, defaults or {}))
         if changes := changed(before, now, usual):
@@ -118,15 +124,15 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder, so that the same command started twice does not write into one run."""
         self.make()
-        try:
-            with held(self / LOCK) as self.is_alone:
-                if not self.is_alone:
-                    print(f'{self.path} cannot be locked on this file system: do not start the same command twice.', file=sys.stderr)
-                yield
-        except TimeoutError:
-            raise InputError(f'--outdir={self.path} is in use by another run. Wait for it, or choose another folder.') from None
-        finally:
-            self.is_alone = False
+        with contextlib.ExitStack() as stack:
+            try:
+                self.is_alone = stack.enter_context(held(self / LOCK))
+            except TimeoutError:
+                raise InputError(f'--outdir={self.path} is in use by another run. Wait for it, or choose another folder.') from None
+            stack.callback(setattr, self, 'is_alone', False)
+            if not self.is_alone:
+                print(f'{self.path} cannot be locked on this file system: do not start the same command twice.', file=sys.stderr)
+            yield
 
     is_alone = False                 # whether nobody else can be writing here
 

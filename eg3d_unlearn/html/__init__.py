@@ -54,7 +54,7 @@ def write_report(
         with PIL.Image.open(folder / PICTURE) as picture:
             exhibits.sheet = jpeg(picture, 1024)
     text = page(found, exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
-    write_whole(folder / PAGE, lambda file: file.write(text.encode()))
+    write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
     return gained
 
 
