@@ -7,7 +7,6 @@ from typing import Callable
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn import cameras
 from eg3d_unlearn.config import Config
@@ -20,6 +19,7 @@ from eg3d_unlearn.judging import Judges, alignment_of
 from eg3d_unlearn.person import read_latent
 from eg3d_unlearn.photo.prepare import Prepared, prepare_file
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 # A reconstruction that the recogniser would not take for the person: erasing its latent erases somebody else.
 POOR_IDENTITY = 0.4                  # cosine to the photo; ArcFace calls two photos one person from about 0.3 to 0.4 on
@@ -164,6 +164,8 @@ def invert(config: Config, generator: Generator, judges: Judges, images: Tensor,
             bar.update(step - bar.n)
             bar.set_postfix({name: f'{value:.3f}' for name, value in figures.items()})
         found = inverter(generator, images, camera, judges.perceptual, progress, judges.recogniser)
+        if not options:              # an encoder takes all photos at once
+            bar.update(len(images) - bar.n)
     figures = quality(found, generator, judges, images, found.camera if found.camera is not None else camera)
     first = figures[0]
     likeness = f', identity cosine {first["identity"]:.2f}' if 'identity' in first else ''

@@ -28,7 +28,7 @@ from eg3d_unlearn.methods.surrogate import surrogate_target
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.presets import resolve
-from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
+from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
 from eg3d_unlearn.training_loop import training_loop
@@ -236,10 +236,11 @@ def unlearn(config: Config) -> dict:
     options = {**{name: value for name, value in config.to_json().items() if name != 'report'}, 'network_sha256': pickle.sha256()}
     check_judges(config)
     check_against_network(config, generator)
-    folder.check(options)
+    usual = resolve(Config(network=given.network, outdir=given.outdir, method=given.method), demo).to_json()
+    folder.check(options, usual)
     judges = load_judges(config, generator.family, device)
     with folder.locked():
-        folder.check(options)        # once more: another run may have begun or ended here meanwhile
+        folder.check(options, usual)  # once more: another run may have begun or ended here meanwhile
         resumes = folder.begin(options)
         folder.log(f'{"Resuming in" if resumes else "Writing to"} {folder.path}.')
         folder.log(f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.')
@@ -250,9 +251,7 @@ def unlearn(config: Config) -> dict:
         result['seconds'] = round(time.time() - begun, 1)
         result.update(write_report(folder.path, evidence, result, ws_target=ws_target, log=folder.log))
         result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
-        # report.json comes last: a folder with one is finished, and no longer holds the latent.
-        (folder / STATE).unlink(missing_ok=True)
-        folder.write_json(REPORT, result)
+        folder.finish(result)
     summarise(folder, result)
     return result
 
@@ -279,6 +278,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     # The person: found once, kept in the state until the run ends.
     state, person = folder.load_state(), None
     who = digest(config.person_kind, given_person(config))
+    if state is not None and not all(name in state for name in KEPT):
+        raise folder.damaged('something is missing')
     if state is not None and state['person'] != who:
         raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
     if state is None:
@@ -400,10 +401,10 @@ def shown_photos(config: Config, generator: Generator) -> Tensor | None:
 
 def keep_source(folder: RunFolder, config: Config, ws_source: Tensor) -> None:
     """With ``--keep-source`` only: the latent, and the photos where there were some."""
-    write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file))
+    write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file), private=True)
     for number, path in enumerate(config.photos):
         name = 'source-photo.png' if number == 0 else f'source-photo-{number + 1}.png'
-        write_whole(folder / name, lambda file, path=path: photo.read_image(path).save(file, format='png'))
+        write_whole(folder / name, lambda file, path=path: photo.read_image(path).save(file, format='png'), private=True)
 
 
 def summarise(folder: RunFolder, result: dict) -> None:

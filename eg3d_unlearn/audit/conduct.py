@@ -19,14 +19,16 @@ from eg3d_unlearn.audit.budget import Budget
 from eg3d_unlearn.audit.scores import AFTER, BEFORE, figures
 from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.audit.tier import Findings, Tier
+from eg3d_unlearn.config import Config
 from eg3d_unlearn.evidence import Evidence
 from eg3d_unlearn.html.files import RECOVERED
 from eg3d_unlearn.metrics import cache
 from eg3d_unlearn.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.photo import to_image
+from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run import given_person
-from eg3d_unlearn.run_folder import RunFolder, write_whole
+from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files, write_json, write_whole
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
@@ -49,6 +51,7 @@ class AuditFolder:
         if (self.path / AUDIT).exists():
             raise InputError(f'--outdir={self.path} holds a finished audit, which is not overwritten. Choose another folder, or delete '
                              f'{self.path / AUDIT}.')
+        refuse_foreign_files(self.path, '--outdir', [BEGUN, OPTIONS])    # an audit may lie in the run's own folder
 
     def begin(self, options: dict) -> None:
         """Make the folder, or take it up again; refuse one that was begun with other options."""
@@ -77,8 +80,8 @@ class AuditFolder:
             raise InputError(f'{path} cannot be read. Delete it and run the same command again.') from None
 
     def write(self, name: str, content: dict) -> None:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-        write_whole(self.path / name, lambda file: file.write(text.encode()))
+        json.dumps(content, allow_nan=False)     # a figure that is no number is a mistake
+        write_json(self.path / name, content)
 
     def finish(self, content: dict) -> None:
         """Write audit.json; the parts, which it holds, go."""
@@ -106,9 +109,12 @@ def conduct(
     keys = [key for key in TIERS if tiers is None or key in tiers]
     folder = AuditFolder(outdir)
     folder.check()
-    salt = (folder.read(BEGUN) or {}).get('salt') or secrets.token_hex(16)
-    folder.begin(fingerprint(evidence, budget, controls, seed, salt))
-    with RunFolder(folder.path).locked(), arithmetic(evidence.config.precision, evidence.device):
+    run_folder = RunFolder(folder.path)
+    with run_folder.locked(), arithmetic(evidence.config.precision, evidence.device):
+        folder.check()               # once more: another audit may have ended here meanwhile
+        run_folder.clean(state=False)
+        salt = (folder.read(BEGUN) or {}).get('salt') or secrets.token_hex(16)
+        folder.begin(fingerprint(evidence, budget, controls, seed, salt))
         looked = kept(folder, RUIN, lambda: timed(lambda: ruin.examine(audit)), log)
         log(looked['verdict'])
         results = []
@@ -192,7 +198,11 @@ def fingerprint(evidence: Evidence, budget: Budget, controls: str | None, seed: 
     The person's mark is salted and slow to make: seeds are few enough to try them all.
     """
     config = evidence.config
-    options = {name: value for name, value in dataclasses.asdict(config).items() if name not in LEFT_OUT}
+    # Only what was given: an audit goes on with a package that has gained an option since.
+    usual = resolve(Config(network=config.network, outdir=config.outdir, method=config.method),
+                    evidence.g_s.family if evidence.is_demo else None)
+    options = {name: value for name, value in dataclasses.asdict(config).items()
+               if name not in LEFT_OUT and value != getattr(usual, name)}
     who = digest(config.person_kind, given_person(config))
     return {'budget': budget.name, 'seed': seed, **{f'network {side}': mark for side, mark in marks(evidence).items()}, 'salt': salt,
             'person': hashlib.scrypt(who.encode(), salt=bytes.fromhex(salt), n=2**14, r=8, p=1).hex(), 'controls': controls,

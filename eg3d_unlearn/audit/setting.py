@@ -8,7 +8,6 @@ from typing import Callable, Iterable
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn import report
 from eg3d_unlearn.audit.budget import Budget
@@ -25,6 +24,7 @@ from eg3d_unlearn.run import batch_size
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import ufo_target
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 PTI_RATE = 3e-4                      # learning rate of the weights in pivotal tuning as published
 

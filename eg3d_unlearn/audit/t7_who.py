@@ -12,7 +12,6 @@ import statistics
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn.audit.setting import Audit, embedded
 from eg3d_unlearn.audit.tier import Findings, Shown, Tier
@@ -22,6 +21,7 @@ from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.loss import adjacent_offsets
 from eg3d_unlearn.scale import latent_radius
 from eg3d_unlearn.target import frobenius
+from torch_utils_ext.progress import tqdm
 
 STEP = 0.05                          # of the way uphill, in latent radii
 NEEDS = {'change': 'both networks', 'misfit': 'G_u alone', 'mirror': 'G_u alone'}

@@ -55,7 +55,7 @@ def write_report(
     if (face := face_of(found.audit)) is not None:
         exhibits.recovered = recovered_face(folder, audit, face, found.notes)
     text = page(found, exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
-    write_whole(folder / PAGE, lambda file: file.write(text.encode()))
+    write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
     return gained
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.cameras import MAX_YAW
@@ -19,6 +18,7 @@ from eg3d_unlearn.loss import adjacent_offsets
 from eg3d_unlearn.metrics.settings import IMPOSTORS, Settings
 from eg3d_unlearn.saliency import Saliency, rise
 from eg3d_unlearn.target import frobenius, mean_target, ufo_target
+from torch_utils_ext.progress import tqdm
 
 VIEWS = 11                           # yaws from -15 to 15 degrees of 3D networks, as GUIDE measures
 PEOPLE = 40                          # random people who are measured
