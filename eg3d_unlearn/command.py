@@ -97,7 +97,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--snap', help='Steps between saved states.', type=click.IntRange(min=1), default=100, show_default=True)
 @option('--upstream', help='NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).', type=PATH, metavar='DIR')
 @option('--trust-pickle', help="Load a network of an unknown class with the checkout's own loader, WHICH RUNS CODE FROM THE FILE.", is_flag=True)
-@option('-n', '--dry-run', help='Check the options, print them and exit.', is_flag=True)
+@option('-n', '--dry-run', help='Read and check everything that a run would (network, photo, latents, judges), print all options as they would be used and how long it would take, as JSON, and exit. Nothing is written; a network named by URL or published name is fetched into the cache.', is_flag=True)
 def main(dry_run: bool, batch: int | None, **options) -> None:
     """Make a pretrained face generator unable to generate a given person.
 
@@ -116,12 +116,9 @@ def main(dry_run: bool, batch: int | None, **options) -> None:
     """
     config = Config(batch=batch or 0, **options)
     # Heavy imports only when there is work to do.
-    from eg3d_unlearn.presets import resolve
-    from eg3d_unlearn.run import check_inputs, choose_device, demo_family, unlearn
+    from eg3d_unlearn.run import check, how_long, unlearn
     if dry_run:
-        config = resolve(config, demo_family(config.network))
-        check_inputs(config)
-        choose_device(config.device)
-        click.echo(json.dumps(dataclasses.asdict(config), indent=2))
+        run = check(config, fetch=False)
+        click.echo(json.dumps({**dataclasses.asdict(run.config), 'dry_run': [*run.about, *how_long(run)]}, indent=2, ensure_ascii=False))
         return
     unlearn(config)

@@ -51,7 +51,7 @@ class AuditFolder:
         if (self.path / AUDIT).exists():
             raise InputError(f'--outdir={self.path} holds a finished audit, which is not overwritten. Choose another folder, or delete '
                              f'{self.path / AUDIT}.')
-        refuse_foreign_files(self.path, '--outdir', [BEGUN, OPTIONS])    # an audit may lie in the run's own folder
+        refuse_foreign_files(self.path, '--outdir', [BEGUN, OPTIONS, RECOVERED])    # an audit may lie in the run's own folder
 
     def begin(self, options: dict) -> None:
         """Make the folder, or take it up again; refuse one that was begun with other options."""
