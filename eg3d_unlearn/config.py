@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eg3d_unlearn.loss import Weights
+from torch_utils_ext.download import without_secrets
 
 OPTIMISERS = ('adam', 'lbfgs')       # of the inversion
 
@@ -99,7 +100,7 @@ class Config:
 
     def to_json(self) -> dict:
         """The options as they are recorded: who the person is stays out unless ``keep_source`` asks for it."""
-        options = asdict(self)
+        options = {**asdict(self), 'network': without_secrets(self.network)}
         if not self.keep_source:
             for name in ('image', 'latent', 'latent_seed', 'camera'):
                 options[name] = '(given, not recorded)' if options[name] not in (None, ()) else None

@@ -6,11 +6,13 @@ is unpickled: only plain tensors are read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterator
 
 import torch
 
@@ -19,6 +21,24 @@ from torch_utils_ext.download import download as fetch
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.tensor_file import read_tensors
 from torch_utils_ext.user_files import is_file, shown
+
+
+class NotHere(InputError):
+    """Weights that would have to be fetched, where nothing may be."""
+
+
+_fetching = True
+
+
+@contextlib.contextmanager
+def fetching_nothing() -> Iterator[None]:
+    """While entered, `find` raises `NotHere` instead of fetching a file."""
+    global _fetching
+    before, _fetching = _fetching, False
+    try:
+        yield
+    finally:
+        _fetching = before
 
 
 @dataclass(frozen=True)
@@ -116,6 +136,9 @@ def find(
     dest = default_cache() / entry.filename
     if not (download and entry.url and entry.sha256):
         raise InputError(f'The weights of the {entry.purpose} are not on this machine. {_how_to_get(entry)}')
+    if not _fetching:
+        raise NotHere(f'{entry.filename}, the {entry.purpose}, is not on this machine: a run fetches it ({(entry.size or 0) / 1e6:.0f} MB) from '
+                      f'{entry.url}.')
     print(f'Fetching {entry.filename} ({(entry.size or 0) / 1e6:.0f} MB) from {entry.url} to {dest}', file=sys.stderr)
     try:
         return fetch(entry.url, dest, sha256=entry.sha256, size=entry.size)

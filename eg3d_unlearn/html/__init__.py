@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Callable
 import PIL.Image
 
 from eg3d_unlearn.html import words
-from eg3d_unlearn.html.exhibits import Exhibits
-from eg3d_unlearn.html.files import PAGE, Found, is_number, read_folder, settings_of
+from eg3d_unlearn.html.exhibits import Exhibits, Picture
+from eg3d_unlearn.html.files import PAGE, RECOVERED, Found, is_number, read_folder, settings_of
 from eg3d_unlearn.html.page import page
 from eg3d_unlearn.run_folder import PICTURE, REPORT, STATS, write_whole
+from torch_utils_ext.download import sha256_of
 from torch_utils_ext.user_files import shown
 
 SAME_LIKENESS = 0.1                  # the likeness of a latent before and after is that of the run but for this much
@@ -54,12 +55,42 @@ def write_report(
             found.notes.append(doubt)
             log(f'WARNING: {doubt}')
     elif (folder / PICTURE).is_file():
-        from eg3d_unlearn.html.pictures import jpeg
-        with PIL.Image.open(folder / PICTURE) as picture:
-            exhibits.sheet = jpeg(picture, 1024)
+        exhibits.sheet = picture_at(folder / PICTURE, 1024, found.notes)
+    if (face := face_of(found.audit)) is not None:
+        exhibits.recovered = recovered_face(folder, audit, face, found.notes)
     text = page(fitting(found, exhibits), exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
-    write_whole(folder / PAGE, lambda file: file.write(text.encode()))
+    write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
     return gained
+
+
+def picture_at(path: Path, side: int, notes: list[str]) -> Picture | None:
+    """A png file that this package wrote, as a JPEG of at most ``side`` pixels; a damaged one is noted."""
+    from eg3d_unlearn.html.pictures import jpeg
+    try:
+        with PIL.Image.open(path, formats=('PNG',)) as picture:
+            return jpeg(picture, side)
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
+        notes.append(f'{path.name} cannot be read and is left out.')
+        return None
+
+
+def face_of(audit: dict | None) -> str | None:
+    """The checksum of the picture of a person who came back in an audit; None where nobody did."""
+    for tier in [] if audit is None else audit['tiers']:
+        told = tier.get('recovered') if isinstance(tier, dict) else None
+        if isinstance(told, dict) and isinstance(told.get('sha256'), str):
+            return told['sha256']
+    return None
+
+
+def recovered_face(folder: Path, audit: Path | None, sha256: str, notes: list[str]) -> Picture | None:
+    """The audit's picture of the person who came back, beside its audit.json; another file of that name is left out."""
+    places = (folder, folder / 'audit') if audit is None else (audit if audit.is_dir() else audit.parent,)
+    for path in (place / RECOVERED for place in places):
+        if path.is_file() and sha256_of(path) == sha256:
+            return picture_at(path, 256, notes)
+    notes.append(f'{RECOVERED} of the audit is not beside its audit.json, or is another file, and is left out.')
+    return None
 
 
 def fitting(found: Found, exhibits: Exhibits) -> Found:

@@ -5,15 +5,15 @@
 """
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.evidence_options import evidence_from, evidence_options, names_somebody
-from eg3d_unlearn.run_folder import NETWORK, REPORT, write_whole
+from eg3d_unlearn.run_folder import NETWORK, REPORT, write_json
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_url import PUBLISHED
 from torch_utils_ext.user_files import shown
@@ -26,10 +26,10 @@ OF_THE_RUN = ('forget_from', 'trunc', 'class_label', 'face', 'aligned', 'inversi
 FILES_OF_THE_RUN = ('encoder_mean', 'id_weights', 'lpips_weights')
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
-@click.option('--run', 'folder', help='Folder of a finished run: the --outdir of unlearn.py. report.html goes there, and report.json gains the figures.', metavar='DIR', required=True)
+@command(stopped='Nothing was written; run the same command again.')
+@click.option('--run', 'folder', help='Folder of a finished run: the --outdir of unlearn.py. report.html goes there, and report.json gains the figures.', type=PATH, metavar='DIR', required=True)
 @evidence_options
-@click.option('--audit', help="audit.json of evaluate.py audit, or its folder.  [default: in --run, or its folder audit]", metavar='FILE|DIR')
+@click.option('--audit', help="audit.json of evaluate.py audit, or its folder.  [default: in --run, or its folder audit]", type=PATH, metavar='FILE|DIR')
 @click.option('--people', help='Random people who are measured.', metavar='INT', type=click.IntRange(min=8), default=40, show_default=True)
 @click.option('--masks', help='Random masks of the saliency maps (RISE), a multiple of 4; 0: none.', metavar='INT', type=click.IntRange(min=0), default=800, show_default=True)
 @click.option('--show-photo', help="Put the person's photos into the page.", is_flag=True)
@@ -46,13 +46,8 @@ def main(ctx: click.Context, folder: str, audit: str | None, people: int, masks:
       python evaluate.py report --run=out --image=demo
       python evaluate.py report --run=out --before=ffhqrebalanced512-128.pkl --image=face.png --video
     """
-    try:
-        write(Path(folder), None if audit is None else Path(audit), people, masks, show_photo, video, options, {
-            name for name in options if ctx.get_parameter_source(name) == ParameterSource.DEFAULT})
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException('Stopped by the user. Nothing was written; run the same command again.') from None
+    write(Path(folder), None if audit is None else Path(audit), people, masks, show_photo, video, options, {
+        name for name in options if ctx.get_parameter_source(name) == ParameterSource.DEFAULT})
 
 
 for parameter in main.params:
@@ -89,8 +84,7 @@ def write(folder: Path, audit: Path | None, people: int, masks: int, show_photo:
                    'add --image, --latent or --latent-seed.')
     gained = write_report(folder, evidence, report, plan, audit=audit, log=click.echo)
     if gained:
-        text = json.dumps({**report, **gained}, indent=2, ensure_ascii=False) + '\n'
-        write_whole(folder / REPORT, lambda file: file.write(text.encode(errors='backslashreplace')))  # half a character is an escape in json
+        write_json(folder / REPORT, {**report, **gained})
     if video:
         from eg3d_unlearn.html.video import write_video
         write_video(folder / VIDEO, evidence, settings_of(report))

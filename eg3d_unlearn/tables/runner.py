@@ -4,16 +4,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import glob
 import hashlib
 import json
-import os
+import re
 import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Callable, Iterator
-
-import psutil
 
 from eg3d_unlearn import metrics, report
 from eg3d_unlearn.config import Config
@@ -25,10 +23,11 @@ from eg3d_unlearn.metrics.cache import fingerprint
 from eg3d_unlearn.metrics.settings import Settings
 from eg3d_unlearn.presets import GUIDE, resolve
 from eg3d_unlearn.run import demo_family
-from eg3d_unlearn.run_folder import RunFolder, write_whole
+from eg3d_unlearn.run_folder import LOG, RunFolder, write_whole
 from eg3d_unlearn.tables.jobs import Job
 from eg3d_unlearn.tables.plots import embeddings_of
 from eg3d_unlearn.tables.world import EMBEDDINGS, World, multiple
+from torch_utils_ext.atomic_file import cannot_write, held
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import read_json, shown
@@ -40,9 +39,8 @@ class QuietFolder(RunFolder):
     """A run's folder whose log is not printed: the bar over all runs is what is looked at."""
 
     def log(self, message: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self / 'log.txt', 'a', encoding='utf-8') as file:
-            file.write(message + '\n')
+        self.make()
+        self.append(LOG, message)
 
 
 def result_path(outdir: Path, job: Job) -> Path:
@@ -53,36 +51,33 @@ def result_path(outdir: Path, job: Job) -> Path:
 def claimed(outdir: Path, job: Job) -> Iterator[bool]:
     """Whether this process may do ``job``: no other one on this machine, or on another with the same folder, is at it.
 
-    The claim of a process that died on this machine is void.
+    The claim of a process that died is void.
     """
     path = outdir / WORK / f'{job.name}.claim'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and is_dead(path):
-        path.unlink(missing_ok=True)
     try:
-        with open(path, 'x', encoding='utf-8') as file:
-            file.write(f'{socket.gethostname()} {os.getpid()}')
-    except FileExistsError:
-        yield False
-        return
-    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(path))
+        except TimeoutError:
+            yield False
+            return
         yield True
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def is_dead(path: Path) -> bool:
-    """Whether the process that made a claim is gone; of other machines' nothing is known."""
-    try:
-        host, pid = path.read_text(encoding='utf-8').split()
-        return host == socket.gethostname() and not psutil.pid_exists(int(pid))
-    except (OSError, ValueError):    # gone meanwhile, or being written
-        return False
 
 
 def work_goes_on(outdir: Path) -> bool:
     """Whether some process is at a run."""
-    return any(not is_dead(path) for path in (outdir / WORK).glob('*.claim'))
+    return any(is_held(path) for path in (outdir / WORK).glob('*.claim'))
+
+
+def is_held(path: Path) -> bool:
+    try:
+        with held(path):
+            return False
+    except TimeoutError:
+        return True
 
 
 def run_jobs(
@@ -255,7 +250,9 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
     path = result_path(outdir, job)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
-    shutil.rmtree(folder.path, ignore_errors=True)
+    for left in folder.path.parent.glob(f'{glob.escape(job.name)}-*'):   # states of other settings, too, which hold the person's latent
+        if re.fullmatch('[0-9a-f]{8}', left.name.removeprefix(f'{job.name}-')):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def essence(figure: dict) -> dict:
