@@ -77,7 +77,7 @@ def read_bytes(
         if size > at_most:
             raise InputError(f'The {what} {shown(path, 300)} has {size:,} bytes, far more than a {what} needs (at most {at_most:,}).')
         try:
-            return file.read(at_most)
+            return file.read(size)   # not at_most: that much would be taken
         except OSError as error:
             raise InputError(f'The {what} {shown(path, 300)} cannot be read: {error.strerror or error}.') from None
 
