@@ -23,7 +23,7 @@ def read_latent(path: Path, generator: Generator) -> Tensor:
 
     NVIDIA's projector writes .npz files with the key ``w``; a single array under any key will do.
     """
-    if not is_file(path):
+    if not os.path.exists(path):     # False, too, for names that the system cannot look for
         raise InputError(f'The latent file {shown(path, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
     array = load_array(path)
     name = f'The latent in {shown(path, 300)}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle, NetworkRecord, read_network_pickle, write_unlearned_pickle
 from torch_utils_ext.network_url import resolve_network
+from torch_utils_ext.user_files import shown
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evidence import Evidence
@@ -127,8 +129,8 @@ def check_inputs(config: Config) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
     check_photos(config)
-    if config.latent is not None and not Path(config.latent).is_file():
-        raise InputError(f'The latent file {config.latent} is not there; --latent takes an .npy, .npz or .pt file.')
+    if config.latent is not None and not os.path.exists(config.latent):
+        raise InputError(f'The latent file {shown(config.latent, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
     weights = config.weights
     if not (weights.local or (weights.adj and config.n_adj) or (weights.glob and config.n_global)):
         raise InputError('All losses are switched off, so there is nothing to learn. Set one of --lambda-local, --lambda-adj and '

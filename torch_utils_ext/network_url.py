@@ -79,8 +79,8 @@ def resolve_network(
     text = os.fspath(name)
     if re.match(r'https?:', text, re.IGNORECASE):
         return _cached(Published(text), cache_dir, progress)
-    path = Path(text).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(text))
+    if os.path.exists(path):  # False, too, for names that the system cannot look for
         return path
     if text in PUBLISHED:
         print(f'There is no file {text} here; taking {PUBLISHED[text].url}', file=sys.stderr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -45,7 +46,7 @@ KINDS = {
     b'<?xml': _PAGE,
     b'version https://git-lfs': 'the pointer of a Git LFS file: fetch the file itself with git lfs pull',
 }
-_BROKEN = (ValueError, KeyError, IndexError, OverflowError, EOFError, NotImplementedError, RuntimeError, SyntaxError,
+_BROKEN = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, NotImplementedError, RuntimeError, SyntaxError,
            RecursionError, MemoryError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # what zipfile and numpy raise for foreign bytes
 
 
@@ -97,7 +98,7 @@ def _zipped(content: bytes, prefer: tuple[str, ...]) -> Any:
         def storage(dtype: torch.dtype | None, key: str, length: int) -> Storage:
             entry = entries.get(f'{folder}data/{key}')
             found = b'' if entry is None else _stored(content, entry)
-            if len(found) < length:
+            if entry is None or len(found) < length:
                 raise PickleError(f'a tensor in it announces {length:,} bytes and holds {len(found):,}')
             return Storage(dtype, entry.header_offset + _head(content, entry), length)
 
@@ -126,22 +127,15 @@ def _head(content: bytes, entry: zipfile.ZipInfo) -> int:
 
 def _legacy(content: bytes) -> Any:
     """The format of before PyTorch 1.6: pickles of facts, of the value and of the storages' names, then the storages."""
-    claims: dict[str, Storage] = {}
-
-    def storage(dtype: torch.dtype | None, key: str, length: int) -> Storage:
-        if claims.setdefault(key, Storage(dtype, 0, length)).length != length:
-            raise PickleError('two tensors in it disagree about what they share')
-        return claims[key]
-
-    reader = _Reader(content, storage)
+    reader = _Reader(content, lambda dtype, key, length: Storage(dtype, 0, length))
     magic, version, system, value, keys = (reader.run() for _ in range(5))
     if magic != MAGIC or version != FORMAT_VERSION or not isinstance(system, dict) or system.get('little_endian') is not True:
         raise PickleError("it is of an unknown version of PyTorch's format, or of a machine of another byte order")
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(claims):
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(reader.storages):
         raise PickleError('the tensors that it names are not those that it holds')
     at = reader.position
     for key in keys:
-        place = claims[key]
+        place = reader.storages[key]
         size = (place.dtype or torch.uint8).itemsize
         if at + 8 + place.length > len(content) or int.from_bytes(content[at:at + 8], 'little') * size != place.length:
             raise PickleError('it ends in the middle: the file is incomplete or damaged')
@@ -171,6 +165,7 @@ class _Reader:
         self.position = 0
         self.budget = Budget(len(content))
         self.left = len(content)  # bytes of storages: entries of a zip may overlap
+        self.storages: dict[str, Storage] = {}  # by the key that the file gives them
         self.loaded: dict[int, Tensor] = {}
         rebuild = dict.fromkeys((Global('torch._utils', f'_rebuild_tensor{version}') for version in ('', '_v2', '_v3')), _rebuild)
         values = network_policy(allow_unknown=False).reducers
@@ -195,7 +190,13 @@ class _Reader:
         if not isinstance(kind, Global) or not isinstance(key, str) or type(count) is not int or not 0 <= count < 1 << 48:
             raise PickleError('a tensor in it does not describe its storage')
         dtype = STORAGE_DTYPES.get(kind.name)
-        return self.storage(dtype, key, count * (dtype or torch.uint8).itemsize)
+        length = count * (dtype or torch.uint8).itemsize
+        if key not in self.storages:
+            self.storages[key] = self.storage(dtype, key, length)
+        found = self.storages[key]
+        if (found.dtype, found.length) != (dtype, length):
+            raise PickleError('two tensors in it disagree about what they share')
+        return found
 
     def tensor(self, record: TensorRecord) -> Tensor:
         """A tensor as torch would have it: those of one storage share it."""

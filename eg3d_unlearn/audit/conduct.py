@@ -150,9 +150,9 @@ def kept(folder: AuditFolder, key: str, make: Callable[[], dict], log: Callable[
 def check_part(part: dict, key: str, path: Path) -> None:
     """Refuse a part of an audit from which audit.json could not be made: it was damaged, or is another program's."""
     try:
-        whole = words.overall(part, []) if key == RUIN else words.overall({'verdict': part['verdict'], 'state': ''}, [part])
+        words.overall(part, []) if key == RUIN else words.overall({'verdict': '', 'state': ''}, [part])
         json.dumps(part, allow_nan=False, ensure_ascii=False).encode()
-        if not isinstance(whole[0], str) or not 0 <= part['seconds'] < 1e9 or part.get('tier', RUIN) != key:
+        if not part['verdict'].isprintable() or not 0 <= part['seconds'] < 1e9 or part.get('tier', RUIN) != key:
             raise ValueError
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         raise InputError(f'{shown(path, 300)} is no part of this audit, or is damaged. Delete it and run the same command again.') from None

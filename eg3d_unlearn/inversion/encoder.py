@@ -22,7 +22,7 @@ from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.weights import build_checked, load_state
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.user_files import is_file, parse_json, shown
+from torch_utils_ext.user_files import parse_json, shown
 
 ROUNDS, STRIDE = 6, 0.5               # of `closest`
 BATCH = 16                           # pictures at once
@@ -124,7 +124,7 @@ def resume_from(path: Path, generator: Generator, space: str) -> EncoderNetwork:
 
 def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
     """The encoder of a file that `save_encoder` wrote, checked against the generator."""
-    if not is_file(path):
+    if not os.path.exists(path):
         raise InputError(f'The encoder {shown(path, 300)} is not there. Train one: python -m eg3d_unlearn.inversion.train --network=PKL '
                          '--outdir=DIR, or choose --inversion=w+.')
     state = load_state(path)

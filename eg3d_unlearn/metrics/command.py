@@ -11,6 +11,7 @@ from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.evidence_options import WHO, evidence_from, evidence_options, names_somebody
 from torch_utils_ext.atomic_file import cannot_write
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import is_file
 
 DEFAULT = 'id,retain200,fid_pre500'
 
@@ -74,10 +75,10 @@ def further_person(options: dict, after: str, person: str) -> dict:
 
 def folder_for(outdir: str | None, after: str) -> Path:
     """Where the results go: ``--outdir``, else beside the unlearned network; one that cannot be written is refused."""
-    if outdir is None and not Path(after).is_file():
+    if outdir is None and not is_file(after):
         raise InputError(f'--after={after} is no file beside which the results could lie. Name a folder with --outdir.')
     folder = Path(outdir) if outdir is not None else Path(after).parent
-    parent = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    parent = next(parent for parent in [folder, *folder.absolute().parents] if os.path.exists(parent))
     if not parent.is_dir():
         raise InputError(f'--outdir={folder} cannot be made: {parent} is a file. Name a folder.')
     if not os.access(parent, os.W_OK | os.X_OK):

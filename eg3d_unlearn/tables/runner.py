@@ -167,7 +167,7 @@ def check_results(jobs: list[Job], outdir: Path) -> None:
         content = read_result(path)
         if content.get('job') != described(job):
             raise InputError(f'{shown(path, 300)} is a result of another run than its name says. Move it away to have that run made again.')
-        families = {None, *(recipe['family'] for recipe in NETWORKS.values())}
+        families = [None, *(recipe['family'] for recipe in NETWORKS.values())]
         if not isinstance(content.get('config'), dict) or content.get('demo') not in families:
             raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
         changed = changed_since(content)
