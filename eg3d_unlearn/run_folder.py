@@ -14,6 +14,7 @@ import torch
 
 from torch_utils_ext.atomic_file import cannot_write, held, parts_of, remove_abandoned, replacing
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.tensor_file import read_tensors
 from torch_utils_ext.user_files import read_json, shown
 
 OPTIONS, LOG, STATS, REPORT = 'training_options.json', 'log.txt', 'stats.jsonl', 'report.json'
@@ -45,7 +46,7 @@ def load_whole(path: Path) -> object:
     with zipfile.ZipFile(path) as archive:
         if (part := archive.testzip()) is not None:    # torch writes checksums, but does not look at them
             raise ValueError(f'the checksum of {part} is wrong')
-    return torch.load(path, map_location='cpu', weights_only=True)
+    return read_tensors(path, 'saved state')
 
 
 def refuse_foreign_files(folder: Path, flag: str, ours: Iterable[str]) -> None:

@@ -46,8 +46,10 @@ KINDS = {
     b'<?xml': _PAGE,
     b'version https://git-lfs': 'the pointer of a Git LFS file: fetch the file itself with git lfs pull',
 }
-_BROKEN = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, NotImplementedError, RuntimeError, SyntaxError,
-           RecursionError, MemoryError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # what zipfile and numpy raise for foreign bytes
+_BROKEN = (
+    ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, NotImplementedError, RuntimeError,
+    SyntaxError, MemoryError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # what zipfile and numpy raise for foreign bytes
 
 
 def read_tensors(

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Callable
 
 import click
-import torch
 
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.demo import shipped
 from eg3d_unlearn.run import choose_device
-from eg3d_unlearn.run_folder import STATE, write_whole
+from eg3d_unlearn.run_folder import STATE, load_whole, write_whole
 
 GENERATORS = ('eg3d', 'stylegan2')
 JUDGES = ('loss-recogniser', 'measuring-recogniser', 'perceptual', 'features')
@@ -53,7 +52,7 @@ def main(which: str, outdir: str, quick: bool, ship: bool, device: str) -> None:
     """
     report = trainer(which, quick, str(choose_device(device)))(outdir)
     if which in GENERATORS:
-        average = torch.load(Path(outdir) / STATE, map_location='cpu', weights_only=True)['average']
+        average = load_whole(Path(outdir) / STATE)['average']
         out = Path(outdir) / f'demo-{which}.pt'
         shipped.pack(average, out)
         shipped.write_pickle(f'demo-{which}', out.with_suffix('.pkl'), average)
