@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eg3d_unlearn.loss import Weights
 from eg3d_unlearn.photo.folders import pictures_at
+from torch_utils_ext.download import without_secrets
 
 OPTIMISERS = ('adam', 'lbfgs')       # of the inversion
 
@@ -75,6 +76,7 @@ class Config:
     snap: int = 100                  # steps between saved states
     upstream: str | None = None      # NVIDIA checkout, for its CUDA kernels
     trust_pickle: bool = False       # load an unknown class through the checkout's own loader
+    trust_file: bool = False         # load the user's own TorchScript networks, which run code of their author
     keep_source: bool = False        # leave the photo and the latent in the folder
     report: str = 'auto'             # report.html: 'full' = both networks are looked at once more, 'brief' = by the run's own figures
 
@@ -99,7 +101,7 @@ class Config:
 
     def to_json(self) -> dict:
         """The options as they are recorded: who the person is stays out unless ``keep_source`` asks for it."""
-        options = asdict(self)
+        options = {**asdict(self), 'network': without_secrets(self.network)}
         if not self.keep_source:
             for name in ('image', 'latent', 'latent_seed', 'camera'):
                 options[name] = '(given, not recorded)' if options[name] not in (None, ()) else None

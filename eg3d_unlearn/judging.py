@@ -41,7 +41,8 @@ def load_judges(config: Config, family: str, device: torch.device) -> Judges:
         recogniser, measuring = load_judge('demo-loss').to(device), load_judge('demo-measuring').to(device)
         names.update(recogniser='demo-loss', measuring='demo-measuring')
         return Judges(perceptual, partial(recogniser.embed, alignment='full'), partial(measuring.embed, alignment='full'), names)
-    recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights)
+    recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights,
+                               trust=config.trust_file)
     if recogniser is None:
         return Judges(perceptual, None, None, names)
     embed = partial(recogniser.to(device).embed, alignment=alignment_of(config, family))

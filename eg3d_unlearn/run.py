@@ -1,16 +1,19 @@
 """The main job, told in order: pickle in, person found, person forgotten, pickle out."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn import finding, photo, report
+from eg3d_unlearn import duration, finding, photo, report
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.camera_labels import parse_camera
 from eg3d_unlearn.config import Config, person_of
@@ -18,7 +21,7 @@ from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import is_demo, network_path
 from eg3d_unlearn.generator import Generator, build, wrap
-from eg3d_unlearn.html import write_report
+from eg3d_unlearn.html import words, write_report
 from eg3d_unlearn.html.files import PAGE
 from eg3d_unlearn.inversion import PUBLISHED, plan
 from eg3d_unlearn.inversion.optimise import check_optimiser
@@ -30,10 +33,11 @@ from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.photo.folders import no_photo, pictures_at
 from eg3d_unlearn.presets import resolve
-from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
+from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
 from eg3d_unlearn.training_loop import training_loop
+from eg3d_unlearn.weights import NotHere, fetching_nothing
 from torch_utils_ext import ops
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
@@ -46,12 +50,15 @@ from torch_utils_ext.network_pickle import (
     write_unlearned_pickle,
 )
 from torch_utils_ext.network_url import resolve_network
+from torch_utils_ext.user_files import shown
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evidence import Evidence
 
+DEMO_ONLY = ('a demo network knows the drawn people of the demo world only; nobody real can be shown by it. For a photo of a real person take a '
+             'published network, for a demo person --image=demo:N.')
 # What a saved state holds of the person until the run ends.
-KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras')
+KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras', 'camera')
 
 
 def choose_device(name: str) -> torch.device:
@@ -75,7 +82,7 @@ def choose_device(name: str) -> torch.device:
 
 def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle, Generator]:
     """The pickle of ``--network`` and its G_ema, ready to use."""
-    path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network)
+    path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network, also=NETWORKS)
     pickle = read_network_pickle(path, allow_unknown=config.trust_pickle)
     record = pickle.records.get('G_ema')
     if record is None:
@@ -131,8 +138,8 @@ def check_inputs(config: Config) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
     check_photos(config)
-    if config.latent is not None and not Path(config.latent).is_file():
-        raise InputError(f'The latent file {config.latent} is not there; --latent takes an .npy, .npz or .pt file.')
+    if config.latent is not None and not os.path.exists(config.latent):
+        raise InputError(f'The latent file {shown(config.latent, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
     weights = config.weights
     if not (weights.local or (weights.adj and config.n_adj) or (weights.glob and config.n_global)):
         raise InputError('All losses are switched off, so there is nothing to learn. Set one of --lambda-local, --lambda-adj and '
@@ -222,13 +229,28 @@ def prefixes_of(config: Config, generator: Generator) -> list[str]:
     return [prefix.strip() for prefix in listed.split(',')]
 
 
-def unlearn(config: Config) -> dict:
-    """Run ``config`` and return its report; the folder then holds all that the README lists.
+@dataclass
+class Checked:
+    """A run whose inputs were all read and can do; nothing of it is written yet."""
+    config: Config                   # every value resolved
+    pickle: NetworkPickle
+    generator: Generator
+    judges: Judges
+    folder: RunFolder
+    options: dict                    # what the folder is held against: a run goes on with the same ones only
+    usual: dict                      # the same where nothing but network and method is given
+    about: list[str]                 # what the log says of it
+    notes: list[str]                 # what is to be known of the network's file
+
+
+def check(
+    given: Config,
+    fetch: bool = True,              # False: judges that would have to be fetched stay away, untrained ones take as much time
+) -> Checked:
+    """Read all that a run needs, resolve its options, refuse what cannot do, and write nothing.
 
     Raises `InputError` for everything that the user can mend.
     """
-    begun = time.time()
-    given = config
     config = resolve(given, demo_family(given.network))
     check_inputs(config)
     device = choose_device(config.device)
@@ -250,26 +272,48 @@ def unlearn(config: Config) -> dict:
     options = {**{name: value for name, value in config.to_json().items() if name != 'report'}, 'network_sha256': pickle.sha256()}
     check_judges(config)
     notes = check_against_network(config, generator, pickle)
-    folder.check(options)
-    judges = load_judges(config, generator.family, device)
+    usual = resolve(Config(network=given.network, outdir=given.outdir, method=given.method), demo).to_json()
+    folder.check(options, usual)
+    missing = []
+    try:
+        with contextlib.nullcontext() if fetch else fetching_nothing():
+            judges = load_judges(config, generator.family, device)
+    except NotHere as error:
+        judges, missing = load_judges(dataclasses.replace(config, random_metric_weights=True), generator.family, device), [str(error)]
+    about = [f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.',
+             f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
+             f'{judges.names["measuring"]} in the summary.', f'Distances: {distances_are}.', *missing, *(f'WARNING: {note}' for note in notes)]
+    if demo is not None and config.photos:
+        about.append(f'NOTE: {DEMO_ONLY}')
+    return Checked(config, pickle, generator, judges, folder, options, usual, about, notes)
+
+
+def how_long(run: Checked) -> list[str]:
+    """What is said of the time that a run will take."""
+    expected = duration.estimate(run.config, run.generator, run.judges)
+    advice = duration.shorter(run.config, run.generator, expected.whole)
+    return [f'This takes {expected}.', *([advice] if advice else [])]
+
+
+def unlearn(given: Config) -> dict:
+    """Run ``given`` and return its report; the folder then holds all that the README lists.
+
+    Raises `InputError` for everything that the user can mend.
+    """
+    begun = time.time()
+    run = check(given)
+    folder = run.folder
     with folder.locked():
-        folder.check(options)        # once more: another run may have begun or ended here meanwhile
-        resumes = folder.begin(options)
-        folder.log(f'{"Resuming in" if resumes else "Writing to"} {folder.path}.')
-        folder.log(f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.')
-        folder.log(f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
-                   f'{judges.names["measuring"]} in the summary.')
-        folder.log(f'Distances: {distances_are}.')
-        for note in notes:
-            folder.log(f'WARNING: {note}')
-        result, evidence, ws_target = run_in(folder, config, pickle, generator, judges)
-        result['networks']['in']['notes'] = notes
+        folder.check(run.options, run.usual)  # once more: another run may have begun or ended here meanwhile
+        resumes = folder.begin(run.options)
+        for line in (f'{"Resuming in" if resumes else "Writing to"} {folder.path}.', *run.about, *how_long(run)):
+            folder.log(line)
+        result, evidence, ws_target = run_in(folder, run.config, run.pickle, run.generator, run.judges)
+        result['networks']['in']['notes'] = run.notes
         result['seconds'] = round(time.time() - begun, 1)
         result.update(write_report(folder.path, evidence, result, ws_target=ws_target, log=folder.log))
         result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
-        # report.json comes last: a folder with one is finished, and no longer holds the latent.
-        (folder / STATE).unlink(missing_ok=True)
-        folder.write_json(REPORT, result)
+        folder.finish(result)
     summarise(folder, result)
     return result
 
@@ -296,13 +340,15 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     # The person: found once, kept in the state until the run ends.
     state, person = folder.load_state(), None
     who = digest(config.person_kind, given_person(config))
+    if state is not None and not all(name in state for name in KEPT):
+        raise folder.damaged('something is missing')
     if state is not None and state['person'] != who:
         raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
     if state is None:
         with arithmetic(config.precision, device):
             person = finding.find_person(config, generator, judges, log)
         state = {'step': 0, 'person': who, 'ws_source': person.ws, 'notes': person.notes, 'ws_others': person.ws_others,
-                 'ws_strangers': person.ws_strangers, 'cameras': person.cameras}
+                 'ws_strangers': person.ws_strangers, 'cameras': person.cameras, 'camera': person.camera}
         folder.save_state(state)
     ws_source = state['ws_source'].to(device)
     with arithmetic(config.precision, device):
@@ -321,7 +367,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
     after = show_all(g_u, state, ws_source=ws_source)
     photos = shown_photos(config, generator)
-    warning = report.MEANINGLESS if config.random_metric_weights else None
+    warning = report.MEANINGLESS if config.random_metric_weights else report.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
     drawn = before if moves_to(config) else dataclasses.replace(before, target=[])
     write_whole(folder / PICTURE, lambda file: photo.write_sheet(file, report.picture(drawn, after, photos, warning)))
     if config.keep_source:
@@ -347,8 +393,9 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         ws_target = None             # nobody is to be shown as what the person was moved to
     if config.report == 'brief':
         return result, None, ws_target
-    if person is None:               # the run was resumed: the photos themselves were not kept
-        person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'])
+    if person is None:               # the run was resumed: the photos themselves were not kept, and are read again
+        person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'],
+                                finding.photos_again(config, generator), state['camera'])
     return result, evidence_of(config, pickle, g_s, g_u, person, judges), ws_target
 
 
@@ -417,10 +464,10 @@ def shown_photos(config: Config, generator: Generator) -> Tensor | None:
 
 def keep_source(folder: RunFolder, config: Config, ws_source: Tensor) -> None:
     """With ``--keep-source`` only: the latent, and the photos where there were some."""
-    write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file))
+    write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file), private=True)
     for number, path in enumerate(config.photos):
         name = 'source-photo.png' if number == 0 else f'source-photo-{number + 1}.png'
-        write_whole(folder / name, lambda file, path=path: photo.read_image(path).save(file, format='png'))
+        write_whole(folder / name, lambda file, path=path: photo.read_image(path).save(file, format='png'), private=True)
 
 
 def summarise(folder: RunFolder, result: dict) -> None:
@@ -429,4 +476,7 @@ def summarise(folder: RunFolder, result: dict) -> None:
         folder.log(line)
     if 'MEANING' in result:
         folder.log(result['MEANING'])
+    if doubts := words.doubts(result):
+        folder.log(f'WARNING: {report.WRONG_PERSON} {" ".join(doubts)}')
+    folder.log(f'{words.ALWAYS}')
     folder.log(f'Wrote {folder / NETWORK}; see {folder / PAGE}.')

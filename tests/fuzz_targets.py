@@ -191,9 +191,7 @@ def run_folders() -> list:
 
 def read_run_folder(case: object, folder: Path) -> None:
     """The page of a folder whose files say what the case says."""
-    from eg3d_unlearn.html.exhibits import Exhibits
-    from eg3d_unlearn.html.files import read_folder
-    from eg3d_unlearn.html.page import page
+    from eg3d_unlearn.html import write_report
     case = case if isinstance(case, dict) else {'report': case}
     files = {'report.json': case.get('report'), 'audit.json': case.get('audit'), 'metric-id.jsonl': case.get('metric'), 'stats.jsonl': None}
     for name, content in files.items():
@@ -201,10 +199,11 @@ def read_run_folder(case: object, folder: Path) -> None:
     lines = case.get('stats')
     text = '\n'.join(json.dumps(line, default=str) for line in lines) if isinstance(lines, list) else json.dumps(lines, default=str)
     (folder / 'stats.jsonl').write_bytes(text.encode('utf-8', 'surrogatepass'))
-    found = read_folder(folder)
-    text = page(found, Exhibits(), '2026-01-01 00:00 UTC')
-    assert '<script>alert' not in text and '\x1b' not in text, 'what a file says reached the page as it is'
-    text.encode('utf-8')
+    said: list[str] = []
+    write_report(folder, None, log=said.append)
+    text = (folder / 'report.html').read_text(encoding='utf-8')
+    assert '<script>alert' not in text and not set('\x1b\u202e\x00') & set(text), 'what a file says reached the page as it is'
+    assert ''.join(said).isprintable(), 'what a file says reached the console as it is'
 
 
 def command_lines() -> list:

@@ -155,7 +155,8 @@ def test_torchscript_recogniser_of_the_users_own(tmp_path):
     torch.jit.script(Thumbnail()).save(str(tmp_path / 'mine.pt'))
     path = tmp_path / 'net.pkl'
     save_network_pickle(path, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
-    run(f'--network={path}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', *CHEAP, f'--id-network={tmp_path / "mine.pt"}')
+    run(f'--network={path}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', *CHEAP, f'--id-network={tmp_path / "mine.pt"}',
+        '--trust-file')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert report['figures']['unlearned_against_source']['identity_cosine'] > 0
 

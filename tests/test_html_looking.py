@@ -22,7 +22,7 @@ from eg3d_unlearn.judging import Judges
 from eg3d_unlearn.target import frobenius
 from torch_utils_ext.errors import InputError
 
-PLAN = Plan(people=6, views=3, masks=20)
+PLAN = Plan(people=6, views=3, masks=20, impostors=16)
 SETTINGS = {'target': 'ufo', 'target_d': 3.0, 'alpha_max': 1.5}
 
 

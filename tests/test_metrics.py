@@ -517,7 +517,7 @@ class WithFeatures(torch.nn.Module):
 @pytest.mark.parametrize('network', [Channels, WithFeatures])
 def test_any_feature_network_by_path(tmp_path, network):
     torch.jit.script(network()).save(tmp_path / 'network.pt')
-    found = compute('fid_pre40', stand_in(by=0.5), features=str(tmp_path / 'network.pt'))
+    found = compute('fid_pre40', stand_in(by=0.5, trust_file=True), features=str(tmp_path / 'network.pt'))
     assert found['protocol']['features'] == 'network.pt' and found['protocol']['dimensions'] == 3 and found['value']['value'] > 1
     assert len(found['protocol']['features_sha256']) == 64
 
@@ -563,12 +563,12 @@ class NotANumber(torch.nn.Module):
 
 
 @pytest.mark.parametrize('name, sentence', [
-    ('nowhere.pt', 'neither inception, demo, nor a file'), ('text.pt', 'not a TorchScript file'),
-    ('floats.pt', r'maps .* to torch.uint8 \[2, 12288\]'), ('nan.pt', 'NaN or infinite'),
-    ('fails.pt', r'fails on pictures \[2, 3, 64, 64\] uint8')])
+    ('nowhere.pt', 'neither one of inception, demo, nor a file'), ('text.pt', 'not a TorchScript file'),
+    ('floats.pt', r'maps .* to torch.uint8 \[2, 12288\]'), ('nan.pt', 'NaN, infinite'),
+    ('fails.pt', r'fails on pictures \[2, 3, 64, 64\]')])
 def test_feature_networks_that_are_none(tmp_path, name, sentence):
     with pytest.raises(InputError, match=sentence):
-        compute('fid_pre40', stand_in(), features=wrong(tmp_path, name))
+        compute('fid_pre40', stand_in(trust_file=True), features=wrong(tmp_path, name))
 
 
 @pytest.mark.parametrize('name, evidence, options, sentence', [
@@ -582,7 +582,7 @@ def test_feature_networks_that_are_none(tmp_path, name, sentence):
     ('fid_pre40', {}, {'inception_weights': 'x.pth'}, 'the features are those of demo'),
     ('fid_pre40', dict(is_demo=False), {}, 'weights-inception-2015-12-05-6726825d.pth from https://github.com/toshas'),
     ('fid_pre40', {}, {'features': 'inception', 'inception_weights': 'nowhere.pth'}, '--inception-weights=nowhere.pth is not a file'),
-    ('dfid_real40', dict(is_demo=False), {'features': 'random'}, 'neither inception'),
+    ('dfid_real40', dict(is_demo=False), {'features': 'random'}, 'neither one of inception'),
     ('retain20', dict(is_demo=False), {'held_out': 3}, 'no pictures of any: give them with --data'),
 ])
 def test_what_cannot_be_measured(tmp_path, monkeypatch, name, evidence, options, sentence):

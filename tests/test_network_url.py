@@ -41,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if first else self.server.status)
         self.send_header('Content-Length', str(len(body)))
         self.send_header('ETag', '"one"')
+        if first:
+            self.send_header('Content-Range', f'bytes {first}-{len(self.server.answer) - 1}/{len(self.server.answer)}')
         self.end_headers()
         if self.server.break_at is not None:
             body, self.server.break_at = body[: self.server.break_at], None

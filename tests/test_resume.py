@@ -1,6 +1,7 @@
 """Killed at any moment, the same command goes on and ends in the same bytes as an uninterrupted run."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,3 +119,18 @@ def test_two_at_once_in_one_folder(command, tmp_path):
     with RunFolder(tmp_path / 'out').locked():
         result = finish(command(tmp_path / 'out'))
     assert result.returncode == 1 and 'in use by another run' in result.stderr
+
+
+def test_the_page_of_a_resumed_run_is_that_of_an_uninterrupted_one(command, tmp_path):
+    """The photo, which no state holds, is read again."""
+    shown = []
+    for moment, count in (('never', 0), ('step', 4)):
+        outdir, extra = tmp_path / moment, {'report': 'full', 'keep-source': True, 'inversion-steps': 2}
+        if moment != 'never':
+            assert finish(command(outdir, moment, count, **extra)).returncode == -signal.SIGKILL
+        assert finish(command(outdir, **extra)).returncode == 0
+        shown.append(re.findall(r'<img [^>]*>', (outdir / 'report.html').read_text()))
+        figures = json.loads((outdir / 'report.json').read_text())['evidence']
+        shown.append(figures)
+    assert any('The photo that was erased.' in picture for picture in shown[0])
+    assert shown[0] == shown[2] and shown[1] == shown[3]

@@ -33,16 +33,35 @@ def test_several_may_write_one_file_at_once(tmp_path):
     assert (tmp_path / 'a').read_bytes() == b'first' and os.listdir(tmp_path) == ['a']
 
 
-def test_only_what_nobody_writes_any_more_is_removed(tmp_path):
-    here, gone = socket.gethostname(), 2**22 + 1        # beyond the numbers that Linux gives to processes
+HERE = socket.gethostname()
+LEFT = {                             # file left behind -> whether it stays when 'a' is written, and when who holds the folder's lock cleans up
+    f'.a.{os.getpid()}@{HERE}.12345678.part': (False, False),    # in a container every run has the same process id
+    f'.a.1@{HERE}.12345678.part': (False, False),
+    '.a.1@elsewhere.12345678.part': (True, False),               # perhaps somebody writes it there, on a shared file system
+    '.a.1@far.away.12345678.part': (False, False),               # an old one
+    f'.b.1@{HERE}.12345678.part': (True, False),
+    '.thesis.docx.part': (True, True),                           # not ours
+    '.a.x.part': (True, True),
+}
+
+
+@pytest.mark.parametrize('holds_lock', [False, True])
+def test_only_what_nobody_writes_any_more_is_removed(tmp_path, holds_lock):
     old = time.time() - 2 * ABANDONED
-    names = {f'.a.{os.getpid()}@{here}.x.part': True, f'.a.{gone}@{here}.x.part': False, f'.a.{gone}@elsewhere.x.part': True,
-             f'.a.{gone}@far.away.x.part': False, '.a.x.part': False, f'.b.{gone}@{here}.x.part': True}
-    for name in names:
+    for name in LEFT:
         (tmp_path / name).write_text('half')
-    os.utime(tmp_path / f'.a.{gone}@far.away.x.part', (old, old))
-    write_whole(tmp_path / 'a', lambda file: file.write(b'whole'))
-    assert set(os.listdir(tmp_path)) == {'a', *(name for name, stays in names.items() if stays)}
+    os.utime(tmp_path / '.a.1@far.away.12345678.part', (old, old))
+    folder = RunFolder(tmp_path)
+    with replacing(tmp_path / 'c') as mine:              # one that is being written
+        if holds_lock:
+            with folder.locked():
+                folder.clean()
+        else:
+            write_whole(tmp_path / 'a', lambda file: file.write(b'whole'))
+        mine.write(b'whole')
+    stay = {name for name, stays in LEFT.items() if stays[holds_lock]}
+    assert set(os.listdir(tmp_path)) - {'a', LOCK} == {'c', *stay}
+    assert (tmp_path / 'c').read_bytes() == b'whole'
 
 
 def test_begin_and_resume(tmp_path):
@@ -50,10 +69,10 @@ def test_begin_and_resume(tmp_path):
     folder.check({'lr': 1})
     assert not (tmp_path / 'out').exists()       # checking writes nothing
     assert folder.begin({'lr': 1}) is False
-    (tmp_path / 'out' / '.state.x.part').write_text('left by a kill')
+    (tmp_path / 'out' / f'.{STATE}.1@{HERE}.12345678.part').write_text('left by a kill')
     folder.check({'lr': 1})
     assert folder.begin({'lr': 1}) is True
-    assert not (tmp_path / 'out' / '.state.x.part').exists()
+    assert os.listdir(tmp_path / 'out') == [OPTIONS]
 
 
 def test_other_options_are_refused_and_named(tmp_path):
@@ -90,7 +109,8 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     with folder.locked():
         with pytest.raises(InputError, match='in use'), RunFolder(tmp_path).locked():
             pass
-    assert not (tmp_path / LOCK).exists()
+    with folder.locked():            # it may be had again
+        pass
 
 
 def test_stats_of_steps_done_again_are_dropped(tmp_path):

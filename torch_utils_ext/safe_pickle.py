@@ -175,6 +175,8 @@ class Window:
 class Machine:
     """Runs one pickle that lies in ``data[start:end]``; `position` then stands behind its STOP."""
 
+    actions: dict[bytes, Callable[[Machine], None]]  # opcode -> what it does; `_ACTIONS` below
+
     def __init__(self, data: Window, start: int, end: int, policy: Policy, budget: Budget) -> None:
         self.data = data
         self.position = start
@@ -199,7 +201,7 @@ class Machine:
             self.steps += 1
             if opcode == b'.':
                 break
-            action = _ACTIONS.get(opcode)
+            action = self.actions.get(opcode)
             if action is None:
                 what = _REFUSED.get(opcode, 'an unknown operation')
                 raise PickleError(
@@ -441,6 +443,7 @@ _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
     b'\x94': lambda m: m.put(len(m.memo)),
     b'Q': Machine.persistent,
 }
+Machine.actions = _ACTIONS
 
 _REFUSED: dict[bytes, str] = {
     b'\x82': 'a reference to the extension registry',

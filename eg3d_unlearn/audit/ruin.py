@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn import figures
-from eg3d_unlearn.audit.setting import FALSE_ACCEPTS, Audit, embedded
+from eg3d_unlearn.audit.setting import Audit, embedded
 from eg3d_unlearn.audit.words import interval, number
 from eg3d_unlearn.judging import alignment_of
+from eg3d_unlearn.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.photo import detect, to_image
 
 RUINED, DAMAGED = 0.5, 0.9           # shares of people who are still recognised
@@ -78,7 +79,7 @@ def say(result: dict) -> str:
     share, people, different = result['recognised'], result['people'], result['different_people']
     sentence = (
         f'{OPENINGS[result["state"]]} {round(share["value"] * share["samples"])} of {share["samples"]} people whom nobody asked to forget '
-        f'({people["random"]} random, {people["controls"]} {people["controls_are"]}) are still recognised at {100 * FALSE_ACCEPTS:.0f} % false '
+        f'({people["random"]} random, {people["controls"]} {people["controls_are"]}) are still recognised at {100 * FALSE_ACCEPTS:g} % false '
         f'accepts; identity cosine before against after {interval(result["identity"])}, LPIPS {result["lpips"]["value"]:.3f}; two different '
         f'people have {number(different["after"])} in common ({number(different["before"])} before)')
     if faces := result['detected']:

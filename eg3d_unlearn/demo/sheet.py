@@ -14,13 +14,14 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.demo import scene
 from eg3d_unlearn.demo.people import RANGES, nuisances, people
 from eg3d_unlearn.photo import to_image, write_sheet
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 GAP = 2                               # between pictures [pixels]
 ACROSS = 8                            # people side by side in a sheet
@@ -108,13 +109,13 @@ def sheet(
     return stack([grid(images[:, i : i + ACROSS], column_titles=titles[i : i + ACROSS]) for i in blocks])
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command()
 @click.option('--range', 'kind', help='Whom to show.', type=click.Choice(RANGES), default='held-out', show_default=True)
 @click.option('--people', 'count', help='How many people.', metavar='INT', type=click.IntRange(1, 1000), default=24, show_default=True)
 @click.option('--views', help='Pictures of each.', metavar='INT', type=click.IntRange(1, 20), default=3, show_default=True)
 @click.option('--seed', help='Seed of people and expressions.', metavar='INT', type=click.IntRange(0, 10**9), default=0, show_default=True)
 @click.option('--resolution', help='Side of a picture [pixels].', metavar='INT', type=click.IntRange(16, 1024), default=128, show_default=True)
-@click.option('--outfile', help='The sheet, a png; an existing file is not overwritten.', metavar='FILE', required=True)
+@click.option('--outfile', help='The sheet, a png; an existing file is not overwritten.', type=PATH, metavar='FILE', required=True)
 def main(kind: str, count: int, views: int, seed: int, resolution: int, outfile: str) -> None:
     """Draw people of the demo world, each from several sides and with several expressions.
 
@@ -122,18 +123,15 @@ def main(kind: str, count: int, views: int, seed: int, resolution: int, outfile:
     Example:
       python -m eg3d_unlearn.demo.sheet --range=out-of-domain --people=16 --outfile=people.png
     """
-    try:
-        path = Path(outfile)
-        if path.suffix.lower() != '.png':
-            raise InputError(f'--outfile={outfile} does not end in .png. Name a png file.')
-        if path.exists():
-            raise InputError(f'{outfile} exists and is not overwritten. Delete it, or name another file.')
-        if not path.parent.is_dir():
-            raise InputError(f'The folder of --outfile={outfile} is not there. Make it, or name another file.')
-        paper = sheet(kind, count, views, seed, resolution)
-        write_whole(path, lambda file: write_sheet(file, paper))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    path = Path(outfile)
+    if path.suffix.lower() != '.png':
+        raise InputError(f'--outfile={outfile} does not end in .png. Name a png file.')
+    if path.exists():
+        raise InputError(f'{outfile} exists and is not overwritten. Delete it, or name another file.')
+    if not path.parent.is_dir():
+        raise InputError(f'The folder of --outfile={outfile} is not there. Make it, or name another file.')
+    paper = sheet(kind, count, views, seed, resolution)
+    write_whole(path, lambda file: write_sheet(file, paper))
     click.echo(f'Wrote {outfile} ({paper.width} x {paper.height} pixels).')
 
 

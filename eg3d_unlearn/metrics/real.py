@@ -16,13 +16,12 @@ from eg3d_unlearn.camera_labels import LABELS, Labels
 from eg3d_unlearn.demo import scene
 from eg3d_unlearn.demo.people import Z_DIM, People, attributes_of
 from eg3d_unlearn.demo.photos import WORTH_COMPILING, compile_if_possible, look
-from eg3d_unlearn.metrics.cache import make_folder
 from eg3d_unlearn.metrics.looking import in_batches, to_bytes
 from eg3d_unlearn.metrics.settings import Settings
 from eg3d_unlearn.photo.files import HEAD_BYTES, MOST_BYTES, decode, is_sheet
 from eg3d_unlearn.photo.folders import PICTURES, is_photo_name
 from eg3d_unlearn.run_folder import write_whole
-from torch_utils_ext.download import default_cache
+from torch_utils_ext.download import default_cache, make_folder
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import MAX_JSON_BYTES, open_file, parse_json, shown
 

@@ -9,22 +9,23 @@ from collections import Counter
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from eg3d_unlearn.camera_labels import LABELS
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.photo.files import SHEETS, write_sheet
 from eg3d_unlearn.photo.folders import no_photo, pictures_at, sheets_at
 from torch_utils_ext.atomic_file import replacing
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 from torch_utils_ext.user_files import shown
 
 SHEET = SHEETS[0]
 SHOWN = 60                           # photos on the contact sheet
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
-@click.argument('files', nargs=-1, required=True, metavar='FILES...')
-@click.option('--outdir', help='Folder for the crops (NAME.png), dataset.json and contact-sheet.png.', metavar='DIR', required=True)
+@command()
+@click.argument('files', nargs=-1, required=True, type=PATH, metavar='FILES...')
+@click.option('--outdir', help='Folder for the crops (NAME.png), dataset.json and contact-sheet.png.', type=PATH, metavar='DIR', required=True)
 @click.option('--crop', help="Which crop: EG3D's (512 pixels, with camera labels), FFHQ's for StyleGAN (1024), or ArcFace's template (112).", type=click.Choice(['eg3d', 'ffhq', 'arcface']), default='eg3d', show_default=True)
 @click.option('--face', help='Which face of a photo, counted from the left from 1.  [default: the largest]', type=click.IntRange(min=1), metavar='INT')
 @click.option('--aligned', help='The pictures are crops already: take them as they are.', is_flag=True)
@@ -41,12 +42,9 @@ def main(files: tuple[str, ...], outdir: str, crop: str, face: int | None, align
       python -m eg3d_unlearn.photo photos/ --outdir=crops --crop=ffhq
       python -m eg3d_unlearn.photo group.jpg --face=3 --outdir=crops
     """
-    try:
-        paths, folder = pictures_of(files), Path(outdir)
-        check_free(paths, folder)
-        failed = prepare_all(paths, folder, crop, face, aligned)
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    paths, folder = pictures_of(files), Path(outdir)
+    check_free(paths, folder)
+    failed = prepare_all(paths, folder, crop, face, aligned)
     done = len(paths) - len(failed)
     click.echo(f'{done} of {len(paths)} photos are ready{f" in {shown(folder, 300)}" if done else ""}.')
     if done > SHOWN:
