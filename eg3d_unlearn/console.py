@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from pathlib import Path
 from typing import Iterator
 
 import click
@@ -36,6 +37,12 @@ class UserPath(click.ParamType):
 
 
 PATH = UserPath()
+
+
+def refuse_existing(path: str | Path | None, flag: str = '--outfile') -> None:
+    """Refuse to overwrite a file."""
+    if path is not None and os.path.lexists(path):
+        raise InputError(f'{flag}={path} exists and is not overwritten. Delete it, or name another file.')
 
 
 class Terminated(KeyboardInterrupt):

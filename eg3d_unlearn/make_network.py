@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from eg3d_unlearn import networks
-from eg3d_unlearn.console import PATH, command
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.settings import FULL, TRIAL
 from torch_utils_ext.errors import InputError
@@ -63,9 +63,8 @@ def save_random_network(path: Path, setting: str, seed: int = 0) -> None:
 @click.option('--photo', help="Also write a photo to try it with: scikit-image's astronaut, public domain.", type=PATH, metavar='FILE')
 def main(setting: str, seed: int, outfile: str, photo: str | None) -> None:
     """Make a network with random weights: its pictures are coloured blobs, not faces."""
-    for path in filter(None, (outfile, photo)):
-        if Path(path).exists():
-            raise click.ClickException(f'{path} exists and is not overwritten. Delete it, or name another file.')
+    refuse_existing(outfile)
+    refuse_existing(photo, '--photo')
     if photo is not None:
         save_photo(Path(photo))
     save_random_network(Path(outfile), setting, seed)

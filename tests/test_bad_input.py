@@ -192,7 +192,7 @@ def test_a_full_disk_while_writing_the_network(files, tmp_path, monkeypatch):
     result = run(files, tmp_path, [SG2, SEED, *CHEAP])
     assert result.exit_code == 1 and 'No space left on device' in result.output
     left = sorted(name for name in os.listdir(tmp_path / 'out') if not name.startswith('events.out'))    # TensorBoard's, where it is installed
-    assert left == ['log.txt', 'stats.jsonl', 'training-state.pt', 'training_options.json']
+    assert left == ['.lock', 'log.txt', 'stats.jsonl', 'training-state.pt', 'training_options.json']
     monkeypatch.undo()               # space was made: the same command finishes
     assert run(files, tmp_path, [SG2, SEED, *CHEAP]).exit_code == 0
     assert 'network-unlearned.pkl' in os.listdir(tmp_path / 'out')

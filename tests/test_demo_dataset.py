@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import zipfile
@@ -155,7 +156,7 @@ def test_an_interrupted_folder_goes_on(made, tmp_path, monkeypatch):
     assert stopped.exit_code == 1 and 'Run the same command again to go on' in stopped.output
     assert list(contents(tmp_path / 'folder')) == [*NAMES[:2], 'people.json']
     # A half-written photo of a kill.
-    (tmp_path / 'folder' / '00000' / '.img00000002.png.abc.part').write_bytes(b'half')
+    (tmp_path / 'folder' / '00000' / f'.img00000002.png.1@{socket.gethostname()}.abcdefgh.part').write_bytes(b'half')
     with monkeypatch.context() as context:
         taken = stops_after(context, 10)
         assert command(tmp_path / 'folder').exit_code == 0
@@ -166,7 +167,7 @@ def test_an_interrupted_folder_goes_on(made, tmp_path, monkeypatch):
 def test_a_kill_before_the_first_photo_can_be_resumed(made, tmp_path):
     folder = tmp_path / 'folder'
     folder.mkdir()
-    (folder / '.people.json.abc.part').write_bytes(b'half')
+    (folder / f'.people.json.1@{socket.gethostname()}.abcdefgh.part').write_bytes(b'half')
     write(folder, photos())
     assert contents(folder) == contents(made / 'folder')
 

@@ -393,10 +393,10 @@ def test_the_network_before_is_rendered_once(monkeypatch):
     assert alone['value'] == second['fid_pre40']['value']
 
 
-def test_a_cache_that_cannot_be_made(tmp_path):
+def test_a_cache_that_cannot_be_made_does_not_stop_the_measurement(tmp_path, capsys):
     (tmp_path / 'file').write_text('x')
-    with pytest.raises(InputError, match='EG3D_UNLEARN_CACHE names another folder'):
-        compute('fid_pre40', stand_in(), cache=metrics.Cache(tmp_path / 'file' / 'cache'))
+    assert compute('fid_pre40', stand_in(), cache=metrics.Cache(tmp_path / 'file' / 'cache'))['value']
+    assert capsys.readouterr().err.count('EG3D_UNLEARN_CACHE names another folder. The measurement goes on without the cache.') == 1
 
 
 def test_another_network_before_is_another_key():
@@ -664,3 +664,19 @@ def test_photos_are_embedded_where_the_networks_are():
     evidence = SimpleNamespace(measuring=('by', embed), photos_mine=(torch.zeros(2, 3, 8, 8), None), ws_mine=torch.zeros(2, 2, 4),
                                g_s=network, g_u=network, device=device)
     assert embeddings_of(evidence)[1] == ['photo'] * 2 + ['before'] * 2 + ['after'] * 2 and set(seen) == {device}
+
+
+@pytest.mark.parametrize('damage', [lambda content: content[:100], lambda content: b'', lambda content: flipped(content)])
+def test_a_damaged_cache_is_made_anew(tmp_path, damage):
+    key, made = {'what': 'x'}, []
+    value = torch.arange(1000.0)
+    caching.Cache(tmp_path).get(key, lambda: value, on_disk=True)
+    (path,) = tmp_path.glob('*.pt')
+    path.write_bytes(damage(path.read_bytes()))
+    found = caching.Cache(tmp_path).get(key, lambda: made.append(1) or value, on_disk=True)
+    assert made == [1] and torch.equal(found, value)
+
+
+def flipped(content: bytes) -> bytes:
+    place = content.index(torch.arange(1000.0).numpy().tobytes()) + 2000
+    return content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1:]

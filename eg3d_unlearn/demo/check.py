@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eg3d_unlearn import networks
-from eg3d_unlearn.console import PATH, command
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.demo import scene, shipped, train_stylegan2
 from eg3d_unlearn.demo.judges import COMMANDS, load_judge
 from eg3d_unlearn.demo.people import NUISANCE, Z_DIM, People, attributes_of
@@ -33,7 +33,7 @@ from eg3d_unlearn.demo.train_judges import recogniser_figures
 from eg3d_unlearn.demo.training import psnr
 from eg3d_unlearn.generator import Generator, wrap
 from eg3d_unlearn.photo import write_sheet
-from eg3d_unlearn.run_folder import write_whole
+from eg3d_unlearn.run_folder import refuse_foreign_files, write_json, write_whole
 from torch_utils_ext.progress import tqdm
 
 SEED = 900_000_000                    # of the latents and photos here; steps of a training count their seeds from 0
@@ -214,10 +214,12 @@ def file_figures() -> list[Figure]:
 @click.option('--sheets', 'sheet_folder', help='Also write sheets of pictures into this folder.', type=PATH, metavar='DIR')
 def main(people: int, walks: int, outfile: str | None, sheet_folder: str | None) -> None:
     """Print a table of what the demo networks can do, with the bars that they are held to (about three minutes on a CPU)."""
+    refuse_existing(outfile)
     jobs = [('files', file_figures), ('recognisers', lambda: judge_figures(people))]
     shipped_networks = [name for name in NETWORKS if (shipped.FOLDER / f'{name}.pt').is_file()]
     jobs += [(name, lambda name=name: generator_figures(name, people, walks)) for name in shipped_networks]
     if sheet_folder:
+        refuse_foreign_files(Path(sheet_folder), '--sheets', [])
         Path(sheet_folder).mkdir(parents=True, exist_ok=True)
         jobs += [(f'sheets of {name}', lambda name=name: sheets(name, Path(sheet_folder)) or []) for name in shipped_networks]
     figures: list[Figure] = []
@@ -233,7 +235,7 @@ def main(people: int, walks: int, outfile: str | None, sheet_folder: str | None)
     click.echo(f'{len(missed)} of {sum(figure.bar is not None for figure in figures)} bars missed.')
     if outfile:
         rows = [{**vars(figure), 'holds': figure.holds} for figure in figures]
-        Path(outfile).write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
+        write_json(Path(outfile), rows)
 
 
 if __name__ == '__main__':

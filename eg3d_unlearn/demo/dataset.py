@@ -168,7 +168,7 @@ def write(path: Path, photos: Photos) -> None:
     (write_zip if path.suffix.lower() == '.zip' else write_folder)(path, photos)
 
 
-@command(stopped='The same command goes on with a folder, and begins a zip again.')
+@command(stopped='Run the same command again to go on with a folder; a zip appears whole or not at all.')
 @click.option('--people', 'count', help='How many people.', metavar='INT', type=click.IntRange(1, 10**6), required=True)
 @click.option('--photos', 'per_person', help='Photos of each.', metavar='INT', type=click.IntRange(1, 10**4), default=1, show_default=True)
 @click.option('--range', 'kind', help='Who they are.', type=click.Choice(RANGES), default='training', show_default=True)

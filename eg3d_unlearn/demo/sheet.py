@@ -15,7 +15,7 @@ import PIL.ImageFont
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.console import PATH, command
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.demo import scene
 from eg3d_unlearn.demo.people import RANGES, nuisances, people
 from eg3d_unlearn.photo import to_image, write_sheet
@@ -126,8 +126,7 @@ def main(kind: str, count: int, views: int, seed: int, resolution: int, outfile:
     path = Path(outfile)
     if path.suffix.lower() != '.png':
         raise InputError(f'--outfile={outfile} does not end in .png. Name a png file.')
-    if path.exists():
-        raise InputError(f'{outfile} exists and is not overwritten. Delete it, or name another file.')
+    refuse_existing(outfile)
     if not path.parent.is_dir():
         raise InputError(f'The folder of --outfile={outfile} is not there. Make it, or name another file.')
     paper = sheet(kind, count, views, seed, resolution)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator
 
+import click
 import PIL.Image
 import torch
 import torch.nn.functional as F
@@ -41,12 +42,15 @@ class TrainingRun:
         steps: int,
         parts: dict,                  # name -> what has a state dict: modules, optimisers
         save_every: float = 120,      # seconds
+        *,
         defaults: dict | None = None,  # of options that a run may have been begun without, by an earlier version
     ):
         self.folder = RunFolder(outdir)
         self.folder.check(options, defaults)
-        self._lock = contextlib.ExitStack()  # until the report is written, or the process ends
+        self._lock = contextlib.ExitStack()  # until the report is written, or the command or the process ends
         self._lock.enter_context(self.folder.locked())
+        if (command := click.get_current_context(silent=True)) is not None:
+            command.call_on_close(self._lock.close)
         self.folder.check(options, defaults)
         self.folder.begin(options)
         self.steps, self.parts, self.save_every = steps, parts, save_every

@@ -4,7 +4,6 @@
 """
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.config import OPTIMISERS, Config
-from eg3d_unlearn.console import PATH, command
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.demo.photo import photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import encoder_path
@@ -25,7 +24,7 @@ from eg3d_unlearn.judging import Judges, load_judges
 from eg3d_unlearn.presets import FROM_ENCODER, FROM_MEAN, begins_with_encoder, resolve
 from eg3d_unlearn.report import hardware, versions
 from eg3d_unlearn.run import choose_device, load_generator
-from eg3d_unlearn.run_folder import write_whole
+from eg3d_unlearn.run_folder import write_json
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 
@@ -111,6 +110,7 @@ def main(network: str, people: int, rows: str, outfile: str | None, device: str)
 
     The photos are rendered from the truth, not by the network. Pivotal tuning (pti) takes 100 further steps on the weights.
     """
+    refuse_existing(outfile)
     wanted = [read_row(row) for row in rows.split(',')]
     place = choose_device(device)
     config = resolve(Config(network=network, outdir=''), NETWORKS[network]['family'])
@@ -128,7 +128,7 @@ def main(network: str, people: int, rows: str, outfile: str | None, device: str)
     if outfile:
         content = {'network': network, 'people': people, 'first_person': FIRST_PERSON, 'precision': precision, 'rows': results,
                    'hardware': hardware(place), 'versions': versions()}
-        write_whole(Path(outfile), lambda file: file.write(json.dumps(content, indent=2).encode()))
+        write_json(Path(outfile), content)
 
 
 if __name__ == '__main__':
