@@ -33,7 +33,8 @@ def written() -> list[str]:
     for path in [*sources, *(PROJECT / name for name in SCRIPTS)]:
         texts += strings_of(path)
     found = {match[1] for text in texts for match in WRITTEN.finditer(text)}
-    return sorted({re.split(r'[,;]\s|(?<!\.)\.(?:\s|$)|\s#|\s{2}(?=\S)|\s-->|\)', re.sub(r'\s*\\\n\s*', ' ', line))[0].strip() for line in found})
+    ends = r"[,;]\s|(?<!\.)\.(?:\s|$)|\s#|\s{2}(?=\S)|\s-->|\)"          # of the command, in a sentence or before a comment
+    return sorted({re.split(ends, re.sub(r"\s*\\\n\s*", " ", line))[0].strip() for line in found})
 
 
 def command_of(words: list[str]) -> tuple[click.Command | None, str, list[str]]:
