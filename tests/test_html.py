@@ -258,7 +258,7 @@ def test_the_officers_part_knows_no_technical_word(run, flat):
 def test_the_verdict_comes_first_and_follows_the_figures():
     def verdict(**changes) -> str:
         text = page(stand_ins.found(**changes), stand_ins.exhibits(), WRITTEN)
-        return Reader(text[text.index('class="verdict"') - 5:text.index('class="opening')]).words
+        return Reader(text[text.index('class="answer"') - 5:text.index('class="opening')]).words
 
     def measured(**options) -> dict:
         return {'report': {**stand_ins.report(), 'evidence': stand_ins.evidence(**options)}, 'audit': None}
