@@ -110,7 +110,7 @@ def test_the_last_lines_on_the_screen(tmp_path, warning):
     summarise(folder, {'summary': figures, 'figures': {}, 'seconds': 240.0, 'person': {'warning': warning} if warning else {}})
     said = '\n'.join(folder.lines)
     assert '32 other people                       0.96 on average, 0.37 the one who changed most' in said
-    assert (f'WARNING: {report.WRONG_PERSON} {warning}' in folder.lines) == (warning is not None)
+    assert (f'WARNING: {report.WRONG_PERSON}: {warning}' in folder.lines) == (warning is not None)
     assert 'keep the file private' in said and folder.lines[-1].startswith('Wrote ')
 
 
