@@ -174,7 +174,7 @@ class RunFolder:
             return None
         try:
             state = load_whole(self / STATE)
-            then, now = state.pop(MACHINE, machine()), machine()
+            then, now = dict(state.pop(MACHINE, machine())), machine()
             step = state['step']
         except Exception as error:   # a damaged file fails in many ways
             raise self.damaged(type(error).__name__) from None
