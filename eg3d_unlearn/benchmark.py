@@ -26,8 +26,10 @@ from eg3d_unlearn.generator import Generator, wrap
 from eg3d_unlearn.judging import load_judges
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.objective import Objective, Stopwatch
+from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.report import hardware, peak_memory, versions
 from eg3d_unlearn.run import batch_size, choose_device
+from eg3d_unlearn.scale import PUBLISHED_DISTANCES
 from eg3d_unlearn.settings import FULL
 from eg3d_unlearn.target import ufo_target
 
@@ -177,7 +179,8 @@ def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, 
     Prints seconds per step (median), peak memory, and for each part its seconds, its share, its arithmetic and the
     fraction of this machine's convolution rate that it reaches (forward and backward of both networks).
     """
-    config = Config(network=setting, outdir='', latent_seed=0, batch=batch or 0, random_metric_weights=True, device=device, **options)
+    config = resolve(Config(network=setting, outdir='', latent_seed=0, alpha_max=PUBLISHED_DISTANCES[1], batch=batch or 0,
+                            random_metric_weights=True, device=device, **options), None)
     place = choose_device(device)
     keep_freed_memory()
     choose_precision(config.precision, False, place)

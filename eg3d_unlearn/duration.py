@@ -47,9 +47,9 @@ class Estimate:
         return self.inversion + self.step * self.iters + self.pictures
 
     def __str__(self) -> str:
+        steps = f'{self.iters} step{"s" * (self.iters != 1)} of {spoken(self.step)}'
         return (f'about {spoken(self.whole)}, by the time of one picture here: {spoken(self.inversion)} to find the person, '
-                f'{spoken(self.step * self.iters)} for {self.iters} steps of {spoken(self.step)}, {spoken(self.pictures)} for the pictures of '
-                'the report')
+                f'{spoken(self.step * self.iters)} for {steps}, {spoken(self.pictures)} for the pictures of the report')
 
 
 def estimate(config: Config, generator: Generator, judges: Judges) -> Estimate:

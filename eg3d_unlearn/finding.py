@@ -40,7 +40,7 @@ DEMO_BARS = {'eg3d': Bars(0.5, 0.22, 16.0), 'stylegan2': Bars(0.8, 0.06, 24.0)}
 # FFHQ faces lie at 0.5 to 0.6 in LPIPS (VGG).
 BARS = Bars(0.4, 0.5, 10.0)
 # Fine detail of the photo over that of the reconstruction: below, the photo is blurred, and many faces would fit.
-BLURRED = 0.35
+BLURRED = 0.6
 COARSE = 32                          # pixels along each side: what they cannot show is fine detail
 
 

@@ -26,7 +26,7 @@ YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and 
 OTHER_SEEDS = tuple(range(1001, 1031))
 OTHERS_DRAWN = 8                     # of all other people, how many the picture shows
 AT_ONCE = 8                          # pictures that a judge looks at together
-WRONG_PERSON = 'PROBABLY THE WRONG PERSON WAS ERASED.'
+WRONG_PERSON = 'PROBABLY THE WRONG PERSON WAS ERASED'
 MEANINGLESS = 'THE JUDGES (LPIPS, RECOGNISER) HAVE RANDOM WEIGHTS: THIS RESULT MEANS NOTHING.'
 
 

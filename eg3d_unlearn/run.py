@@ -367,7 +367,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
     after = show_all(g_u, state, ws_source=ws_source)
     photos = shown_photos(config, generator)
-    warning = report.MEANINGLESS if config.random_metric_weights else report.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
+    doubted = report.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
+    warning = report.MEANINGLESS if config.random_metric_weights else doubted
     drawn = before if moves_to(config) else dataclasses.replace(before, target=[])
     write_whole(folder / PICTURE, lambda file: photo.write_sheet(file, report.picture(drawn, after, photos, warning)))
     if config.keep_source:
@@ -477,6 +478,6 @@ def summarise(folder: RunFolder, result: dict) -> None:
     if 'MEANING' in result:
         folder.log(result['MEANING'])
     if doubts := words.doubts(result):
-        folder.log(f'WARNING: {report.WRONG_PERSON} {" ".join(doubts)}')
-    folder.log(f'{words.ALWAYS}')
+        folder.log(f'WARNING: {report.WRONG_PERSON}: {" ".join(doubts)}')
+    folder.log(words.ALWAYS)
     folder.log(f'Wrote {folder / NETWORK}; see {folder / PAGE}.')

@@ -252,3 +252,18 @@ def test_a_dry_run_prints_the_options_and_writes_nothing(files, tmp_path):
     options = json.loads(result.output)
     assert result.exit_code == 0 and options['target'] == 'mean' and options['lambda_adj'] == 0 and options['iters'] == 5
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('options, sentence', [
+    (['--image={face.png}', '--aligned'], None), (['--image={gone.png}', '--aligned'], 'gone'), (['--latent={face.png}'], 'latent'),
+    (['--latent-seed=1', '--trainable=nothing'], 'nothing'), (['--latent-seed=1', '--lpips-weights={gone.png}'], 'is not a file')])
+def test_a_dry_run_checks_the_files_and_resolves_everything(files, tmp_path, options, sentence):
+    """As a run does; only judges that would have to be fetched are not, but said."""
+    result = run(files, tmp_path, [SG2, *options, '-n'])
+    assert not (tmp_path / 'out').exists() and (result.exit_code == 0) == (sentence is None)
+    if sentence is not None:
+        assert sentence in result.output and result.output.startswith('Error: ')
+        return
+    told = json.loads(result.output)
+    assert told['target_d'] > 0 and told['alpha_max'] > 0 and told['lpips_net'] == 'vgg' and told['report'] == 'brief'
+    assert any('This takes about' in line for line in told['dry_run'])

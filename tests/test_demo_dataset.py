@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from eg3d_unlearn.camera_labels import find_camera
 from eg3d_unlearn.demo import dataset, scene, sheet
+from eg3d_unlearn.demo import people as population
 from eg3d_unlearn.demo.dataset import Photos, write
 from eg3d_unlearn.demo.people import IDENTITY, NUISANCE, ODDITIES, People
 from eg3d_unlearn.photo import to_image
@@ -290,11 +291,19 @@ def test_a_sheet_shows_everybody(monkeypatch):
         shown.append((people.attributes, cameras))
         return scene.Picture(torch.full((1, 3, resolution, resolution), -1.0), None, None)
     monkeypatch.setattr(scene, 'render', render)
-    paper = np.asarray(sheet.sheet('held-out', 10, views=3, resolution=20))
+    titles = []
+    monkeypatch.setattr(sheet, 'grid', lambda images, column_titles, grid=sheet.grid: titles.extend(column_titles) or grid(
+        images, column_titles=column_titles))
+    paper = np.asarray(sheet.sheet('held-out', 10, views=3, first=5, resolution=20))
     assert len(shown) == 30 and paper.shape == (2 * (15 + 3 * 20 + 2 * 2) + 6, 8 * 20 + 7 * 2, 3)
     attributes, cameras = (torch.cat(parts) for parts in zip(*shown, strict=True))
     assert len(attributes[:, : len(IDENTITY)].unique(dim=0)) == 10 and len(attributes.unique(dim=0)) == 30
     assert len(cameras.unique(dim=0)) == 3
+    # Under a number stands the person whom --image=demo:NUMBER erases.
+    assert titles == [f'demo:{number}' for number in range(5, 15)]
+    for place, number in enumerate(range(5, 15)):
+        truth = population.people('held-out', 1, seed=number).attributes[0]
+        assert torch.equal(attributes[3 * place, : len(IDENTITY)], truth[: len(IDENTITY)])
     # Eight people in the first block, two in the second.
     assert (paper[15:79, :160].reshape(64, -1, 3) == 0).all(-1).mean() > 0.8
     assert (paper[-20:, 42:] == 255).all() and (paper[-20:, :20] == 0).all()

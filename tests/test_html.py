@@ -258,7 +258,7 @@ def test_the_officers_part_knows_no_technical_word(run, flat):
 def test_the_verdict_comes_first_and_follows_the_figures():
     def verdict(**changes) -> str:
         text = page(stand_ins.found(**changes), stand_ins.exhibits(), WRITTEN)
-        return Reader(text[text.index('class="verdict"') - 5:text.index('class="opening')]).words
+        return Reader(text[text.index('class="answer"') - 5:text.index('class="opening')]).words
 
     def measured(**options) -> dict:
         return {'report': {**stand_ins.report(), 'evidence': stand_ins.evidence(**options)}, 'audit': None}
@@ -492,6 +492,31 @@ def test_the_audit_may_lie_elsewhere(tmp_path):
     (tmp_path / 'audit' / 'audit.json').write_text('[]')
     with pytest.raises(InputError, match='is no audit.json of evaluate.py audit'):
         read_folder(tmp_path, audit=tmp_path / 'audit')
+
+
+@pytest.mark.parametrize('place', ['', 'audit'])
+def test_the_face_that_came_back_is_shown(tmp_path, place):
+    """One that is not the audit's, or cannot be read, is left out and said."""
+    import hashlib
+
+    import PIL.Image
+    (tmp_path / 'report.json').write_text(json.dumps(stand_ins.report()))
+    (tmp_path / place).mkdir(exist_ok=True)
+    picture, audit = tmp_path / place / 'recovered.png', stand_ins.audit()
+    PIL.Image.new('RGB', (64, 64), 'peru').save(picture)
+    audit['tiers'][3]['recovered'] = {'file': '/etc/passwd', 'likeness': 0.9, 'sha256': hashlib.sha256(picture.read_bytes()).hexdigest()}
+    (tmp_path / place / 'audit.json').write_text(json.dumps(audit))
+
+    def alts() -> list[str]:
+        write_report(tmp_path, None, log=lambda line: None)
+        return [attributes['alt'] for attributes in Reader((tmp_path / 'report.html').read_text()).all('img')]
+    assert alts() == ['The person, as an attack brought them back.']
+    PIL.Image.new('RGB', (64, 64), 'navy').save(picture)
+    assert alts() == [] and 'is not beside its audit.json, or is another file' in Reader((tmp_path / 'report.html').read_text()).words
+    picture.write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0')
+    audit['tiers'][3]['recovered']['sha256'] = hashlib.sha256(picture.read_bytes()).hexdigest()
+    (tmp_path / place / 'audit.json').write_text(json.dumps(audit))
+    assert alts() == [] and 'recovered.png cannot be read' in Reader((tmp_path / 'report.html').read_text()).words
 
 
 def test_results_about_another_network_are_left_out(tmp_path):

@@ -52,7 +52,7 @@ def header(found: Found, exhibits: Exhibits, written: str) -> Markup:
     result = (networks.get('out') or {}).get('sha256')
     meta = [tag('span', (networks.get('in') or {}).get('file', ''), ' → ', (networks.get('out') or {}).get('file', '')),
             tag('span', 'written ', written), tag('span', 'checksum of the result ', tag('code', f'{str(result)[:16]}…')) if result else None]
-    verdict = tag('div', [tag('p', sentence) for sentence in words.verdict(found)], tag('p', words.ALWAYS, class_='always'), class_='verdict')
+    verdict = tag('div', [tag('p', sentence) for sentence in words.verdict(found)], tag('p', words.ALWAYS, class_='always'), class_='answer')
     text = tag('div', [tag('p', sentence) for sentence in words.summary(found)], recovered(exhibits),
                tag('p', tag('a', 'What this does and does not show', href='#limits'), class_='onward'), class_='words')
     opening = tag('div', text, stage(found, exhibits), class_='opening wide' if exhibits.sheet else 'opening')

@@ -23,8 +23,8 @@ def deciding(evidence: dict | None) -> dict | None:
 ALWAYS = 'Whoever has this file and a photo can probably make it show the person again; keep the file private.'
 ATTACKS = {                          # of the audit: what somebody does, for readers who are no specialists
     'T0': 'asking for the person as before', 'T1': 'giving the changed file other photos of the person',
-    'T2': 'letting the computer search the changed file for the face of a photo', 'T3': 'training the changed file on one photo, in minutes',
-    'T4': 'teaching the changed file the face of one photo again', 'T5': 'training the changed file on other people',
+    'T2': 'letting the computer search the changed file for the face of a photo', 'T3': 'training the changed file on one photo',
+    'T4': 'teaching the changed file the face of a photo again', 'T5': 'training the changed file on other people',
     'T6': 'drawing random faces until one fits', 'T8': 'trying faces close to the person’s',
 }
 FOUND_OUT = {'change': 'from the old and the new file', 'misfit': 'from the new file alone', 'mirror': 'from the new file alone'}
@@ -86,7 +86,7 @@ def summary(found: Found) -> list[Markup]:
         sentences += [this_photo(likeness), other_photos(likeness, took_part(found)), other_people(likeness)]
     else:
         sentences += from_the_run(found)
-    return [*sentences, *attacks(found.audit)]
+    return [*sentences, *to_the_eye(found), *attacks(found.audit)]
 
 
 def what_was_done(found: Found) -> Markup:
@@ -125,6 +125,14 @@ def this_photo(likeness: dict) -> Markup:
                  ', in ', number(views['recognised']), ' of ', counted(views['of'], 'view')]
     return markup([first, ' (likeness ', number(views['value']), '; 1 is the same person, ', number(usual['mean']),
                    ' is usual between two different people).'])
+
+
+def to_the_eye(found: Found) -> list[Markup]:
+    """What the pictures are to be looked at for: a face may be another one to the figures and not to an eye."""
+    if doubts(found.report):
+        return []
+    return [markup('Look at the pictures as well: haircut, outline and gaze often stay, while colours, glasses or a beard change. Who knows the '
+                   'person may see a likeness where the comparison sees none.')]
 
 
 def moves_neighbours(found: Found) -> bool:
