@@ -22,7 +22,7 @@ from torch_utils_ext.foreign_files import describe_foreign
 from torch_utils_ext.network_patch import write_unlearned_pickle
 from torch_utils_ext.network_save import BRIDGE_VERSION, save_network_pickle
 from torch_utils_ext.pickle_tensors import TensorRecord
-from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, TRUST, Plain, elements, mapping, network_policy
+from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, TRUST, Plain, Unread, elements, mapping, network_policy
 from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError
 from torch_utils_ext.user_files import shown
 
@@ -42,6 +42,15 @@ FAMILIES = {
 
 
 @dataclass
+class ModuleRecord:
+    """One module inside a network: its class and the attributes that its code set, torch's own left out."""
+
+    class_name: str  # persistent: the name alone; by reference: with its module, e.g. 'training.triplane.OSGDecoder'
+    module_src: str | None  # the Python source that the file carries for it; None for a class by reference
+    attributes: dict[str, Any]  # plain values; `TensorRecord` for plain tensors and non-persistent buffers; else `Unread`
+
+
+@dataclass
 class NetworkRecord:
     """One network of a pickle.  For a discriminator `upstream_class` and `family` are None."""
 
@@ -52,6 +61,7 @@ class NetworkRecord:
     init_args: tuple
     init_kwargs: dict[str, Any]
     attributes: dict[str, Any]  # plain attributes of the network itself, e.g. neural_rendering_resolution
+    modules: dict[str, ModuleRecord]  # by dotted name, '' is the network itself; {} for a network of our own
     tensors: dict[str, TensorRecord]  # by name in the state dict, in its order
     source: NetworkPickle = field(repr=False)
     value: Any = field(repr=False)  # the inert object in the pickle
@@ -158,7 +168,8 @@ def _network(
     if not isinstance(init_args, tuple) or not isinstance(init_kwargs, dict):
         raise PickleError('the arguments that its network was made with are damaged')
     bridged = state.get('_bridge_version') == BRIDGE_VERSION
-    tensors = dict(_bridged_tensors(state) if bridged else _ModuleWalk(value).tensors())
+    walk = None if bridged else _ModuleWalk(value, plain)
+    tensors = dict(_bridged_tensors(state)) if walk is None else walk.tensors
     if sum(record.length for record in tensors.values()) > source.size:
         raise PickleError('its network claims more numbers than the file holds')
     upstream_class = None
@@ -169,7 +180,8 @@ def _network(
                 f"its network {shown(meta['class_name'])} is not a generator of EG3D, StyleGAN2 or StyleGAN3, "
                 f"so nothing was run; {TRUST}"
             )
-    attributes = plain(state.get('attributes', {})) if bridged else _attributes(state, plain)
+    modules = {} if walk is None else walk.modules
+    attributes = plain(state.get('attributes', {})) if bridged else _plain_only(modules[''].attributes)
     return NetworkRecord(
         class_name=meta['class_name'],
         upstream_class=upstream_class,
@@ -178,6 +190,7 @@ def _network(
         init_args=init_args,
         init_kwargs=init_kwargs,
         attributes=attributes,
+        modules=modules,
         tensors=tensors,
         source=source,
         value=value,
@@ -215,15 +228,14 @@ def module_state(value: Any) -> dict | None:
 
 
 class _ModuleWalk:
-    """Finds all parameters and persistent buffers of a module in the pickle, in the order of torch's state_dict."""
+    """All modules of a network in the pickle, and all parameters and persistent buffers, in the order of torch's state_dict."""
 
-    def __init__(self, root: Any) -> None:
-        self.root = root
+    def __init__(self, root: Any, plain: Plain) -> None:
+        self.plain = plain
         self.left = MAX_ENTRIES
-
-    def tensors(self) -> Iterator[tuple[str, TensorRecord]]:
-        """Name and place of each."""
-        waiting: list[tuple[str, int, Any]] = [('', 0, self.root)]
+        self.modules: dict[str, ModuleRecord] = {}
+        self.tensors: dict[str, TensorRecord] = {}
+        waiting: list[tuple[str, int, Any]] = [('', 0, root)]
         while waiting:
             prefix, depth, value = waiting.pop()
             if depth > MAX_NESTING or len(prefix) > MAX_TENSOR_NAME:
@@ -231,20 +243,31 @@ class _ModuleWalk:
             state = module_state(value)
             if state is None:
                 raise PickleError(f"{shown(prefix.rstrip('.')) or 'the network'} in it is not a module")
-            yield from self._own(prefix, state)
+            attributes = self._attributes(state) | self._own(prefix, state)
+            self.modules[prefix.rstrip('.')] = ModuleRecord(*_class_of(value), attributes)
             children = [(f'{prefix}{name}.', depth + 1, child) for name, child in self._entries(state, '_modules')]
             waiting.extend(reversed(children))
 
-    def _own(self, prefix: str, state: dict) -> Iterator[tuple[str, TensorRecord]]:
+    def _own(self, prefix: str, state: dict) -> dict[str, TensorRecord]:
+        """Enter the module's own tensors; the non-persistent buffers, which no state dict has, are returned."""
         transient = elements(state.get('_non_persistent_buffers_set')) or ()
         self._count(len(transient))
         transient = {name for name in transient if isinstance(name, str)}
-        found = self._entries(state, '_parameters')
-        found += [(name, tensor) for name, tensor in self._entries(state, '_buffers') if name not in transient]
+        buffers = dict(self._entries(state, '_buffers'))
+        found = self._entries(state, '_parameters') + [(name, buffers[name]) for name in buffers if name not in transient]
         for name, tensor in found:
             if not isinstance(tensor, TensorRecord):
                 raise PickleError(f'{shown(prefix + name)} in it is not a tensor')
-            yield prefix + name, tensor
+            self.tensors[prefix + name] = tensor
+        return {name: buffers[name] for name in buffers if name in transient}
+
+    def _attributes(self, state: dict) -> dict[str, Any]:
+        self._count(len(state))
+        return {
+            name: value if isinstance(value, TensorRecord) else self.plain.or_unread(value)
+            for name, value in state.items()
+            if isinstance(name, str) and not name.startswith('_') and name != 'training' and module_state(value) is None
+        }
 
     def _entries(self, state: dict, group: str) -> list[tuple[str, Any]]:
         """What stands under each name in ``_parameters``, ``_buffers`` or ``_modules``, None left out."""
@@ -269,16 +292,16 @@ def _bridged_tensors(state: dict) -> Iterator[tuple[str, TensorRecord]]:
         yield name, tensor
 
 
-def _attributes(state: dict, plain: Plain) -> dict[str, Any]:
-    """The plain attributes that are the network's own, not torch's.  Others stay in the file, unread."""
-    found = {}
-    for name, value in state.items():
-        if not isinstance(name, str) or name.startswith('_') or name == 'training' or isinstance(value, TensorRecord):
-            continue
-        if module_state(value) is None:
-            with suppress(PickleError):
-                found[name] = plain(value)
-    return found
+def _class_of(value: Call) -> tuple[str, str | None]:
+    """Name and source of a module's class."""
+    if _is_persistent(value):
+        meta = mapping(value.args[0])
+        return meta['class_name'], meta['module_src']
+    return str(value.function), None
+
+
+def _plain_only(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if not isinstance(value, (TensorRecord, Unread))}
 
 
 def _identity(file: BinaryIO) -> tuple:

@@ -123,6 +123,13 @@ def elements(value: Any) -> list | tuple | None:
     return None
 
 
+class Unread:
+    """A value that is not plain data, as it stands in the pickle."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class Plain:
     """Turns inert values into plain Python ones; shared values are written out, so that what comes out is a tree."""
 
@@ -154,6 +161,15 @@ class Plain:
         if isinstance(value, Call):
             return self._call(value, depth)
         raise PickleError('one of its settings is not plain data')
+
+    def or_unread(self, value: Any) -> Any:
+        """`value` as plain Python, `Unread` where it is not plain data.  Raises PickleError only when there is too much of it."""
+        try:
+            return self(value)
+        except PickleError:
+            if self.left < 0:
+                raise
+            return Unread(value)
 
     def _set(self, members: list | tuple) -> set:
         self.left -= len(members)
