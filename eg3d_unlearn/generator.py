@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eg3d_unlearn import cameras, networks
+from eg3d_unlearn.networks import attributes
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkRecord
 
@@ -249,8 +250,11 @@ def wrap(network: nn.Module, family: str, class_label: int | None = None, precis
 
 
 def build(record: NetworkRecord, device: torch.device | str = 'cpu') -> nn.Module:
-    """The network of a pickle, built by our own code and filled with the file's tensors."""
-    fork = "A fork's network? Try --trust-pickle --upstream=DIR with its checkout."
+    """The network of a pickle, built by our own code and filled with the file's tensors.
+
+    Its ``notes`` say what in the file could not be followed.
+    """
+    fork = f"Is it a fork's network? {attributes.TRUST}"
     try:
         network = networks.build(record.upstream_class, record.init_kwargs)
     except InputError as error:
@@ -263,8 +267,5 @@ def build(record: NetworkRecord, device: torch.device | str = 'cpu') -> nn.Modul
         raise InputError(f'The tensors of {record.class_name} in the file do not fit its init_kwargs: {wrong[0]} is missing, '
                          f'unexpected or of another shape ({len(wrong)} in all). {fork}')
     network.load_state_dict(state)
-    # Training and tools change these after construction, and NVIDIA's tools take them from the pickle too.
-    for name in ('neural_rendering_resolution', 'rendering_kwargs'):
-        if name in record.attributes:
-            setattr(network, name, record.attributes[name])
+    network.notes = attributes.take_over(network, record)
     return network.to(device).eval().requires_grad_(False)
