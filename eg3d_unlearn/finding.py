@@ -113,7 +113,7 @@ def photographed(config: Config, generator: Generator, judges: Judges, mine: Pho
 
 def prepare_photo(config: Config, path: Path, generator: Generator) -> Prepared:
     """The crop of a photo that the network was trained on, and its camera."""
-    alignment = alignment_of(config, generator.family)
+    alignment = alignment_of(config, generator)
     # Camera labels belong to EG3D's crop. Where a network's pictures are all face, no crop that would give them is known.
     kind = 'eg3d' if generator.is_3d or alignment == 'eg3d' else 'ffhq'
     return prepare_file(path, kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
@@ -142,6 +142,10 @@ def check_person(config: Config, generator: Generator) -> None:
         given_latent(config, generator)
     if config.image:
         check_inversion(config.inversion, generator, config.encoder, config.encoder_mean)
+    data = generator.trained_on
+    if config.photos and not (data.aligned or config.aligned or config.face_crop != 'auto'):
+        raise InputError(f'The network was trained on {data.name} ({data.source} says so), whose pictures are not aligned like FFHQ\'s, but '
+                         'photos are cut out as FFHQ\'s are. Cut the photo out as the network\'s own pictures are, and add --aligned.')
     for path in config.photos:
         if generator.is_3d:
             # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from eg3d_unlearn import cameras, networks
 from eg3d_unlearn.networks import attributes
+from eg3d_unlearn.trained_on import TrainedOn, by_options, focal_length, radius_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkRecord
 
@@ -41,15 +42,21 @@ class Output:
 class Generator:
     """A network behind the contract ``map`` and ``synthesize``; subclasses know one family each.
 
-    Attributes: ``z_dim, c_dim, w_dim, num_ws, img_resolution`` and ``w_avg`` [num_ws, w_dim] float32.
+    Attributes: ``z_dim, c_dim, w_dim, num_ws, img_resolution``, ``w_avg`` [num_ws, w_dim] float32, ``trained_on`` and
+    ``notes``, sentences that whoever believes a result should have read.
     """
     family = ''
     trainable = ''                   # prefix of the parameters that GUIDE trains
     features_are = ''                # what stands for F in L_local, and why
+    alignment = 'ffhq'               # how FFHQ's faces lie in pictures of this family
     is_3d = False
 
-    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32'):
+    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32', data: TrainedOn | None = None):
         self.network = network.eval()
+        self.trained_on = by_options(getattr(network, 'rendering_kwargs', None)) if data is None else data
+        self.notes = [*getattr(network, 'notes', []), *filter(None, [self.trained_on.note])]
+        if not self.trained_on.aligned:
+            self.alignment = 'full'
         self.precision = precision
         self.z_dim, self.c_dim, self.w_dim = network.z_dim, network.c_dim, network.w_dim
         self.img_resolution = network.img_resolution
@@ -155,12 +162,15 @@ class EG3D(Generator):
     family = 'eg3d'
     trainable = 'backbone.synthesis'
     features_are = 'the tri-planes [96, 256, 256]: all that the renderer sees of a person passes through them'
+    alignment = 'eg3d'
     is_3d = True
 
-    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32',
+    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32', data: TrainedOn | None = None,
                  fov_deg: float | None = None):
         self.fov_deg = fov_deg
-        super().__init__(network, class_label, precision)
+        self.focal, guessed = focal_length(network.rendering_kwargs, by_options(network.rendering_kwargs) if data is None else data)
+        super().__init__(network, class_label, precision, data)
+        self.notes += filter(None, [guessed if fov_deg is None else None])
 
     @property
     def mapping_network(self) -> nn.Module:
@@ -169,8 +179,8 @@ class EG3D(Generator):
     def camera(self, yaw: float, pitch: float = cameras.PITCH) -> Tensor:  # [1, 25]
         """A camera on the network's own sphere; yaw and pitch offset in radians."""
         options = self.network.rendering_kwargs
-        return cameras.look_at(yaw, pitch, list(options.get('avg_camera_pivot', [0, 0, 0])),
-                               options.get('avg_camera_radius', 2.7), self.fov_deg).to(self.device)
+        return cameras.look_at(yaw, pitch, list(options.get('avg_camera_pivot', [0, 0, 0])), radius_of(options) or 2.7, self.fov_deg,
+                               self.focal).to(self.device)
 
     def frontal(self) -> Tensor:
         return self.camera(0.0, 0.0)
@@ -234,8 +244,15 @@ FAMILIES = {cls.family: cls for cls in (EG3D, StyleGAN2, StyleGAN3)}
 
 
 def wrap(network: nn.Module, family: str, class_label: int | None = None, precision: str = 'fp32',
-         fov_deg: float | None = None) -> Generator:
-    """The adapter of ``family`` around ``network``; a class-conditional network needs ``class_label``."""
+         fov_deg: float | None = None, data: TrainedOn | None = None) -> Generator:
+    """The adapter of ``family`` around ``network``, trained on ``data`` (None: by its options alone).
+
+    A class-conditional network needs ``class_label``.
+    """
+    # EG3D's super-resolution makes three channels, whatever the argument says.
+    if family != 'eg3d' and network.img_channels != 3:
+        raise InputError(f'The network makes pictures of {network.img_channels} channel{"s" * (network.img_channels != 1)}; networks of '
+                         'colour pictures (3 channels) are supported.')
     conditional = network.c_dim > 0 and not (family == 'eg3d' and network.c_dim == 25)
     if conditional and class_label is None:
         raise InputError(f'The network is class-conditional ({network.c_dim} classes): give the class of the person with '
@@ -245,8 +262,8 @@ def wrap(network: nn.Module, family: str, class_label: int | None = None, precis
     if conditional and not 0 <= class_label < network.c_dim:
         raise InputError(f"--class={class_label} is outside the network's classes 0 to {network.c_dim - 1}.")
     if family == 'eg3d':
-        return EG3D(network, class_label, precision, fov_deg)
-    return FAMILIES[family](network, class_label, precision)
+        return EG3D(network, class_label, precision, data, fov_deg)
+    return FAMILIES[family](network, class_label, precision, data)
 
 
 def build(record: NetworkRecord, device: torch.device | str = 'cpu') -> nn.Module:

@@ -31,6 +31,7 @@ from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
+from eg3d_unlearn.trained_on import TrainedOn, trained_on
 from eg3d_unlearn.training_loop import training_loop
 from torch_utils_ext import ops
 from torch_utils_ext.download import sha256_of
@@ -64,8 +65,8 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle, Generator]:
-    """The pickle of ``--network`` and its G_ema, ready to use."""
+def load_generator(config: Config, device: torch.device, data: TrainedOn | None = None) -> tuple[NetworkPickle, Generator]:
+    """The pickle of ``--network`` and its G_ema, ready to use; ``data`` None: trained on what the pickle says."""
     path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network)
     pickle = read_network_pickle(path, allow_unknown=config.trust_pickle)
     record = pickle.records.get('G_ema')
@@ -77,14 +78,26 @@ def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle,
     if config.loss_resolution != 'full' and family != 'eg3d':
         raise InputError(f'--loss-resolution={config.loss_resolution} needs a neural rendering, which 2D networks have not. '
                          'Use --loss-resolution=full.')
-    return pickle, wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg)
+    data = data or trained_on(pickle, getattr(network, 'rendering_kwargs', None))
+    generator = wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg, data)
+    if is_foreign(generator):
+        from eg3d_unlearn.foreign import check_picture
+        check_picture(generator)
+    return pickle, generator
+
+
+def is_foreign(generator: Generator) -> bool:
+    """Whether the network is run by a checkout's code."""
+    return type(generator.network).__module__.endswith('.foreign')
 
 
 def make_network(config: Config, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:
     """Our own network where it fits the file, and its family; with ``--trust-pickle`` the checkout's where ours does not."""
     if record.family is not None:
         try:
-            return build(record, device), record.family
+            network = build(record, device)
+            if not config.trust_pickle or not network.notes:
+                return network, record.family
         except InputError:           # a fork that kept the class's name
             if not config.trust_pickle:
                 raise
@@ -237,7 +250,7 @@ def unlearn(config: Config) -> dict:
     check_judges(config)
     check_against_network(config, generator)
     folder.check(options)
-    judges = load_judges(config, generator.family, device)
+    judges = load_judges(config, generator, device)
     with folder.locked():
         folder.check(options)        # once more: another run may have begun or ended here meanwhile
         resumes = folder.begin(options)
@@ -270,8 +283,10 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     log = folder.log
     device = generator.device
     log(f'Network: {pickle.path.name}, {generator.family}, {generator.img_resolution} px; mean latent: {generator.w_avg_source}.')
-    if type(generator.network).__module__.endswith('.foreign'):
+    if is_foreign(generator):
         log(f'The network was loaded by the checkout\'s own loader, which ran code from the file ({config.upstream}).')
+    for note in generator.notes:
+        log(f'NOTE: {note}')
     log(f'F in the local loss: {generator.features_are}.')
     if config.random_metric_weights:
         log(f'WARNING: {report.MEANINGLESS}')
@@ -317,6 +332,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         'person': state['notes'],
         'demo_world': is_demo(pickle),
         'config': config.to_json(),
+        'notes': generator.notes,
         'features': generator.features_are,
         'w_avg': generator.w_avg_source,
         'trained': prefixes_of(config, generator),

@@ -23,13 +23,13 @@ from torch_utils_ext.user_files import shown
 
 TRUST = "If you trust it, --trust-pickle --upstream=DIR hands it to the checkout's own loader, which runs the file's code."
 
-# SHA-256 of NVIDIA's source files, without white space at the end, in which the modules of generators are.
+# SHA-256 of NVIDIA's source files, without a byte order mark and white space at the end,
 KNOWN_SOURCES = {
     '080ff82a529f1d93c29019029807d56168faf9410f29f9fa5db7a66df1bc28a1',  # eg3d, triplane.py
     '29238fbe0add6d4b4f9bddb65e60c4766e9b0d1604cccd75148394dc8fd6f317',  # eg3d, networks_stylegan2.py
     'b07adbf29d66cd3eb856b6be75516858d02f07b443a108e24f193d093e4e044c',  # eg3d, networks_stylegan3.py
     'b2b4b4bf725b7dc8118e1b81c2109f746640e5ac15675ce0858d3d76867cdd6b',  # eg3d, superresolution.py
-    'b32cc064459ce06f55ed55d7d652a220360f7f49ba4369a102a9f27de67b8f0c',  # stylegan2-ada-pytorch, networks.py
+    'b96fe1839789dede13e89632a0f75fa6f87e3bdd0b68c5101d939ab727245364',  # stylegan2-ada-pytorch, networks.py
     '1fd76911f54e40b18a6085bf5fb79436b59e7ff6e8ac555f9b43b8f8158322be',  # stylegan3 8fb5177, networks_stylegan2.py
     '9fd9bc7a5eec1bcc943eba51ea3f6a268527d0e10385822ec86a5e8c3552572a',  # stylegan3 583f2bd, networks_stylegan2.py
     '42c251a657d761520bab66cacb00f2887e51857b6f03dc14d612413daaca2a4c',  # stylegan3 8fb5177, networks_stylegan3.py

@@ -34,8 +34,7 @@ def others(name: str, value: object) -> list:
     if isinstance(value, str):
         return [NAMES[value]] if value in NAMES else []
     if isinstance(value, dict):
-        changed = [dict(value, **{key: [other]}) for key in value for other in others(key, value[key])[:1]]
-        return [type(value)({key: inner[0] if isinstance(inner, list) and len(inner) == 1 else inner for key, inner in d.items()}) for d in changed]
+        return [type(value)({**value, key: changed}) for key in value for changed in others(key, value[key])[:1]]
     if isinstance(value, (list, tuple, np.ndarray)):
         return [value[::-1], value[:-1]] + ([value + 1] if isinstance(value, np.ndarray) else [])
     return [0.01, 2]
