@@ -108,4 +108,4 @@ def focal_length(rendering: dict, data: TrainedOn) -> tuple[float, str | None]:
 
 
 def near(a: object, b: float) -> bool:
-    return isinstance(a, (int, float)) and abs(a - b) < 0.01
+    return isinstance(a, (int, float)) and b - 0.01 < a < b + 0.01
