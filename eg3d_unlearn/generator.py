@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from eg3d_unlearn import cameras, networks
 from eg3d_unlearn.networks import attributes
-from eg3d_unlearn.trained_on import TrainedOn, by_options, focal_length, radius_of
+from eg3d_unlearn.trained_on import TrainedOn, by_options, orbit_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkRecord
 
@@ -168,7 +168,7 @@ class EG3D(Generator):
     def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32', data: TrainedOn | None = None,
                  fov_deg: float | None = None):
         self.fov_deg = fov_deg
-        self.focal, guessed = focal_length(network.rendering_kwargs, by_options(network.rendering_kwargs) if data is None else data)
+        self.orbit, guessed = orbit_of(network.rendering_kwargs, by_options(network.rendering_kwargs) if data is None else data)
         super().__init__(network, class_label, precision, data)
         self.notes += filter(None, [guessed if fov_deg is None else None])
 
@@ -178,9 +178,8 @@ class EG3D(Generator):
 
     def camera(self, yaw: float, pitch: float = cameras.PITCH) -> Tensor:  # [1, 25]
         """A camera on the network's own sphere; yaw and pitch offset in radians."""
-        options = self.network.rendering_kwargs
-        return cameras.look_at(yaw, pitch, list(options.get('avg_camera_pivot', [0, 0, 0])), radius_of(options) or 2.7, self.fov_deg,
-                               self.focal).to(self.device)
+        pivot = self.network.rendering_kwargs.get('avg_camera_pivot', [0, 0, self.orbit.height])
+        return cameras.look_at(yaw, pitch, list(pivot), self.orbit.radius, self.fov_deg, self.orbit.focal).to(self.device)
 
     def frontal(self) -> Tensor:
         return self.camera(0.0, 0.0)

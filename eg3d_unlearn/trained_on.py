@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import NamedTuple
 
 from eg3d_unlearn.cameras import FOCAL, FOCAL_SHAPENET
 from eg3d_unlearn.demo.shipped import WORLD
@@ -47,11 +48,20 @@ WORDS = (
     (r'bre[-_]?ca[-_]?had', 'BreCaHAD', False), (r'shhq\w*', 'SHHQ', False),
     (rf'metfaces{ALIGNED}', 'MetFaces', True), (r'celeba[-_]?hq', 'CelebA-HQ', True), (rf'ffhq(rebalanced)?{ALIGNED}', 'FFHQ', True),
 )
-# EG3D's rendering options by NVIDIA's train.py --cfg: radius and height of the point that cameras look at.
-BY_CAMERA = (((2.7, 0.2), 'FFHQ', True), ((2.7, -0.06), 'AFHQ', False), ((1.7, 0.0), 'ShapeNet', False))
-# Where there is no radius, rays tell: their range by the same options.
+
+
+class Orbit(NamedTuple):
+    """Where EG3D's training cameras were."""
+
+    radius: float                    # distance from the middle of the scene, world units
+    height: float                    # z of the point that they look at, [0, 0, z]; read where the options do not name one
+    focal: float                     # picture widths
+
+
+# By NVIDIA's train.py --cfg, focal lengths by gen_videos.py.
+ORBITS = {'FFHQ': Orbit(2.7, 0.2, FOCAL), 'AFHQ': Orbit(2.7, -0.06, FOCAL), 'ShapeNet': Orbit(1.7, 0.0, FOCAL_SHAPENET)}
+# Older networks say where rays begin and end, and not how far the cameras are.
 RADIUS_OF_RAYS = {(2.25, 3.3): 2.7, (0.1, 2.6): 1.7}
-FOCAL_BY_RADIUS = ((2.7, FOCAL), (1.7, FOCAL_SHAPENET))
 
 
 def trained_on(pickle: NetworkPickle, rendering: dict | None) -> TrainedOn:
@@ -59,8 +69,8 @@ def trained_on(pickle: NetworkPickle, rendering: dict | None) -> TrainedOn:
     path = (pickle.training_set_kwargs or {}).get('path')
     if path == WORLD:
         return TrainedOn('the demo world', True, 'the file')
-    parts = re.split(r'[\\/]', path) if isinstance(path, str) else []
-    # The last folder knows best: data/cars/images is no less of cars than data/cars.
+    # The last two names: further up stand those of users and machines.
+    parts = re.split(r'[\\/]', path.rstrip('\\/'))[-2:] if isinstance(path, str) else []
     for text in [*reversed(parts), PurePath(pickle.path).name]:
         if found := by_words(text):
             return TrainedOn(*found, 'the path of its data set' if text in parts else "the file's name")
@@ -69,11 +79,12 @@ def trained_on(pickle: NetworkPickle, rendering: dict | None) -> TrainedOn:
 
 def by_options(rendering: dict | None) -> TrainedOn:
     """By EG3D's rendering options; None for 2D networks."""
-    pivot = (rendering or {}).get('avg_camera_pivot')
+    radius, pivot = radius_of(rendering or {}), (rendering or {}).get('avg_camera_pivot')
     height = pivot[2] if isinstance(pivot, (list, tuple)) and len(pivot) == 3 else None
-    for camera, name, aligned in BY_CAMERA:
-        if near(radius_of(rendering), camera[0]) and (near(height, camera[1]) or name == 'ShapeNet'):
-            return TrainedOn(name, aligned, 'the cameras in its rendering options')
+    for name, orbit in ORBITS.items():
+        # No other data set of NVIDIA's is seen from where ShapeNet is.
+        if near(radius, orbit.radius) and (near(height, orbit.height) or name == 'ShapeNet'):
+            return TrainedOn(name, name == 'FFHQ', 'the cameras in its rendering options')
     return TrainedOn()
 
 
@@ -83,28 +94,25 @@ def by_words(text: str) -> tuple[str, bool] | None:
     return found[0] if len({aligned for _, aligned in found}) == 1 else None
 
 
-def radius_of(rendering: dict | None) -> float | None:
+def radius_of(rendering: dict) -> float | None:
     """How far EG3D's cameras are from the middle of the scene; None where its options do not say."""
-    rendering = rendering or {}
-    radius = rendering.get('avg_camera_radius')
-    if radius is None:
-        return next((radius for rays, radius in RADIUS_OF_RAYS.items()
-                     if near(rendering.get('ray_start'), rays[0]) and near(rendering.get('ray_end'), rays[1])), None)
-    return radius
+    if (radius := rendering.get('avg_camera_radius')) is not None:
+        return radius
+    return next((radius for (start, end), radius in RADIUS_OF_RAYS.items()
+                 if near(rendering.get('ray_start'), start) and near(rendering.get('ray_end'), end)), None)
 
 
-def focal_length(rendering: dict, data: TrainedOn) -> tuple[float, str | None]:
-    """The focal length of EG3D's training cameras in picture widths, and what has to be said where it is a guess."""
+def orbit_of(rendering: dict, data: TrainedOn) -> tuple[Orbit, str | None]:
+    """Where the cameras of an EG3D network are, and what has to be said where that is a guess."""
     radius = radius_of(rendering)
-    for known, focal in FOCAL_BY_RADIUS:
-        if near(radius, known):
-            return focal, None
-    if data.name in ('ShapeNet', 'cars'):
-        return FOCAL_SHAPENET, None
-    if data.name in ('FFHQ', 'AFHQ'):
-        return FOCAL, None
-    return FOCAL, (f'Nothing in the file or its name says the focal length of its cameras: FFHQ\'s {FOCAL} picture widths (18.8 degrees) was '
-                   'taken. If heads are too large, too small or cut, give the field of view with --fov-deg.')
+    by_name = ORBITS.get('ShapeNet' if data.name == 'cars' else data.name)
+    by_radius = next((orbit for orbit in ORBITS.values() if near(radius, orbit.radius)), None)
+    likely = by_radius or by_name or ORBITS['FFHQ']
+    said = None if by_radius or by_name else (
+        f'Nothing in the file or its name says the focal length of its cameras: FFHQ\'s {FOCAL} picture widths (18.8 degrees) was taken. If '
+        'heads are too large, too small or cut, give the field of view with --fov-deg.')
+    # As NVIDIA's tools: without a word about it, cameras look at the middle of the scene.
+    return Orbit(likely.radius if radius is None else radius, by_name.height if by_name else 0.0, likely.focal), said
 
 
 def near(a: object, b: float) -> bool:

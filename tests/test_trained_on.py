@@ -17,7 +17,7 @@ from eg3d_unlearn.foreign import Foreign2D, check_picture
 from eg3d_unlearn.generator import wrap
 from eg3d_unlearn.judging import alignment_of
 from eg3d_unlearn.run import unlearn
-from eg3d_unlearn.trained_on import TrainedOn, by_words, focal_length, trained_on
+from eg3d_unlearn.trained_on import TrainedOn, by_words, orbit_of, trained_on
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import save_network_pickle
 from torch_utils_ext.network_url import PUBLISHED
@@ -54,6 +54,7 @@ def test_every_published_network_is_known():
 
 @pytest.mark.parametrize('path, name, rendering, expected', [
     ('/data/cars/images', 'ffhq.pkl', CAMERAS['FFHQ'], 'cars'),      # the file's own word for its data goes first
+    ('/home/cat/dogs/faces/x.zip', 'n.pkl', None, ''), ('/data/ffhq/', 'n.pkl', None, 'FFHQ'),
     ('/data/ffhq/afhq_v2.zip', 'n.pkl', None, 'AFHQ'), ('C:\\sets\\FFHQ_512', 'afhq.pkl', None, 'FFHQ'),
     ('/data/x.zip', 'afhqcats.pkl', CAMERAS['FFHQ'], 'AFHQ'), ('/data/x.zip', 'n.pkl', CAMERAS['FFHQ'], 'FFHQ'),
     (None, 'n.pkl', CAMERAS['AFHQ'], 'AFHQ'), (None, 'n.pkl', CAMERAS['ShapeNet'], 'ShapeNet'), (None, 'n.pkl', {}, ''),
@@ -64,15 +65,19 @@ def test_what_tells(path, name, rendering, expected):
     assert trained_on(pickle_of(name, path), rendering).name == expected
 
 
-@pytest.mark.parametrize('rendering, data, focal, said', [
-    (CAMERAS['FFHQ'], '', 4.2647, False), (CAMERAS['AFHQ'], '', 4.2647, False), (CAMERAS['ShapeNet'], '', 1.7074, False),
-    (CAMERAS['ShapeNet'], 'FFHQ', 1.7074, False),                    # the cameras' own radius goes before a name
-    ({'ray_start': 2.25, 'ray_end': 3.3}, '', 4.2647, False), ({'ray_start': 0.1, 'ray_end': 2.6}, '', 1.7074, False),
-    ({}, 'cars', 1.7074, False), ({}, 'FFHQ', 4.2647, False), ({'avg_camera_radius': 1.2}, '', 4.2647, True), ({}, '', 4.2647, True),
+@pytest.mark.parametrize('rendering, data, expected, said', [
+    (CAMERAS['FFHQ'], '', (2.7, 4.2647), False), (CAMERAS['AFHQ'], '', (2.7, 4.2647), False),
+    (CAMERAS['ShapeNet'], '', (1.7, 1.7074), False), (CAMERAS['ShapeNet'], 'FFHQ', (1.7, 1.7074), False),  # what the cameras say goes first
+    ({'ray_start': 2.25, 'ray_end': 3.3}, '', (2.7, 4.2647), False), ({'ray_start': 0.1, 'ray_end': 2.6}, '', (1.7, 1.7074), False),
+    ({}, 'cars', (1.7, 1.7074), False), ({}, 'FFHQ', (2.7, 4.2647), False), ({}, 'AFHQ', (2.7, 4.2647), False),
+    ({'avg_camera_radius': 1.2}, 'ShapeNet', (1.2, 1.7074), False), ({'avg_camera_radius': 1.2}, '', (1.2, 4.2647), True),
+    ({}, '', (2.7, 4.2647), True),
 ])
-def test_focal_lengths(rendering, data, focal, said):
-    found, note = focal_length(rendering, TrainedOn(data))
-    assert found == focal and (note is not None) == said and (not said or '--fov-deg' in note)
+def test_focal_lengths(rendering, data, expected, said):
+    found, note = orbit_of(rendering, TrainedOn(data))
+    assert (found.radius, found.focal) == expected and (note is not None) == said and (not said or '--fov-deg' in note)
+    # Read where the options name no point to look at.
+    assert found.height == {'FFHQ': 0.2, 'AFHQ': -0.06}.get(data, 0.0)
 
 
 def eg3d(rendering, **options):

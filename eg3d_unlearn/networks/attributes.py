@@ -97,14 +97,15 @@ def take_over(network: nn.Module, record: NetworkRecord) -> list[str]:
     in_file = record.modules or {'': ModuleRecord(record.class_name, None, record.attributes)}
     ours = dict(network.named_modules())
     _compare_classes(ours, in_file, bool(record.modules))
-    unread = []
+    known = {source for source in {module.module_src for module in in_file.values()} if source is not None and _is_nvidias(source)}
+    unread, foreign = [], set()
     for path, module in in_file.items():
+        if module.module_src not in {*known, None} or path not in ours and path not in FUNCTIONS:
+            foreign.add(module.class_name)
         for name, value in module.attributes.items():
             place = f'{path}.{name}' if path else name
-            if path in ours and not _take(ours[path], name, value, place, record) and not _is_known(module):
+            if path in ours and not _take(ours[path], name, value, place, record) and module.module_src not in known:
                 unread.append(place)
-    foreign = {module.class_name for module in in_file.values() if module.module_src is not None and not _is_known(module)}
-    foreign |= {module.class_name for path, module in in_file.items() if path not in ours and path not in FUNCTIONS}
     return _sentences(sorted(foreign), unread)
 
 
@@ -123,9 +124,9 @@ def _some(names: list[str], limit: int = 5) -> str:
     return listed if len(names) <= limit else f'{listed} and {len(names) - limit} more'
 
 
-def _is_known(module: ModuleRecord) -> bool:
-    """Whether the file's source of a module's class is NVIDIA's as published."""
-    return module.module_src is not None and hashlib.sha256(module.module_src.rstrip().encode('utf-8', 'replace')).hexdigest() in KNOWN_SOURCES
+def _is_nvidias(source: str) -> bool:
+    """Whether this is one of NVIDIA's source files as published."""
+    return hashlib.sha256(source.rstrip().encode('utf-8', 'replace')).hexdigest() in KNOWN_SOURCES
 
 
 def _compare_classes(ours: dict[str, nn.Module], in_file: dict[str, ModuleRecord], complete: bool) -> None:
@@ -175,9 +176,12 @@ def _take(module: nn.Module, name: str, value: Any, place: str, record: NetworkR
     if name in HONOURED and name in vars(module) and HONOURED[name](value):
         setattr(module, name, value)
         return True
-    what = 'a tensor' if isinstance(value, TensorRecord) else shown(value) if _is_plain(value) else 'something else than plain data'
-    kind = shown(expected) if _is_plain(expected) else 'the usual one'
-    raise InputError(f'{shown(place)} is {what} in the file, where the network\'s arguments give {kind}; it cannot be followed. {TRUST}')
+    kind = shown(expected) if _is_plain(expected) else 'a part of the network'
+    raise InputError(f'{shown(place)} is {_said(value)} in the file, where the network\'s arguments give {kind}; it cannot be followed. {TRUST}')
+
+
+def _said(value: Any) -> str:
+    return shown(value) if _is_plain(value) else 'a tensor' if isinstance(value, TensorRecord) else 'something else than plain data'
 
 
 def _is_plain(value: Any) -> bool:
