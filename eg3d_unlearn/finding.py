@@ -1,7 +1,7 @@
 """Who is to be forgotten: from a seed, a latent, photos or a person of the demo world to the latents that a run needs."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
@@ -116,7 +116,11 @@ def prepare_photo(config: Config, path: Path, generator: Generator) -> Prepared:
     alignment = alignment_of(config, generator)
     # Camera labels belong to EG3D's crop. Where a network's pictures are all face, no crop that would give them is known.
     kind = 'eg3d' if generator.is_3d or alignment == 'eg3d' else 'ffhq'
-    return prepare_file(path, kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
+    prepared = prepare_file(path, kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
+    if generator.is_3d and prepared.pose is not None and not generator.sees_like_ffhq:
+        note = 'no camera from the landmarks, which tell FFHQ\'s cameras and not this network\'s'
+        prepared = replace(prepared, pose=None, notes=[*prepared.notes, note])
+    return prepared
 
 
 def photo_camera(config: Config, path: Path, generator: Generator, prepared: Prepared) -> tuple[Tensor | None, str]:

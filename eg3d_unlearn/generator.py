@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from eg3d_unlearn import cameras, networks
 from eg3d_unlearn.networks import attributes
-from eg3d_unlearn.trained_on import TrainedOn, by_options, orbit_of
+from eg3d_unlearn.trained_on import ORBITS, TrainedOn, by_options, orbit_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkRecord
 
@@ -180,6 +180,12 @@ class EG3D(Generator):
         """A camera on the network's own sphere; yaw and pitch offset in radians."""
         pivot = self.network.rendering_kwargs.get('avg_camera_pivot', [0, 0, self.orbit.height])
         return cameras.look_at(yaw, pitch, list(pivot), self.orbit.radius, self.fov_deg, self.orbit.focal).to(self.device)
+
+    @property
+    def sees_like_ffhq(self) -> bool:
+        """Whether the cameras are FFHQ's, which a photo's landmarks tell of."""
+        ffhq = ORBITS['FFHQ']
+        return abs(self.camera(0.0)[0, 16].item() - ffhq.focal) < 0.05 and abs(self.orbit.radius - ffhq.radius) < 0.05
 
     def frontal(self) -> Tensor:
         return self.camera(0.0, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from eg3d_unlearn.config import Config
 from eg3d_unlearn.foreign import Foreign2D, check_picture
 from eg3d_unlearn.generator import wrap
 from eg3d_unlearn.judging import alignment_of
+from eg3d_unlearn.photo.prepare import Prepared
 from eg3d_unlearn.run import unlearn
 from eg3d_unlearn.trained_on import TrainedOn, by_words, orbit_of, trained_on
 from torch_utils_ext.errors import InputError
@@ -126,6 +128,17 @@ def test_photos_are_cut_out_like_ffhq_only_for_networks_of_ffhq(family, tmp_path
         finding.check_person(config(**photo), cats)
     finding.check_person(config(**photo, aligned=True), cats)
     finding.check_person(config(**photo, aligned=True), small_generator(family, data=TrainedOn()))
+
+
+@pytest.mark.parametrize('rendering, fov_deg, taken', [
+    (CAMERAS['FFHQ'], None, True), (CAMERAS['FFHQ'], 18.837, True), (CAMERAS['FFHQ'], 30.0, False), ({'avg_camera_radius': 1.2}, None, False),
+])
+def test_landmarks_tell_the_camera_of_networks_that_see_like_ffhq(rendering, fov_deg, taken, monkeypatch):
+    found = Prepared(None, 'eg3d', None, False, pose=SimpleNamespace(label='of the landmarks'), notes=['cut out'])
+    monkeypatch.setattr(finding, 'prepare_file', lambda *args: found)
+    generator = eg3d(rendering, fov_deg=fov_deg, data=TrainedOn('FFHQ') if 'avg_camera_pivot' in rendering else None)
+    prepared = finding.prepare_photo(config(), Path('face.png'), generator)
+    assert (prepared.camera == 'of the landmarks') == taken and len(prepared.notes) == (1 if taken else 2)
 
 
 @pytest.mark.parametrize('family', ['stylegan2', 'stylegan3'])
