@@ -27,14 +27,21 @@ def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
     """
     folder = find_upstream(upstream)
     if folder is None or not (folder / 'legacy.py').is_file():
-        raise InputError(f'--trust-pickle needs an NVIDIA checkout with legacy.py; --upstream={upstream} is none.')
+        raise InputError(f'--trust-pickle needs an NVIDIA checkout with legacy.py, whose loader then runs the code of the file; '
+                         f'--upstream={shown(upstream)} is none.')
     try:
         with importing(folder):
             import legacy
             with open(path, 'rb') as file:
-                network = legacy.load_network_pkl(file)['G_ema']
+                # The pickle as it is: legacy.load_network_pkl insists on D and G, which a file with G_ema alone has not.
+                content = legacy._LegacyUnpickler(file).load()
+                if not isinstance(content, dict):        # networks of TensorFlow, which it converts
+                    file.seek(0)
+                    content = legacy.load_network_pkl(file)
+            network = content['G_ema']
     except Exception as error:       # whatever the file's own code raises
-        raise InputError(f'The loader of {folder} could not open {path}: {type(error).__name__}: {error}') from error
+        raise InputError(f'The loader of {folder} could not open {shown(path, 300)}: {type(error).__name__}: '
+                         f'{shown(error, 300)}') from error
     network = network.eval().requires_grad_(False)
     if lacking := [name for name in SIZES if type(getattr(network, name, None)) is not int]:
         raise InputError(f'{type(network).__name__} in {shown(path)} has no {lacking[0]}, or not as one whole number: only networks that make '

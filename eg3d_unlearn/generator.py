@@ -15,6 +15,7 @@ from eg3d_unlearn.networks import attributes
 from eg3d_unlearn.trained_on import ORBITS, TrainedOn, by_options, orbit_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkRecord
+from torch_utils_ext.user_files import shown
 
 W_AVG_SAMPLES = 4096                 # latents averaged when a network never tracked its mean latent
 
@@ -245,6 +246,7 @@ class StyleGAN3(StyleGAN2):
                     'every frequency')
 
 
+FORK = f"Is it a fork's network? {attributes.TRUST}"
 FAMILIES = {cls.family: cls for cls in (EG3D, StyleGAN2, StyleGAN3)}
 
 
@@ -275,19 +277,33 @@ def build(record: NetworkRecord, device: torch.device | str = 'cpu') -> nn.Modul
     """The network of a pickle, built by our own code and filled with the file's tensors.
 
     Its ``notes`` say what in the file could not be followed.
+
+    Raises InputError before any memory is taken where the file's tensors are not those that its arguments describe, and
+    where its attributes ask for what ours cannot do.
     """
-    fork = f"Is it a fork's network? {attributes.TRUST}"
     try:
-        network = networks.build(record.upstream_class, record.init_kwargs)
+        with torch.device('meta'):
+            network = networks.build(record.upstream_class, record.init_kwargs)
+        networks.set_attributes(network, record.attributes)
     except InputError as error:
-        raise InputError(f'{record.class_name} of the file cannot be built: {error} {fork}') from None
-    state = record.state_dict()
-    expected = network.state_dict()
-    wrong = sorted(set(state) ^ set(expected)) + sorted(
-        name for name in set(state) & set(expected) if state[name].shape != expected[name].shape)
+        raise InputError(f'{shown(record.class_name)} of the file cannot be built: {error} {FORK}') from None
+    state = network.state_dict()
+    wrong = [f'{shown(name)} is missing' for name in state.keys() - record.tensors.keys()]
+    wrong += [f'{shown(name)} is unexpected' for name in record.tensors.keys() - state.keys()]
+    wrong += [f'{name} has the shape {list(place.shape)}, expected {list(state[name].shape)}'
+              for name, place in record.tensors.items() if name in state and place.shape != tuple(state[name].shape)]
+    wrong += [f'{name} is of the type {place.dtype}, expected a floating-point type'
+              for name, place in record.tensors.items() if name in state and place.dtype.is_floating_point != state[name].is_floating_point()]
     if wrong:
-        raise InputError(f'The tensors of {record.class_name} in the file do not fit its init_kwargs: {wrong[0]} is missing, '
-                         f'unexpected or of another shape ({len(wrong)} in all). {fork}')
-    network.load_state_dict(state)
+        raise InputError(f'The tensors of {shown(record.class_name)} in the file do not fit its init_kwargs: {min(wrong)} '
+                         f'({len(wrong)} such in all). {FORK}')
     network.notes = attributes.take_over(network, record)
+    network.to_empty(device='cpu')
+    with record.source.open() as file:
+        for name, value in network.state_dict().items():
+            read = record.tensors[name].read(file)
+            if not read.isfinite().all():
+                raise InputError(f'{name} of {shown(record.class_name)} in the file holds numbers that are NaN or infinite: the file is '
+                                 'damaged, or its training failed.')
+            value.copy_(read)
     return network.to(device).eval().requires_grad_(False)

@@ -36,7 +36,14 @@ from eg3d_unlearn.training_loop import training_loop
 from torch_utils_ext import ops
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import NetworkPickle, NetworkRecord, read_network_pickle, write_unlearned_pickle
+from torch_utils_ext.network_pickle import (
+    NetworkPickle,
+    NetworkRecord,
+    check_writable,
+    copies_elsewhere,
+    read_network_pickle,
+    write_unlearned_pickle,
+)
 from torch_utils_ext.network_url import resolve_network
 
 if TYPE_CHECKING:
@@ -148,7 +155,8 @@ def check_inputs(config: Config) -> None:
     if not (weights.lpips or weights.l2 or weights.id):
         raise InputError('--lambda-l2, --lambda-lpips and --lambda-id are all 0, so the local loss has no term. Set one above 0.')
     if config.trust_pickle and not config.upstream:
-        raise InputError('--trust-pickle hands the file to the loader of an NVIDIA checkout: name it with --upstream=DIR.')
+        raise InputError("--trust-pickle hands the file to the loader of an NVIDIA checkout, which runs the file's code: name the checkout "
+                         'with --upstream=DIR.')
 
 
 def check_photos(config: Config) -> None:
@@ -204,15 +212,20 @@ def check_judges(config: Config) -> None:
                          'add --lpips-net=vgg --id-network=arcface.')
 
 
-def check_against_network(config: Config, generator: Generator) -> None:
-    """What can be refused once the network is known, before anything is written."""
+def check_against_network(config: Config, generator: Generator, pickle: NetworkPickle) -> list[str]:
+    """What can be refused once the network is known, before anything is written; returns what is to be said of the file.
+
+    What would keep the unlearned network from being written at the end is refused here as well.
+    """
     if config.camera is not None and not generator.is_3d:
         raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
     if config.refine_camera and not generator.is_3d:
         raise InputError(f'--refine-camera was given, but a {generator.family} network has no cameras. Leave it out.')
     finding.check_person(config, generator)
-    generator.freeze_except(prefixes_of(config, generator))
+    trained = generator.freeze_except(prefixes_of(config, generator))
     generator.network.requires_grad_(False)
+    check_writable(pickle, generator.network.state_dict(), trained.keys())
+    return pickle.notes + copies_elsewhere(pickle, trained.keys())
 
 
 def prefixes_of(config: Config, generator: Generator) -> list[str]:
@@ -248,7 +261,7 @@ def unlearn(config: Config) -> dict:
     # How the page is written changes nothing of the run: one that was begun on a GPU may end on a CPU.
     options = {**{name: value for name, value in config.to_json().items() if name != 'report'}, 'network_sha256': pickle.sha256()}
     check_judges(config)
-    check_against_network(config, generator)
+    notes = check_against_network(config, generator, pickle)
     folder.check(options)
     judges = load_judges(config, generator, device)
     with folder.locked():
@@ -259,7 +272,10 @@ def unlearn(config: Config) -> dict:
         folder.log(f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
                    f'{judges.names["measuring"]} in the summary.')
         folder.log(f'Distances: {distances_are}.')
+        for note in notes:
+            folder.log(f'WARNING: {note}')
         result, evidence, ws_target = run_in(folder, config, pickle, generator, judges)
+        result['networks']['in']['notes'] = notes
         result['seconds'] = round(time.time() - begun, 1)
         result.update(write_report(folder.path, evidence, result, ws_target=ws_target, log=folder.log))
         result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)

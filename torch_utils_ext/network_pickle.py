@@ -7,7 +7,6 @@ the networks and where each of their tensors lies; tensors are read when `Networ
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -18,15 +17,19 @@ from typing import Any, BinaryIO
 import torch
 
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.foreign_files import describe_foreign
-from torch_utils_ext.network_patch import write_unlearned_pickle
+from torch_utils_ext.foreign_files import describe_file, describe_folder
+from torch_utils_ext.network_copies import copies_elsewhere
+from torch_utils_ext.network_patch import check_writable, write_unlearned_pickle
 from torch_utils_ext.network_save import BRIDGE_VERSION, save_network_pickle
 from torch_utils_ext.pickle_tensors import TensorRecord
-from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, TRUST, Plain, Unread, elements, mapping, network_policy
-from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError
+from torch_utils_ext.pickle_values import TRUST, Plain, Unread, elements, is_persistent, mapping, module_state, network_policy
+from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, Window
 from torch_utils_ext.user_files import shown
 
-__all__ = ['NetworkPickle', 'NetworkRecord', 'read_network_pickle', 'save_network_pickle', 'write_unlearned_pickle']
+__all__ = [
+    'NetworkPickle', 'NetworkRecord', 'check_writable', 'copies_elsewhere', 'read_network_pickle', 'save_network_pickle',
+    'write_unlearned_pickle',
+]
 
 NETWORK_KEYS = ('G', 'D', 'G_ema')
 MAX_ENTRIES = 50_000  # modules and tensors in one network; a large EG3D has about 1,000
@@ -94,16 +97,23 @@ class NetworkPickle:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file for reading.  Raises InputError when it is gone or is another one than when it was read."""
+        """The file for reading.  Raises InputError when it is gone, or is not or does not stay the one that was read."""
         try:
             with open(self.path, 'rb') as file:
-                if _identity(file) != self.identity:
-                    raise InputError(f'{self.path} was changed while it was in use; start again.')
-                yield file
+                self.check_unchanged(file)
+                try:
+                    yield file
+                finally:
+                    self.check_unchanged(file)  # before anything that a file seems to hold while it changes
         except PickleError as error:
-            raise InputError(f'Cannot read {self.path}: {error}.') from None
+            raise InputError(f'Cannot read {shown(self.path, 300)}: {error}.') from None
         except OSError as error:
-            raise InputError(f'Cannot read {self.path}: {error.strerror or error}.') from None
+            raise InputError(f'Cannot read {shown(self.path, 300)}: {error.strerror or error}.') from None
+
+    def check_unchanged(self, file: BinaryIO) -> None:
+        """Raises InputError where `file` was changed since the pickle was read."""
+        if _identity(file) != self.identity:
+            raise InputError(f'{shown(self.path, 300)} was changed while it was in use; start again.')
 
 
 def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) -> NetworkPickle:
@@ -114,30 +124,33 @@ def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) ->
 
     Raises InputError: no such file, not a network pickle, damaged, or not acceptable.  Its message names the file.
     """
-    path = Path(path)
+    path, name = Path(path), shown(path, 300)
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(f'{path} is a device or a pipe; expected a network pickle (.pkl).')
+        if '\0' in str(path):
+            raise FileNotFoundError
+        if path.is_dir():
+            raise InputError(f'{name} is a folder; expected a network pickle (.pkl){describe_folder(path)}.')
+        if path.exists() and not path.is_file():
+            raise InputError(f'{name} is a device or a pipe; expected a network pickle (.pkl).')
         with open(path, 'rb') as file:
-            head = file.read(4096)
-            foreign = describe_foreign(head)
-            if foreign is not None:
-                raise InputError(f'{path} is not a network pickle: {foreign}.')
             source = NetworkPickle(path, os.fstat(file.fileno()).st_size, _identity(file))
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _read_into(source, data, allow_unknown)
-    except IsADirectoryError:
-        raise InputError(f'{path} is a folder; expected a network pickle (.pkl).') from None
+            try:
+                foreign = describe_file(file, source.size)
+                if foreign is not None:
+                    raise InputError(f'{name} is not a network pickle: {foreign}.')
+                _read_into(source, Window(file, source.size), allow_unknown)
+            finally:
+                source.check_unchanged(file)  # before anything that a file seems to hold while it changes
     except FileNotFoundError:
-        raise InputError(f'{path} does not exist; expected a network pickle (.pkl).') from None
+        raise InputError(f'{name} does not exist; expected a network pickle (.pkl).') from None
     except OSError as error:
-        raise InputError(f'Cannot read {path}: {error.strerror or error}.') from None
+        raise InputError(f'Cannot read {name}: {error.strerror or error}.') from None
     except PickleError as error:
-        raise InputError(f'Cannot use {path} as a network pickle: {error}.') from None
+        raise InputError(f'Cannot use {name} as a network pickle: {error}.') from None
     return source
 
 
-def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> None:
+def _read_into(source: NetworkPickle, data: Window, allow_unknown: bool) -> None:
     machine = Machine(data, 0, len(data), network_policy(allow_unknown), Budget(len(data)))
     contents = mapping(machine.run())
     if machine.position != len(data):
@@ -146,20 +159,22 @@ def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> N
         raise PickleError("it does not hold a dictionary with a network under 'G_ema'")
     source.contents = contents
     for key in NETWORK_KEYS:
-        if _is_persistent(contents.get(key)):
+        if is_persistent(contents.get(key)):
             # Nothing here needs the discriminator, so one that is out of the ordinary stands in nobody's way.
             with suppress(PickleError) if key == 'D' else nullcontext():
                 source.records[key] = _network(contents[key], data, source, key != 'D', allow_unknown)
     if 'G_ema' not in source.records:
         raise PickleError("what it holds under 'G_ema' is not a network of torch_utils.persistence")
     if 'G' not in source.records:
-        source.notes.append("The file holds no 'G', only 'G_ema' (as GUIDE writes them); upstream's tools refuse it.")
+        source.notes.append(
+            "The file holds no 'G', only 'G_ema' (as GUIDE writes them); upstream's tools refuse it, and the unlearned file that is made of it."
+        )
     settings = contents.get('training_set_kwargs')
     source.training_set_kwargs = None if settings is None else Plain(data)(mapping(settings) or {})
 
 
 def _network(
-    value: Call, data: mmap.mmap, source: NetworkPickle, generator: bool, allow_unknown: bool
+    value: Call, data: Window, source: NetworkPickle, generator: bool, allow_unknown: bool
 ) -> NetworkRecord:
     meta = mapping(value.args[0])
     state = mapping(meta['state'])
@@ -175,13 +190,14 @@ def _network(
     upstream_class = None
     if generator:
         upstream_class = state.get('upstream_class') if bridged else _upstream_class(meta, init_kwargs, tensors)
+        upstream_class = upstream_class if isinstance(upstream_class, str) else None
         if upstream_class not in FAMILIES and not allow_unknown:
             raise PickleError(
                 f"its network {shown(meta['class_name'])} is not a generator of EG3D, StyleGAN2 or StyleGAN3, "
                 f"so nothing was run; {TRUST}"
             )
     modules = {} if walk is None else walk.modules
-    attributes = plain(state.get('attributes', {})) if bridged else _plain_only(modules[''].attributes)
+    attributes = plain(mapping(state.get('attributes')) or {}) if bridged else _plain_only(modules[''].attributes)
     return NetworkRecord(
         class_name=meta['class_name'],
         upstream_class=upstream_class,
@@ -212,19 +228,6 @@ def _upstream_class(meta: dict, init_kwargs: dict, tensors: dict[str, TensorReco
     # one, and only they know the option fused_modconv_default.
     nested = 'synthesis_kwargs' in init_kwargs or 'fused_modconv_default' not in meta['module_src']
     return 'training.networks.Generator' if nested else 'training.networks_stylegan2.Generator'
-
-
-def _is_persistent(value: Any) -> bool:
-    return isinstance(value, Call) and value.function == PERSISTENT
-
-
-def module_state(value: Any) -> dict | None:
-    """The attributes of a torch.nn.Module in the pickle, persistent or by reference; None for anything else."""
-    if _is_persistent(value):
-        return mapping(mapping(value.args[0])['state'])
-    if isinstance(value, Call) and (value.function in MODULE_CLASSES or isinstance(mapping(value.state), dict)):
-        return mapping(value.state)
-    return None
 
 
 class _ModuleWalk:
@@ -294,7 +297,7 @@ def _bridged_tensors(state: dict) -> Iterator[tuple[str, TensorRecord]]:
 
 def _class_of(value: Call) -> tuple[str, str | None]:
     """Name and source of a module's class."""
-    if _is_persistent(value):
+    if is_persistent(value):
         meta = mapping(value.args[0])
         return meta['class_name'], meta['module_src']
     return str(value.function), None

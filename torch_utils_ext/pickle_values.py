@@ -75,7 +75,7 @@ MODULE_CLASSES = frozenset(
 )
 
 _NUMPY_TYPES = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'}
-TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader"
+TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader, which runs the file's code"
 _PYTHON_MODULES = sys.stdlib_module_names | {'__builtin__', '__main__', 'nt', 'posix', 'copy_reg', 'commands'}
 
 
@@ -120,6 +120,20 @@ def elements(value: Any) -> list | tuple | None:
     if isinstance(value, Call) and value.function.name in ('set', 'frozenset') and len(value.args) <= 1:
         inner = value.args[0] if value.args else value.items or []
         return inner if isinstance(inner, (list, tuple)) else None
+    return None
+
+
+def is_persistent(value: Any) -> bool:
+    """Whether it is an object of torch_utils.persistence."""
+    return isinstance(value, Call) and value.function == PERSISTENT
+
+
+def module_state(value: Any) -> dict | None:
+    """The attributes of a torch.nn.Module in the pickle, persistent or by reference; None for anything else."""
+    if is_persistent(value):
+        return mapping(mapping(value.args[0])['state'])
+    if isinstance(value, Call) and (value.function in MODULE_CLASSES or isinstance(mapping(value.state), dict)):
+        return mapping(value.state)
     return None
 
 

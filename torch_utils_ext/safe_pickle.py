@@ -22,7 +22,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
@@ -140,11 +140,43 @@ def _parts(value: Any) -> Iterable[Any]:
     return ()
 
 
+class Window:
+    """An open file whose slices are bytes, read piece by piece.
+
+    It is not mapped into memory: where another program shortens a mapped file, the process dies without a word.
+    """
+
+    PIECE = 1 << 14  # bytes: more than most operations need, little beside the tensors that are passed over
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file = file
+        self.size = size
+        self.start = 0
+        self.piece = b''
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, place: slice) -> bytes:
+        first = place.start - self.start
+        last = place.stop - self.start
+        if first < 0 or last > len(self.piece):
+            self._load(place.start, max(place.stop - place.start, self.PIECE))
+            first, last = 0, place.stop - place.start
+            if last > len(self.piece):
+                raise PickleError('it became shorter while it was read')
+        return self.piece[first:last]
+
+    def _load(self, start: int, count: int) -> None:
+        self.file.seek(start)
+        self.start, self.piece = start, self.file.read(min(count, self.size - start))
+
+
 class Machine:
     """Runs one pickle that lies in ``data[start:end]``; `position` then stands behind its STOP."""
 
-    def __init__(self, data: Any, start: int, end: int, policy: Policy, budget: Budget) -> None:
-        self.data = data  # bytes or an mmap: anything whose slices are bytes
+    def __init__(self, data: Window, start: int, end: int, policy: Policy, budget: Budget) -> None:
+        self.data = data
         self.position = start
         self.end = end
         self.policy = policy
@@ -221,10 +253,10 @@ class Machine:
         return value
 
     def line(self) -> str:
-        stop = self.data.find(b'\n', self.position, min(self.end, self.position + MAX_NAME))
-        if stop < 0:
+        length = self.data[self.position : min(self.end, self.position + MAX_NAME)].find(b'\n')
+        if length < 0:
             raise PickleError(f'the name at byte {self.position} does not end: the file is incomplete or damaged')
-        raw = self.take(stop - self.position + 1)[:-1]
+        raw = self.take(length + 1)[:-1]
         try:
             return raw.decode('utf-8')
         except UnicodeDecodeError:
@@ -278,7 +310,9 @@ class Machine:
         if not isinstance(target, Call) or target.function != SET or target.args:
             raise PickleError('it adds elements to what is not a new set')
         self.budget.pay(_COST_ITEM * len(values))
-        target.items = [*(target.items or ()), *values]
+        if target.items is None:
+            target.items = []
+        target.items.extend(values)
 
     def set_items(self, flat: list[Any]) -> None:
         target = self.top()
@@ -341,6 +375,7 @@ class Machine:
     def integer(self, count: int) -> None:
         if not 0 <= count <= MAX_INTEGER:
             raise PickleError(f'it holds an integer of {count:,} bytes')
+        self.budget.pay(count)
         self.push(int.from_bytes(self.take(count), 'little', signed=True))
 
     def frame(self) -> None:  # a hint for readers that read ahead

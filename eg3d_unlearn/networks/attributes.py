@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn.networks.rendering import check_options
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import ModuleRecord, NetworkRecord
 from torch_utils_ext.pickle_tensors import TensorRecord
@@ -81,11 +80,8 @@ DERIVED: dict[str, Callable[[nn.Module], Any]] = {
     'up_factor': lambda module: module.up,
     'down_factor': lambda module: module.down,
 }
-# EG3D's own, which training and tools change after construction, and NVIDIA's tools take from the pickle too.
-OF_THE_NETWORK: dict[str, Callable[[Any], bool]] = {
-    'neural_rendering_resolution': lambda value: type(value) is int and value > 0,
-    'rendering_kwargs': lambda value: isinstance(value, dict),
-}
+# EG3D's own, which `networks.set_attributes` has taken over already.
+OF_THE_NETWORK = {'neural_rendering_resolution', 'rendering_kwargs'}
 
 
 def take_over(network: nn.Module, record: NetworkRecord) -> list[str]:
@@ -157,12 +153,7 @@ def _take(module: nn.Module, name: str, value: Any, place: str, record: NetworkR
     """Take over one attribute, see that it is as ours, or stop; False where no module of NVIDIA's has it."""
     if name in UNUSED:
         return True
-    if name in OF_THE_NETWORK and name in vars(module):
-        if not OF_THE_NETWORK[name](value):
-            raise InputError(f'{place} in the file is not what an EG3D network has under this name. {TRUST}')
-        if name == 'rendering_kwargs':
-            check_options(value)
-        setattr(module, name, value)
+    if name in OF_THE_NETWORK and vars(module).get(name) is value:
         return True
     if name == 'plane_axes' and hasattr(module, name):
         module.plane_axes = _plane_axes(value, place, record)

@@ -19,6 +19,7 @@ from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.networks.layers import FullyConnectedLayer, pixel_noise
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.ops.autocast import without_autocast
+from torch_utils_ext.user_files import shown
 
 COLOR_FEATURES = 32
 # The three directions of each tri-plane: along its width, along its height, across it.  NVIDIA's code as published has
@@ -404,7 +405,7 @@ def check_options(options: dict) -> None:
     if missing:
         raise InputError(f"rendering_kwargs lacks {', '.join(missing)}.")
     if options['clamp_mode'] != 'softplus':
-        raise InputError(f"rendering_kwargs has clamp_mode {options['clamp_mode']!r}; only 'softplus' exists.")
+        raise InputError(f"rendering_kwargs has clamp_mode {shown(repr(options['clamp_mode']))}; only 'softplus' exists.")
     if (options['ray_start'] == 'auto') != (options['ray_end'] == 'auto'):
         raise InputError("rendering_kwargs: ray_start and ray_end are both numbers or both 'auto'.")
 

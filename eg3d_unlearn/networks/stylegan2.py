@@ -251,6 +251,8 @@ class SynthesisNetwork(nn.Module):
         super().__init__()
         if img_resolution < 4 or img_resolution & (img_resolution - 1):
             raise InputError(f'img_resolution is {img_resolution}; expected a power of two from 4 on.')
+        if channel_base < img_resolution:
+            raise InputError(f'channel_base is {channel_base}; expected at least {img_resolution}, one channel at the last resolution.')
         self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
         self.block_resolutions = [2**i for i in range(2, img_resolution.bit_length())]
         first_fp16 = max(img_resolution * 2 // 2**num_fp16_res, 8)
