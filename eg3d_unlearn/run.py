@@ -225,7 +225,7 @@ def check_against_network(config: Config, generator: Generator, pickle: NetworkP
     trained = generator.freeze_except(prefixes_of(config, generator))
     generator.network.requires_grad_(False)
     check_writable(pickle, generator.network.state_dict(), trained.keys())
-    return pickle.notes + copies_elsewhere(pickle, trained.keys())
+    return generator.notes + pickle.notes + copies_elsewhere(pickle, trained.keys())
 
 
 def prefixes_of(config: Config, generator: Generator) -> list[str]:
@@ -301,8 +301,6 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     log(f'Network: {pickle.path.name}, {generator.family}, {generator.img_resolution} px; mean latent: {generator.w_avg_source}.')
     if is_foreign(generator):
         log(f'The network was loaded by the checkout\'s own loader, which ran code from the file ({config.upstream}).')
-    for note in generator.notes:
-        log(f'NOTE: {note}')
     log(f'F in the local loss: {generator.features_are}.')
     if config.random_metric_weights:
         log(f'WARNING: {report.MEANINGLESS}')
@@ -348,7 +346,6 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         'person': state['notes'],
         'demo_world': is_demo(pickle),
         'config': config.to_json(),
-        'notes': generator.notes,
         'features': generator.features_are,
         'w_avg': generator.w_avg_source,
         'trained': prefixes_of(config, generator),

@@ -333,6 +333,4 @@ def limits(found: Found) -> Section:
     parts = []
     for title, said in (('It shows', words.shows(found)), ('It does not show', words.does_not_show(found))):
         parts += [tag('h3', title), tag('ul', [tag('li', sentence) for sentence in said])]
-    if isinstance(found.report.get('notes'), list) and found.report['notes']:
-        parts += [tag('h3', 'What the network\'s file leaves open'), tag('ul', [tag('li', str(note)) for note in found.report['notes']])]
     return Section('limits', 'What this does and does not show', None, *parts)
