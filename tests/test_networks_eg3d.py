@@ -168,7 +168,7 @@ SLANTED = torch.tensor([[[0.0, 2, 0], [1, 0, 0], [0, 0, 1]], [[1, 1, 0], [0, 0, 
 def test_planes_have_the_axes_that_the_file_says(axes, expected):
     points = 0.5 * numbers(2, 5, 3).clamp(-1, 1)
     sampler = rendering.PlaneSampler(numbers(2, 96, 8, 8), box_warp=1, axes=axes)
-    places = sampler._places(points).flatten(2).unbind(-1)
+    places = torch.stack(sampler._places(points), dim=-1).flatten(2).unbind(-1)
     for found, by_hand in zip(places, expected(*points.unbind(-1)), strict=True):
         torch.testing.assert_close(found, by_hand)
     torch.testing.assert_close(sampler(points), sampler._by_grid(2 * points), rtol=1e-4, atol=1e-5)

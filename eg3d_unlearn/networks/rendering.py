@@ -196,12 +196,12 @@ def widen(colors: Tensor, weight: Tensor | float = 1) -> Tensor:
 
 def plane_places(
     axes: Tensor,  # [3, 3, 3] float32
-) -> list[list[int]] | Tensor:  # [3, 2] coordinates along width and height of each plane, or [3, 6] to multiply points with
+) -> list[list[int]] | Tensor:  # of width and height, [2, 3] coordinates by plane, or [2, 3, 3] to multiply points with
     """How points become places on the planes.  Planes along the coordinate axes, as all known networks have them, only pick."""
     inverse = torch.linalg.inv(axes)[:, :, :2]
     if ((inverse == 0) | (inverse == 1)).all() and (inverse.sum(1) == 1).all():
-        return inverse.argmax(1).tolist()
-    return inverse.movedim(0, 1).reshape(3, 6)
+        return inverse.argmax(1).T.tolist()
+    return inverse.permute(2, 1, 0)
 
 
 class PlaneSampler:
@@ -233,15 +233,15 @@ class PlaneSampler:
     def _by_grid(self, points: Tensor) -> Tensor:
         n, channels, height, width = self.planes.shape
         planes = self.planes.reshape(n * 3, channels // 3, height, width)
-        grid = self._places(points).movedim(2, 1).flatten(0, 1)[:, None]
+        grid = torch.stack(self._places(points), dim=-1).movedim(2, 1).flatten(0, 1)[:, None]
         features = F.grid_sample(planes, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
         return features.view(n, 3, channels // 3, -1).mean(1).transpose(1, 2).flatten(0, 1)
 
-    def _places(self, points: Tensor) -> Tensor:  # [N, M, 3] -> [N, M, 3, 2] on each plane, along its width and height
+    def _places(self, points: Tensor) -> list[Tensor]:  # [N, M, 3] -> along width and height, [N, M, 3] each: on the three planes
         if isinstance(self.where, list):
-            return points[..., self.where]
+            return [points[..., axes] for axes in self.where]
         with arithmetic('fp32', points.device):
-            return (points @ self.where.to(points.device)).unflatten(-1, (3, 2))
+            return [points @ axes for axes in self.where.to(points.device)]
 
     def _rows_in_all(self) -> int:
         n, _, height, width = self.planes.shape
@@ -262,7 +262,7 @@ class PlaneSampler:
         """For each point the four pixels around it in each plane, as rows [N * M, 12], and their shares [N * M, 12]."""
         n, m, _ = points.shape
         height, width = self.planes.shape[2:]
-        across, down = self._places(points).unbind(-1)
+        across, down = self._places(points)
         left, right, left_share, right_share = neighbours(across, width)
         top, bottom, top_share, bottom_share = neighbours(down, height)
         picture = torch.arange(n, dtype=torch.int32, device=points.device).view(n, 1, 1) * (height * width * 3)
