@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 
 import pickle_stand_ins as stand_ins
-
 from attacks.attack import Attack, call, fixed, inside_network, text, whole
 
 TOO_LONG = 'it announces .* bytes, and only .* are left'

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import pickle_stand_ins as stand_ins
-
 from attacks.attack import Attack, call, inside_network, text, whole
 
 HOSTILE = 'asks for .* which no network needs: it is broken or hostile, and nothing in it was run'

@@ -7,7 +7,6 @@ import io
 
 import numpy as np
 import torch
-
 from attacks.attack import Attack, call, fixed, whole
 
 

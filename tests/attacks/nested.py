@@ -7,7 +7,6 @@ import struct
 from pathlib import Path
 
 import torch
-
 from attacks.attack import Attack, call, inside_network, text
 
 
