@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
@@ -33,12 +34,11 @@ def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
         with importing(folder):
             import legacy
             with open(path, 'rb') as file:
-                # The pickle as it is: legacy.load_network_pkl insists on D and G, which a file with G_ema alone has not.
-                content = legacy._LegacyUnpickler(file).load()
-                if not isinstance(content, dict):        # networks of TensorFlow, which it converts
+                try:
+                    network = legacy.load_network_pkl(file)['G_ema']
+                except (AssertionError, KeyError):       # it insists on D and G, which a file with G_ema alone has not
                     file.seek(0)
-                    content = legacy.load_network_pkl(file)
-            network = content['G_ema']
+                    network = pickle.load(file)['G_ema']
     except Exception as error:       # whatever the file's own code raises
         raise InputError(f'The loader of {folder} could not open {shown(path, 300)}: {type(error).__name__}: '
                          f'{shown(error, 300)}') from error

@@ -301,9 +301,8 @@ def build(record: NetworkRecord, device: torch.device | str = 'cpu') -> nn.Modul
     network.to_empty(device='cpu')
     with record.source.open() as file:
         for name, value in network.state_dict().items():
-            read = record.tensors[name].read(file)
-            if not read.isfinite().all():
+            value.copy_(record.tensors[name].read(file))
+            if not value.isfinite().all():
                 raise InputError(f'{name} of {shown(record.class_name)} in the file holds numbers that are NaN or infinite: the file is '
                                  'damaged, or its training failed.')
-            value.copy_(read)
     return network.to(device).eval().requires_grad_(False)

@@ -169,7 +169,7 @@ class Window:
 
     def _load(self, start: int, count: int) -> None:
         self.file.seek(start)
-        self.start, self.piece = start, self.file.read(min(count, self.size - start))
+        self.start, self.piece = start, self.file.read(max(0, min(count, self.size - start)))
 
 
 class Machine:

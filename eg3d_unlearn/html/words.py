@@ -195,8 +195,9 @@ def does_not_show(found: Found) -> list[Markup]:
     if report.get('demo_world') or str(config.get('network', '')).startswith('demo-') or (report.get('person') or {}).get('given_as') == 'demo':
         said.append(point('Anything about real faces.', 'Network, people and recognisers belong to a synthetic world, in which identity is '
                           'known exactly and easier to judge.'))
-    of_file = ((report['networks'].get('in') or {}).get('notes') or []) if isinstance(report['networks'].get('in'), dict) else []
-    return [*said, *(point('Note.', str(note)) for note in [*of_file, *found.notes])]
+    of_file = (report['networks'].get('in') or {}).get('notes')
+    of_file = [note for note in of_file if isinstance(note, str)] if isinstance(of_file, list) else []
+    return [*said, *(point('Note.', note) for note in [*of_file, *found.notes])]
 
 
 def point(title: str, *text: object) -> Markup:

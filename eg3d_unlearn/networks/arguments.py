@@ -61,13 +61,13 @@ POINT = Kind('three numbers', lambda value: isinstance(value, (list, tuple)) and
 AUTO = one_of('auto')
 CLAMP = POSITIVE | NONE
 
+
 @dataclass(frozen=True)
 class Table:
     """What a dictionary of arguments may hold."""
     entries: dict[str, Kind | Table]
     required: tuple[str, ...] = ()
     others: bool = False             # whether other names are let through, unread
-
 
 
 SIZES: dict[str, Kind] = {
