@@ -100,7 +100,7 @@ def make_bench(setting: str, config: Config, device: torch.device) -> Bench:
     if recipe['raw'] is not None:
         network.neural_rendering_resolution = recipe['raw']
     generator = wrap(network, recipe['family'], precision=config.precision)
-    judges = load_judges(config, generator.family, device)
+    judges = load_judges(config, generator, device)
     parameters = generator.freeze_except([generator.trainable])
     g_s = generator.twin()
     g_s.network.requires_grad_(False)

@@ -12,17 +12,18 @@ from torch import Tensor
 from eg3d_unlearn.camera_labels import check_label, find_camera, parse_camera  # noqa: F401  importable from here as before
 
 FOCAL = 4.2647                       # EG3D's focal length for FFHQ and AFHQ, in picture widths: 18.837 degrees
+FOCAL_SHAPENET = 1.7074              # of NVIDIA's gen_videos.py --cfg=Shapenet: 45 degrees
 PITCH = -0.2                         # the published code's pitch offset for every picture it renders [radians]
 MAX_YAW = math.pi / 12               # GUIDE renders yaws from -15 to +15 degrees [radians]
 
 
-def intrinsics(fov_deg: float | None = None) -> Tensor:
-    """Normalised 3x3 pinhole intrinsics for a field of view in degrees; None = the focal length of EG3D's FFHQ labels.
+def intrinsics(fov_deg: float | None = None, focal: float = FOCAL) -> Tensor:
+    """Normalised 3x3 pinhole intrinsics for a field of view in degrees; None = for ``focal``, in picture widths.
 
     NVIDIA's tools measure the field of view along the picture's diagonal (focal = 1 / (sqrt 2 tan(fov / 2))): their
     18.837 degrees are 4.263, close to the 4.2647 that stands in the labels.
     """
-    focal = FOCAL if fov_deg is None else 1 / (math.tan(math.radians(fov_deg) / 2) * math.sqrt(2))
+    focal = focal if fov_deg is None else 1 / (math.tan(math.radians(fov_deg) / 2) * math.sqrt(2))
     return torch.tensor([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])
 
 
@@ -31,7 +32,8 @@ def look_at(
     pitch: float,                    # offset of NVIDIA's polar variable, radians: -0.2 puts the camera above the face
     pivot: list[float],              # the point looked at, world units
     radius: float = 2.7,             # distance of the camera from the origin, world units
-    fov_deg: float | None = None,    # diagonal field of view, degrees; None = FFHQ's 18.837
+    fov_deg: float | None = None,    # diagonal field of view, degrees; None = by the focal length
+    focal: float = FOCAL,            # picture widths; read where there is no field of view
 ) -> Tensor:
     """The camera label [1, 25] float32 of a camera on the sphere about the origin that looks at ``pivot``.
 
@@ -47,4 +49,4 @@ def look_at(
     down = torch.linalg.cross(forward, right)
     cam2world = torch.eye(4, dtype=torch.float64)
     cam2world[:3, :4] = torch.stack([right, down, forward, origin], dim=1)
-    return torch.cat([cam2world.flatten(), intrinsics(fov_deg).double().flatten()]).float().unsqueeze(0)
+    return torch.cat([cam2world.flatten(), intrinsics(fov_deg, focal).double().flatten()]).float().unsqueeze(0)

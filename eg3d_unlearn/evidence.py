@@ -126,14 +126,17 @@ def gather(
     config = dataclasses.replace(config, precision=choose_precision(config.precision, demo is not None, device),
                                  encoder=finding.encoder_of(config, demo))
     g_s.precision = config.precision
-    unlearned, g_u = load_generator(dataclasses.replace(config, network=after), device)
+    # What was trained on which pictures is one network's answer: the other's file may have another name.
+    unlearned, g_u = load_generator(dataclasses.replace(config, network=after), device, g_s.trained_on)
     check_pair(source, g_s, unlearned, g_u)
+    for note in g_s.notes:
+        log(f'NOTE: {note}')
     g_u.precision = config.precision
     # G_s's own mean latent on both sides: an edit of the mapping network must not move the yardstick.
     g_u.w_avg, g_u.w_avg_source = g_s.w_avg, g_s.w_avg_source
     if needs_person:
         finding.check_person(config, g_s)
-    judges = load_judges(config, g_s.family, device)
+    judges = load_judges(config, g_s, device)
     embeds, trained_with = measuring_recognisers(config, judges, recognisers, g_s, device)
     with arithmetic(config.precision, device):
         person = finding.find_person(config, g_s, judges, log) if needs_person else None
@@ -181,5 +184,5 @@ def measuring_recognisers(config: Config, judges: Judges, further: tuple[str, ..
         recogniser = load_identity(name, random_weights=config.random_metric_weights, device=device, trust=config.trust_file,
                                    option='--recogniser')
         if recogniser is not None:
-            found[name] = partial(recogniser.embed, alignment=alignment_of(config, generator.family))
+            found[name] = partial(recogniser.embed, alignment=alignment_of(config, generator))
     return found, judges.names['recogniser']

@@ -1,7 +1,7 @@
 """Who is to be forgotten: from a seed, a latent, photos or a person of the demo world to the latents that a run needs."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
@@ -143,10 +143,14 @@ def photographed(config: Config, generator: Generator, judges: Judges, mine: Pho
 
 def prepare_photo(config: Config, path: Path, generator: Generator) -> Prepared:
     """The crop of a photo that the network was trained on, and its camera."""
-    alignment = alignment_of(config, generator.family)
+    alignment = alignment_of(config, generator)
     # Camera labels belong to EG3D's crop. Where a network's pictures are all face, no crop that would give them is known.
     kind = 'eg3d' if generator.is_3d or alignment == 'eg3d' else 'ffhq'
-    return prepare_file(path, kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
+    prepared = prepare_file(path, kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
+    if generator.is_3d and prepared.pose is not None and not generator.sees_like_ffhq:
+        note = 'no camera from the landmarks, which tell FFHQ\'s cameras and not this network\'s'
+        prepared = replace(prepared, pose=None, notes=[*prepared.notes, note])
+    return prepared
 
 
 def photo_camera(config: Config, path: Path, generator: Generator, prepared: Prepared) -> tuple[Tensor | None, str]:
@@ -173,6 +177,11 @@ def check_person(config: Config, generator: Generator) -> None:
         given_latent(config, generator)
     if config.image:
         check_inversion(config.inversion, generator, config.encoder, config.encoder_mean)
+    data = generator.trained_on
+    if config.photos and not (data.aligned or config.aligned or config.face_crop != 'auto'):
+        raise InputError(f'The network was trained on {data.name} ({data.source} says so), whose pictures are not aligned like FFHQ\'s, but '
+                         'photos are cut out as FFHQ\'s are. Cut the photo out as the network\'s own pictures are, and add --aligned.')
+
     def check(path: Path) -> None:
         if generator.is_3d:
             # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.

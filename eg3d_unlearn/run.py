@@ -36,6 +36,7 @@ from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
+from eg3d_unlearn.trained_on import TrainedOn, trained_on
 from eg3d_unlearn.training_loop import training_loop
 from eg3d_unlearn.weights import NotHere, fetching_nothing
 from torch_utils_ext import ops
@@ -80,8 +81,8 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle, Generator]:
-    """The pickle of ``--network`` and its G_ema, ready to use."""
+def load_generator(config: Config, device: torch.device, data: TrainedOn | None = None) -> tuple[NetworkPickle, Generator]:
+    """The pickle of ``--network`` and its G_ema, ready to use; ``data`` None: trained on what the pickle says."""
     path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network, also=NETWORKS)
     pickle = read_network_pickle(path, allow_unknown=config.trust_pickle)
     record = pickle.records.get('G_ema')
@@ -93,14 +94,26 @@ def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle,
     if config.loss_resolution != 'full' and family != 'eg3d':
         raise InputError(f'--loss-resolution={config.loss_resolution} needs a neural rendering, which 2D networks have not. '
                          'Use --loss-resolution=full.')
-    return pickle, wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg)
+    data = data or trained_on(pickle, getattr(network, 'rendering_kwargs', None))
+    generator = wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg, data)
+    if is_foreign(generator):
+        from eg3d_unlearn.foreign import check_picture
+        check_picture(generator)
+    return pickle, generator
+
+
+def is_foreign(generator: Generator) -> bool:
+    """Whether the network is run by a checkout's code."""
+    return type(generator.network).__module__.endswith('.foreign')
 
 
 def make_network(config: Config, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:
     """Our own network where it fits the file, and its family; with ``--trust-pickle`` the checkout's where ours does not."""
     if record.family is not None:
         try:
-            return build(record, device), record.family
+            network = build(record, device)
+            if not config.trust_pickle or not network.notes:
+                return network, record.family
         except InputError:           # a fork that kept the class's name
             if not config.trust_pickle:
                 raise
@@ -220,7 +233,7 @@ def check_against_network(config: Config, generator: Generator, pickle: NetworkP
     trained = generator.freeze_except(prefixes_of(config, generator))
     generator.network.requires_grad_(False)
     check_writable(pickle, generator.network.state_dict(), trained.keys())
-    return pickle.notes + copies_elsewhere(pickle, trained.keys())
+    return generator.notes + pickle.notes + copies_elsewhere(pickle, trained.keys())
 
 
 def prefixes_of(config: Config, generator: Generator) -> list[str]:
@@ -277,9 +290,9 @@ def check(
     missing = []
     try:
         with contextlib.nullcontext() if fetch else fetching_nothing():
-            judges = load_judges(config, generator.family, device)
+            judges = load_judges(config, generator, device)
     except NotHere as error:
-        judges, missing = load_judges(dataclasses.replace(config, random_metric_weights=True), generator.family, device), [str(error)]
+        judges, missing = load_judges(dataclasses.replace(config, random_metric_weights=True), generator, device), [str(error)]
     about = [f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.',
              f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
              f'{judges.names["measuring"]} in the summary.', f'Distances: {distances_are}.', *missing, *(f'WARNING: {note}' for note in notes)]
@@ -331,7 +344,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     log = folder.log
     device = generator.device
     log(f'Network: {pickle.path.name}, {generator.family}, {generator.img_resolution} px; mean latent: {generator.w_avg_source}.')
-    if type(generator.network).__module__.endswith('.foreign'):
+    if is_foreign(generator):
         log(f'The network was loaded by the checkout\'s own loader, which ran code from the file ({config.upstream}).')
     log(f'F in the local loss: {generator.features_are}.')
     if config.random_metric_weights:

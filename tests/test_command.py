@@ -54,6 +54,12 @@ def test_a_photo_on_every_family(network, tmp_path):
                 'seconds'):
         assert report[key], key
     assert report['networks']['in']['sha256'] == read_network_pickle(path).sha256()
+    # EG3D's rendering options are FFHQ's; of the others nothing says what they were trained on.
+    notes = report['networks']['in']['notes']
+    assert len(notes) == (0 if family == 'eg3d' else 1)
+    for note in notes:
+        for file in ('log.txt', 'report.html'):
+            assert '--aligned, and --face-crop=full' in note and note[:70] in (tmp_path / 'out' / file).read_text()
     assert PIL.Image.open(tmp_path / 'out' / 'before-after.png').width >= 3 * 96
     assert is_sheet((tmp_path / 'out' / 'before-after.png').read_bytes())
     assert [json.loads(line)['step'] for line in (tmp_path / 'out' / 'stats.jsonl').read_text().splitlines()] == [1, 2]

@@ -115,7 +115,7 @@ def main(network: str, people: int, rows: str, outfile: str | None, device: str)
     place = choose_device(device)
     config = resolve(Config(network=network, outdir=''), NETWORKS[network]['family'])
     _, generator = load_generator(config, place)
-    judges = load_judges(config, generator.family, place)
+    judges = load_judges(config, generator, place)
     precision = choose_precision(None, True, place)
     images, cameras = (None if part is None else part.to(place) for part in photos(people, generator))
     results = []

@@ -197,7 +197,7 @@ def prepare(network: str, device: str, random_judges: bool, precision: str | Non
     pickle, generator = load_generator(resolve(config, demo_family(network)), place)
     generator.precision = choose_precision(precision, is_demo(pickle), place)
     family = generator.family if is_demo(pickle) else None
-    judges = load_judges(resolve(config, family), generator.family, generator.device)
+    judges = load_judges(resolve(config, family), generator, generator.device)
     return generator, judges, pickle.sha256()
 
 

@@ -42,7 +42,7 @@ class World:
         self.given = dataclasses.replace(self.given, precision=precision, encoder=finding.encoder_of(config, self.demo))
         self.g_s.precision = precision
         config = resolve(self.given, self.demo)
-        self.judges = load_judges(config, self.g_s.family, place)
+        self.judges = load_judges(config, self.g_s, place)
         self.recognisers, self.trained_with = measuring_recognisers(config, self.judges, recognisers, self.g_s, place)
         self.people: dict[tuple[str, int], Person] = {}
 
