@@ -73,7 +73,7 @@ def claims() -> list:
 
 def read_claims(case: object, folder: Path) -> None:
     """A network whose file says of itself what the case says; its tensors are good ones."""
-    if not (isinstance(case, list) and len(case) == 3 and case[0] in SMALL and isinstance(case[1], dict) and isinstance(case[2], dict)):
+    if not (isinstance(case, list) and len(case) == 3 and case[0] in list(SMALL) and isinstance(case[1], dict) and isinstance(case[2], dict)):
         return                       # no longer the form in which this target keeps a case
     family, arguments, attributes = case
     state = _STATES.setdefault(family, small_generator(family).network.state_dict())
@@ -253,5 +253,5 @@ TARGETS = [
     Target('data', data_sets, in_file('data.zip', read_data), memory=1 << 30),
     Target('labels', labels, in_file('dataset.json', read_labels), as_json=True),
     Target('folder', run_folders, read_run_folder),
-    Target('options', command_lines, read_command_line),
+    Target('options', command_lines, read_command_line, memory=1 << 30),
 ]

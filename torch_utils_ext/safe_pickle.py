@@ -19,6 +19,7 @@ it can allocate out of a `Budget`.  Code that walks the values must expect share
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -153,6 +154,13 @@ class Window:
         self.size = size
         self.start = 0
         self.piece = b''
+
+    @classmethod
+    def of(cls, content: bytes) -> Window:
+        """What is in memory already, as one piece."""
+        window = cls(io.BytesIO(), len(content))
+        window.piece = content
+        return window
 
     def __len__(self) -> int:
         return self.size

@@ -33,7 +33,7 @@ from torch_utils_ext.pickle_tensors import (
     rebuild_tensor,
 )
 from torch_utils_ext.pickle_values import ALLOWED, MODULE_CLASSES, Plain, mapping, network_policy
-from torch_utils_ext.safe_pickle import DICT_CLASSES, Budget, Call, Global, Machine, PickleError, Policy, Span
+from torch_utils_ext.safe_pickle import DICT_CLASSES, Budget, Call, Global, Machine, PickleError, Policy, Span, Window
 from torch_utils_ext.user_files import read_bytes, shown
 
 MAX_ARRAY_BYTES = 256 << 20  # of an array that numpy compressed
@@ -47,7 +47,7 @@ KINDS = {
     b'version https://git-lfs': 'the pointer of a Git LFS file: fetch the file itself with git lfs pull',
 }
 _BROKEN = (
-    ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, NotImplementedError, RuntimeError,
+    ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, NotImplementedError, RuntimeError,
     SyntaxError, MemoryError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # what zipfile and numpy raise for foreign bytes
 
@@ -175,8 +175,8 @@ class _Reader:
 
     def run(self, data: bytes | None = None) -> Any:
         """The next pickle of the file; of ``data`` where it has an entry of its own."""
-        machine = _Machine(self.content if data is None else data, 0 if data else self.position, len(data or self.content), self.policy,
-                           self.budget)
+        content = self.content if data is None else data
+        machine = _Machine(Window.of(content), 0 if data else self.position, len(content), self.policy, self.budget)
         value = machine.run()
         self.position, self.pickled = machine.position, machine.data
         return value
