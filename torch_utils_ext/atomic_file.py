@@ -23,7 +23,7 @@ from torch_utils_ext.user_files import shown
 try:
     import fcntl
 except ImportError:                  # Windows, where nobody can delete a file that somebody else has open
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 ABANDONED = 600                      # seconds after which what another machine began to write counts as left behind
 _PART = re.compile(r'\.(?P<name>.+)\.\d+@(?P<host>.+)\.[a-z0-9_]{8}\.part')  # name of a file that is being written

@@ -58,8 +58,8 @@ def without_secrets(url: str) -> str:
     """An address as messages and records may show it: without user, password, query and fragment.  Other text stays as it is."""
     if not re.match(r'https?:', url, re.IGNORECASE):
         return url
-    parts = re.match(r'([^/?#]*/*)([^/?#]*)([^?#]*)', url, re.DOTALL)
-    return shown(parts[1] + parts[2].rpartition('@')[2] + parts[3], 300)
+    scheme, host, path = re.findall(r'([^/?#]*/*)([^/?#]*)([^?#]*)', url, re.DOTALL)[0]
+    return shown(scheme + host.rpartition('@')[2] + path, 300)
 
 
 def download(
@@ -183,9 +183,10 @@ class _Download:
                 error.close()
                 if error.code not in (301, 302, 303, 307, 308) or not error.headers.get('Location'):
                     raise self._failed(f'the server answers {error.code} ({shown(error.reason)})') from None
-                url = _redirected(url, error.headers['Location'])
-                if url is None:
+                target = _redirected(url, error.headers['Location'])
+                if target is None:
                     raise self._failed('the server redirects to an address that is not http(s)') from None
+                url = target
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise _Broken(_said(error)) from None
         raise self._failed('the server redirects without end')
@@ -202,8 +203,8 @@ class _Download:
             raise self._failed('the server gives no usable length')
         if answer.status == 206:
             given = re.fullmatch(r'bytes (\d{1,18})-(\d{1,18})/(\d{1,18})', answer.headers.get('Content-Range', '').strip(), re.ASCII)
-            if not have or given is None or (int(given[1]), int(given[2]) + 1, int(given[3])) != (have, self.total, self.total) \
-                    or (length is not None and length != self.total - have):
+            if given is None or self.total is None or not have or length not in (None, self.total - have) \
+                    or (int(given[1]), int(given[2]) + 1, int(given[3])) != (have, self.total, self.total):
                 self._begin_again(bar)
                 raise _Broken('the server sends another part of the file than was asked for')
             return

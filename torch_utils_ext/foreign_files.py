@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from torch_utils_ext.pickle_values import PERSISTENT, mapping
-from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, Policy, Window
+from torch_utils_ext.safe_pickle import Budget, Call, Global, Machine, PickleError, Policy, Window
 from torch_utils_ext.user_files import shown
 
 HEAD = 4096  # bytes that say what most files are
@@ -105,8 +105,12 @@ def _describe_zip(head: bytes, data: Window) -> str | None:
 
 def _describe_saved(what: str, data: Window, start: int, count: int) -> str:
     """About the last of `count` pickles that follow each other, as torch.save writes them."""
-    names = []
-    policy = Policy(permits=lambda name: names.append(name) or True, persistent=lambda identity: None)
+    names: list[Global] = []
+
+    def permits(name: Global) -> bool:
+        names.append(name)
+        return True
+    policy = Policy(permits, persistent=lambda identity: None)
     budget = Budget(len(data))
     for _ in range(count):
         machine = Machine(data, start, len(data), policy, budget)

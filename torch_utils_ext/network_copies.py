@@ -86,7 +86,7 @@ def _named_parts(place: tuple, value: Any) -> Iterator[tuple[tuple, Any]]:
 
 
 def _in_words(place: tuple) -> str:
-    names = []
+    names: list[str] = []
     while place and len(names) < 20:
         if place[0] not in _WRAPPING:
             names.append(shown(place[0], 40))
@@ -114,10 +114,8 @@ def _digest(file: BinaryIO, value: TensorRecord | Span) -> bytes | None:
     """Of the bytes; None where all numbers are the same, as in fresh biases, which tell of nobody."""
     if isinstance(value, Span):
         file.seek(value.offset)
-        raw = file.read(value.length)
-    else:
-        numbers = value.read(file)
-        if bool((numbers == numbers.flatten()[0]).all()):
-            return None
-        raw = numbers.flatten().view(torch.uint8).numpy()
-    return hashlib.blake2b(raw, digest_size=16).digest()
+        return hashlib.blake2b(file.read(value.length), digest_size=16).digest()
+    numbers = value.read(file)
+    if bool((numbers == numbers.flatten()[0]).all()):
+        return None
+    return hashlib.blake2b(numbers.flatten().view(torch.uint8).numpy().data, digest_size=16).digest()

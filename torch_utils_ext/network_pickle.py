@@ -22,7 +22,7 @@ from torch_utils_ext.network_copies import copies_elsewhere
 from torch_utils_ext.network_patch import check_writable, write_unlearned_pickle
 from torch_utils_ext.network_save import BRIDGE_VERSION, save_network_pickle
 from torch_utils_ext.pickle_tensors import TensorRecord
-from torch_utils_ext.pickle_values import TRUST, Plain, Unread, elements, is_persistent, mapping, module_state, network_policy
+from torch_utils_ext.pickle_values import TRUST, Plain, Unread, elements, is_persistent, mapping, module_state, network_policy, persistent_meta
 from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, Window
 from torch_utils_ext.user_files import shown
 
@@ -176,8 +176,8 @@ def _read_into(source: NetworkPickle, data: Window, allow_unknown: bool) -> None
 def _network(
     value: Call, data: Window, source: NetworkPickle, generator: bool, allow_unknown: bool
 ) -> NetworkRecord:
-    meta = mapping(value.args[0])
-    state = mapping(meta['state'])
+    meta = persistent_meta(value)
+    state = mapping(meta['state']) or {}
     plain = Plain(data)
     init_args, init_kwargs = plain(state.get('_init_args', ())), plain(state.get('_init_kwargs', {}))
     if not isinstance(init_args, tuple) or not isinstance(init_kwargs, dict):
@@ -201,7 +201,7 @@ def _network(
     return NetworkRecord(
         class_name=meta['class_name'],
         upstream_class=upstream_class,
-        family=FAMILIES.get(upstream_class),
+        family=FAMILIES.get(upstream_class or ''),
         module_src=meta['module_src'],
         init_args=init_args,
         init_kwargs=init_kwargs,
@@ -255,14 +255,14 @@ class _ModuleWalk:
         """Enter the module's own tensors; the non-persistent buffers, which no state dict has, are returned."""
         transient = elements(state.get('_non_persistent_buffers_set')) or ()
         self._count(len(transient))
-        transient = {name for name in transient if isinstance(name, str)}
+        hidden = {name for name in transient if isinstance(name, str)}
         buffers = dict(self._entries(state, '_buffers'))
-        found = self._entries(state, '_parameters') + [(name, buffers[name]) for name in buffers if name not in transient]
+        found = self._entries(state, '_parameters') + [(name, buffers[name]) for name in buffers if name not in hidden]
         for name, tensor in found:
             if not isinstance(tensor, TensorRecord):
                 raise PickleError(f'{shown(prefix + name)} in it is not a tensor')
             self.tensors[prefix + name] = tensor
-        return {name: buffers[name] for name in buffers if name in transient}
+        return {name: buffers[name] for name in buffers if name in hidden}
 
     def _attributes(self, state: dict) -> dict[str, Any]:
         self._count(len(state))
@@ -298,7 +298,7 @@ def _bridged_tensors(state: dict) -> Iterator[tuple[str, TensorRecord]]:
 def _class_of(value: Call) -> tuple[str, str | None]:
     """Name and source of a module's class."""
     if is_persistent(value):
-        meta = mapping(value.args[0])
+        meta = persistent_meta(value)
         return meta['class_name'], meta['module_src']
     return str(value.function), None
 

@@ -87,7 +87,7 @@ def network_policy(allow_unknown: bool) -> Policy:
             return True
         raise PickleError(_refusal(name))
 
-    return Policy(permits, TENSOR_REDUCERS | _VALUE_REDUCERS)
+    return Policy(permits, {**TENSOR_REDUCERS, **_VALUE_REDUCERS})
 
 
 def _refusal(name: Global) -> str:
@@ -111,7 +111,7 @@ def mapping(value: Any) -> dict | None:
     if isinstance(value, dict):
         return value
     if isinstance(value, Call) and value.function in DICT_CLASSES and value.args == ():
-        return value.items or {}
+        return value.items if isinstance(value.items, dict) else {}
     return None
 
 
@@ -128,10 +128,18 @@ def is_persistent(value: Any) -> bool:
     return isinstance(value, Call) and value.function == PERSISTENT
 
 
+def persistent_meta(value: Call) -> dict:
+    """What such an object says of itself: type, version, module_src, class_name and state."""
+    meta = mapping(value.args[0])
+    if meta is None or mapping(meta.get('state')) is None:
+        raise PickleError('an object in it does not say what it is')
+    return meta
+
+
 def module_state(value: Any) -> dict | None:
     """The attributes of a torch.nn.Module in the pickle, persistent or by reference; None for anything else."""
     if is_persistent(value):
-        return mapping(mapping(value.args[0])['state'])
+        return mapping(persistent_meta(value)['state'])
     if isinstance(value, Call) and (value.function in MODULE_CLASSES or isinstance(mapping(value.state), dict)):
         return mapping(value.state)
     return None

@@ -17,6 +17,7 @@ class tqdm(_tqdm.tqdm):
 
     def __init__(self, *args, **kwargs):
         stream = kwargs.get('file') or sys.stderr
+        self.disable: bool
         self._plain = not (hasattr(stream, 'isatty') and stream.isatty())
         self._began = self._told = time.monotonic()
         if self._plain:
@@ -42,7 +43,7 @@ class tqdm(_tqdm.tqdm):
             super().clear(nolock)
 
     def close(self) -> None:
-        if self.disable or not self._plain:
+        if not self._plain or self.disable:
             super().close()
             return
         self.disable = True

@@ -285,6 +285,12 @@ class Machine:
             raise PickleError('a pickle operation finds its stack empty: the file is damaged')
         return self.stack.pop()
 
+    def drop(self) -> None:
+        self.pop()
+
+    def drop_mark(self) -> None:
+        self.pop_mark()
+
     def top(self) -> Any:
         value = self.pop()
         self.stack.append(value)
@@ -322,7 +328,7 @@ class Machine:
         if not isinstance(target, Call) or target.function != SET or target.args:
             raise PickleError('it adds elements to what is not a new set')
         self.budget.pay(_COST_ITEM * len(values))
-        if target.items is None:
+        if not isinstance(target.items, list):
             target.items = []
         target.items.extend(values)
 
@@ -407,8 +413,8 @@ DICT_CLASSES = frozenset(
 _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
     b'\x95': Machine.frame,
     b'(': lambda m: m.marks.append(len(m.stack)),
-    b'0': lambda m: m.pop() and None,
-    b'1': lambda m: m.pop_mark() and None,
+    b'0': Machine.drop,
+    b'1': Machine.drop_mark,
     b'N': lambda m: m.push(None),
     b'\x88': lambda m: m.push(True),
     b'\x89': lambda m: m.push(False),

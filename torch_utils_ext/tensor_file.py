@@ -47,7 +47,7 @@ KINDS = {
     b'version https://git-lfs': 'the pointer of a Git LFS file: fetch the file itself with git lfs pull',
 }
 _BROKEN = (
-    ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, NotImplementedError, RuntimeError,
+    ValueError, LookupError, ArithmeticError, EOFError, struct.error, NotImplementedError, RuntimeError,
     SyntaxError, MemoryError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # what zipfile and numpy raise for foreign bytes
 
@@ -287,8 +287,8 @@ class _Values(Plain):
             parts = [self(part, depth + 1) for part in place]
             return parts[0] if sizes == () and len(parts) == 1 else parts
         if isinstance(place, Span):
-            place = memoryview(self.data)[place.offset:place.offset + place.length]
-        if not isinstance(place, (bytes, memoryview)):
+            place = self.data[place.offset:place.offset + place.length]
+        if not isinstance(place, bytes):
             raise PickleError('an array in it is damaged')
         return _shaped(place, _dtype(dtype), self(shape, depth + 1), order)
 
@@ -299,7 +299,7 @@ def _dtype(value: Any) -> np.dtype:
     order = value.state[1] if name and isinstance(value.state, tuple) and len(value.state) > 1 else '<'
     if not isinstance(name, str) or len(name) > 3 or name[:1] not in 'biufc' or order not in ('<', '>', '|', '='):
         raise PickleError('an array in it is of a type that is no plain number')
-    return np.dtype(name).newbyteorder(order)
+    return np.dtype(f'{order}{name}')
 
 
 def _shaped(raw: memoryview | bytes, dtype: np.dtype, shape: Any, order: str) -> np.ndarray:

@@ -104,6 +104,6 @@ def parse_json(content: bytes, name: str, kind: type | None = None) -> Any:
         where = f' (line {error.lineno})' if isinstance(error, json.JSONDecodeError) else ''
         raise InputError(f'{name} is not valid json{where}.') from None
     if kind is not None and not isinstance(value, kind):
-        expected = {dict: 'an object {...}', list: 'a list [...]'}.get(kind, kind.__name__)
+        expected = 'an object {...}' if kind is dict else 'a list [...]' if kind is list else kind.__name__
         raise InputError(f'{name} holds {type(value).__name__} where {expected} was expected.')
     return value
