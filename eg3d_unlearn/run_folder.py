@@ -134,6 +134,9 @@ class RunFolder:
             if not self.is_alone:
                 print(f'{self.path} cannot be locked on this file system: do not start the same command twice.', file=sys.stderr)
             yield
+            if (self / REPORT).exists():         # whoever gets at this lock now finds a finished run
+                with contextlib.suppress(OSError):
+                    (self / LOCK).unlink()
 
     is_alone = False                 # whether nobody else can be writing here
 
