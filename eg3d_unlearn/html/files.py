@@ -9,7 +9,7 @@ from pathlib import Path
 from eg3d_unlearn.run_folder import REPORT, STATS
 from torch_utils_ext.errors import InputError
 
-AUDIT, RECOVERED = 'audit.json', 'recovered.png'
+AUDIT = 'audit.json'
 PAGE, VIDEO = 'report.html', 'before-after.mp4'
 
 
