@@ -56,7 +56,6 @@ def main(outdir: str, budget: str, tiers: str | None, controls: str | None, **op
     from eg3d_unlearn.audit.conduct import AUDIT, AuditFolder, conduct
     from eg3d_unlearn.audit.setting import check_recognisers
     from eg3d_unlearn.audit.subjects import check_controls
-    from eg3d_unlearn.html.files import RECOVERED
     chosen = tiers_of(tiers)
     folder = AuditFolder(outdir)
     folder.check()
@@ -70,5 +69,5 @@ def main(outdir: str, budget: str, tiers: str | None, controls: str | None, **op
     if 'MEANING' in content:
         click.echo(content['MEANING'])
     if any('recovered' in tier for tier in content['tiers']):
-        click.echo(f'{RECOVERED} beside it shows the person as an attack brought them back: treat it as you would treat a photo.')
+        click.echo(f'{AUDIT} holds a picture of the person as an attack brought them back: treat it as you would treat a photo.')
     click.echo(f'{content["seconds"]:.0f} s. Wrote {folder.path / AUDIT}.')

@@ -22,19 +22,18 @@ from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.audit.tier import Findings, Tier
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evidence import Evidence
-from eg3d_unlearn.html.files import RECOVERED
+from eg3d_unlearn.html.pictures import photograph
 from eg3d_unlearn.metrics import cache
 from eg3d_unlearn.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.person import digest
-from eg3d_unlearn.photo import to_image
 from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run import given_person
-from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files, write_json, write_whole
-from torch_utils_ext.download import sha256_of
+from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files, write_json
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import read_json, shown
 
 AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
+FACE = 256                           # pixels along each side of the picture of a person who came back
 RUIN = 'ruin'                        # kept beside the tiers
 # Of the configuration: what changes no figure, and what the fingerprint has by its content.
 LEFT_OUT = ('network', 'outdir', 'image', 'latent', 'latent_seed', 'device', 'batch', 'snap', 'upstream', 'keep_source', 'report',
@@ -54,7 +53,7 @@ class AuditFolder:
         if (self.path / AUDIT).exists():
             raise InputError(f'--outdir={self.path} holds a finished audit, which is not overwritten. Choose another folder, or delete '
                              f'{self.path / AUDIT}.')
-        refuse_foreign_files(self.path, '--outdir', [BEGUN, OPTIONS, RECOVERED])    # an audit may lie in the run's own folder
+        refuse_foreign_files(self.path, '--outdir', [BEGUN, OPTIONS])    # an audit may lie in the run's own folder
 
     def begin(self, options: dict) -> None:
         """Make the folder, or take it up again; refuse one that was begun with other options."""
@@ -125,8 +124,8 @@ def conduct(
         results = []
         for key in keys:
             # One picture is enough: that of the attack that needs least.
-            place = None if any('recovered' in result for result in results) else folder
-            results.append(kept(folder, key, lambda key=key, place=place: timed(lambda: run(audit, TIERS[key], place)), log))
+            shows = not any('recovered' in result for result in results)
+            results.append(kept(folder, key, lambda key=key, shows=shows: timed(lambda: run(audit, TIERS[key], shows)), log))
             log(f'{key}: {results[-1]["verdict"]}')
         content = whole(audit, looked, results)
         # Of all sittings, where the audit went on after a stop.
@@ -163,8 +162,8 @@ def timed(make: Callable[[], dict]) -> dict:
     return {**make(), 'seconds': round(time.perf_counter() - begun, 1)}
 
 
-def run(audit: Audit, tier: Tier, folder: AuditFolder | None = None) -> dict:
-    """One tier's entry of audit.json; ``folder`` gets a picture where the person is brought back."""
+def run(audit: Audit, tier: Tier, shows: bool = True) -> dict:
+    """One tier's entry of audit.json; ``shows``: with a picture where the person is brought back."""
     findings = tier.attack(audit)
     name = audit.evidence.measuring[0]
     result = {
@@ -174,17 +173,16 @@ def run(audit: Audit, tier: Tier, folder: AuditFolder | None = None) -> dict:
                     'recognisers': {other: figures_of(audit, findings, other) for other in audit.evidence.recognisers},
                     'changes': changes(findings, name)},
     }
-    if folder is not None and findings.best is not None and words.brought_back(result) in (True, None):
-        result |= recovered(folder, *findings.best, audit.threshold)
+    if shows and findings.best is not None and words.brought_back(result) in (True, None):
+        result |= recovered(*findings.best, audit.threshold)
     return {**result, 'verdict': tier.say(result)}
 
 
-def recovered(folder: AuditFolder, image: Tensor, likeness: float, threshold: float) -> dict:  # [3, H, W] in -1 to 1
-    """Write the picture of a person who came back; what the tier's entry says of it, nothing where it is not the person."""
+def recovered(image: Tensor, likeness: float, threshold: float) -> dict:  # [3, H, W] in -1 to 1
+    """The picture of a person who came back, as a small JPEG in the tier's entry; nothing where it is not the person."""
     if not likeness >= threshold:
         return {}
-    write_whole(folder.path / RECOVERED, lambda file: to_image(image.clamp(-1, 1)).save(file, format='png'))
-    return {'recovered': {'file': RECOVERED, 'likeness': round(likeness, 4), 'sha256': sha256_of(folder.path / RECOVERED)}}
+    return {'recovered': {'likeness': round(likeness, 4), 'picture': photograph(image.nan_to_num(0.0).clamp(-1, 1), FACE).uri}}
 
 
 def figures_of(audit: Audit, findings: Findings, recogniser: str) -> dict:

@@ -1,6 +1,8 @@
 """``report.html``: one self-contained page about an erasure, for a privacy officer and for a reviewer."""
 from __future__ import annotations
 
+import base64
+import re
 import time
 from dataclasses import replace
 from itertools import islice
@@ -9,11 +11,10 @@ from typing import TYPE_CHECKING, Callable
 
 from eg3d_unlearn.html import words
 from eg3d_unlearn.html.exhibits import Exhibits, Picture
-from eg3d_unlearn.html.files import PAGE, RECOVERED, Found, is_number, read_folder, settings_of
+from eg3d_unlearn.html.files import PAGE, Found, is_number, read_folder, settings_of
 from eg3d_unlearn.html.page import page
 from eg3d_unlearn.photo.files import MOST_BYTES, decode
 from eg3d_unlearn.run_folder import PICTURE, REPORT, STATS, write_whole
-from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import read_bytes, shown
 
@@ -55,40 +56,31 @@ def write_report(
             found.notes.append(doubt)
             log(f'WARNING: {doubt}')
     elif (folder / PICTURE).is_file():
-        exhibits.sheet = picture_at(folder / PICTURE, 1024, found.notes)
-    if (face := face_of(found.audit)) is not None:
-        exhibits.recovered = recovered_face(folder, audit, face, found.notes)
+        exhibits.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', found.notes)
+    exhibits.recovered = recovered_face(found)
     text = page(fitting(found, exhibits), exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
     write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
     return gained
 
 
-def picture_at(path: Path, side: int, notes: list[str]) -> Picture | None:
-    """A png file that this package wrote, as a JPEG of at most ``side`` pixels; a damaged one is noted."""
+def picture_of(content: bytes, side: int, name: str, notes: list[str]) -> Picture | None:
+    """A picture that this package wrote, as a JPEG of at most ``side`` pixels; a damaged one is noted."""
     from eg3d_unlearn.html.pictures import jpeg
     try:
-        return jpeg(decode(read_bytes(path, 'picture', MOST_BYTES), f'The picture {path.name}')[0], side)
+        return jpeg(decode(content, name)[0], side)
     except InputError as error:      # as with the other files of the folder: the page says what is missing
         notes.append(str(error))
         return None
 
 
-def face_of(audit: dict | None) -> str | None:
-    """The checksum of the picture of a person who came back in an audit; None where nobody did."""
-    for tier in [] if audit is None else audit['tiers']:
+def recovered_face(found: Found) -> Picture | None:
+    """The person as the first attack of the audit that succeeded shows them; None where nobody came back."""
+    for tier in [] if found.audit is None else found.audit['tiers']:
         told = tier.get('recovered') if isinstance(tier, dict) else None
-        if isinstance(told, dict) and isinstance(told.get('sha256'), str):
-            return told['sha256']
-    return None
-
-
-def recovered_face(folder: Path, audit: Path | None, sha256: str, notes: list[str]) -> Picture | None:
-    """The audit's picture of the person who came back, beside its audit.json; another file of that name is left out."""
-    places = (folder, folder / 'audit') if audit is None else (audit if audit.is_dir() else audit.parent,)
-    for path in (place / RECOVERED for place in places):
-        if path.is_file() and sha256_of(path) == sha256:
-            return picture_at(path, 256, notes)
-    notes.append(f'{RECOVERED} of the audit is not beside its audit.json, or is another file, and is left out.')
+        uri = told.get('picture') if isinstance(told, dict) else None
+        if isinstance(uri, str) and (given := re.fullmatch(r'data:image/jpeg;base64,([A-Za-z0-9+/]{4,1000000}={0,2})', uri)):
+            content = given[1] + '=' * (-len(given[1]) % 4)
+            return picture_of(base64.b64decode(content), 256, 'The picture of the audit', found.notes)
     return None
 
 

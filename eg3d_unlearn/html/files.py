@@ -11,7 +11,7 @@ from eg3d_unlearn.run_folder import REPORT, STATS
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import MAX_JSON_BYTES, is_file, parse_json, read_bytes, read_json, shown
 
-AUDIT, RECOVERED = 'audit.json', 'recovered.png'
+AUDIT = 'audit.json'
 PAGE, VIDEO = 'report.html', 'before-after.mp4'
 MOST = 1e300                         # numbers beyond are no results
 

@@ -47,13 +47,17 @@ def result_path(outdir: Path, job: Job) -> Path:
     return outdir / RESULTS / f'{job.name}.json'
 
 
+def claim_of(outdir: Path, job: Job) -> Path:
+    return outdir / WORK / f'{job.name}.claim'
+
+
 @contextlib.contextmanager
 def claimed(outdir: Path, job: Job) -> Iterator[bool]:
     """Whether this process may do ``job``: no other one on this machine, or on another with the same folder, is at it.
 
     The claim of a process that died is void.
     """
-    path = outdir / WORK / f'{job.name}.claim'
+    path = claim_of(outdir, job)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -113,6 +117,8 @@ def run_jobs(
                 except InputError as error:              # one that diverged, a person whose photos cannot be used
                     failed.append(f'{job.name}: {error}')
                     continue
+                with contextlib.suppress(OSError):       # whoever gets at this claim now finds the result
+                    claim_of(outdir, job).unlink()
         done(job)
     if failed:
         raise InputError('\n'.join([f'{len(failed)} of {len(jobs)} runs failed, the others have their results:', *failed]))
