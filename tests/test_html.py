@@ -495,7 +495,7 @@ def test_the_audit_may_lie_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize('uri, shown, said', [
-    (None, True, None), ('data:image/jpeg;base64,JSFQUy1BZG9iZS0zLjA=', False, 'The picture of the audit cannot be read'),   # PostScript
+    (None, True, None), ('data:image/jpeg;base64,JSFQUy1BZG9iZS0zLjA=', False, 'The picture of the audit is not a picture'),   # PostScript
     ('https://example.org/face.jpg', False, None), (7, False, None)])
 def test_the_face_that_came_back_is_shown(tmp_path, uri, shown, said):
     (tmp_path / 'report.json').write_text(json.dumps(stand_ins.report()))

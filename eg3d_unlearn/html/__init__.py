@@ -44,8 +44,6 @@ def write_report(
         InputError: no finished run in the folder, or the page cannot be written.
     """
     found = fitting(read_folder(folder, report, audit), Exhibits())
-    for note in found.notes:
-        log(note)
     gained, exhibits = {}, Exhibits()
     if evidence is not None:
         from eg3d_unlearn.html.looking import Plan, look
@@ -53,11 +51,12 @@ def write_report(
         exhibits, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
         found.report = {**found.report, **gained}
         if doubt := another_person(found.report.get('person') or {}, evidence.person.notes) or another_likeness(found.report):
-            found.notes.append(doubt)
-            log(f'WARNING: {doubt}')
+            found.notes.append(f'WARNING: {doubt}')
     elif (folder / PICTURE).is_file():
         exhibits.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', found.notes)
     exhibits.recovered = recovered_face(found)
+    for note in found.notes:
+        log(note)
     text = page(fitting(found, exhibits), exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
     write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
     return gained

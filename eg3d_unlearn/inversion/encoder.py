@@ -157,6 +157,7 @@ def options_of(
         raise InputError(f'{name}: its "{META}" are no text.')
     options = parse_json(described.numpy().tobytes(), f'The text "{META}" in {shown(path, 300)}', dict)
     options.pop('network_sha256', None)
+    options = {'num_ws': 1, **options}   # encoders of before there was a choice
     wrong = sorted(set(options) ^ set(LIMITS)) + [key for key, limit in LIMITS.items() if type(options.get(key)) is not int
                                                   or not limit[0] <= options[key] <= limit[1]]
     if wrong or options['size'] & (options['size'] - 1) or options['camera_dim'] not in (0, 25):
