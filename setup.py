@@ -22,6 +22,8 @@ setup(
         'pillow>=10.1',
         'click>=8.1',
         'ninja',
+        # torch needs it, too.
+        'filelock>=3.12',
         'lpips>=0.1.4',
         # 2.6.0 pins torch below 2.3 and numpy below 2.
         'facenet-pytorch==2.5.3',

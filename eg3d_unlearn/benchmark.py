@@ -21,15 +21,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from eg3d_unlearn import networks
 from eg3d_unlearn.arithmetic import PRECISIONS, arithmetic, choose_precision
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.console import command
 from eg3d_unlearn.generator import Generator, wrap
 from eg3d_unlearn.judging import load_judges
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.objective import Objective, Stopwatch
+from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.report import hardware, peak_memory, versions
 from eg3d_unlearn.run import batch_size, choose_device
+from eg3d_unlearn.scale import PUBLISHED_DISTANCES
 from eg3d_unlearn.settings import FULL
 from eg3d_unlearn.target import ufo_target
-from torch_utils_ext.errors import InputError
 
 PARTS = ('backbone', 'rendering', 'super-resolution', 'LPIPS', 'recogniser', 'feature distance', 'optimiser')
 
@@ -98,7 +100,7 @@ def make_bench(setting: str, config: Config, device: torch.device) -> Bench:
     if recipe['raw'] is not None:
         network.neural_rendering_resolution = recipe['raw']
     generator = wrap(network, recipe['family'], precision=config.precision)
-    judges = load_judges(config, generator.family, device)
+    judges = load_judges(config, generator, device)
     parameters = generator.freeze_except([generator.trainable])
     g_s = generator.twin()
     g_s.network.requires_grad_(False)
@@ -159,7 +161,7 @@ def table(totals_s: dict[str, float], gflop: dict[str, float], step_s: float, ra
     return '\n'.join(lines)
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command()
 @click.option('--setting', help='Network: tiny EG3D (128 px), EG3D FFHQ-512, StyleGAN2 at 256 or 1024 px.', type=click.Choice(list(FULL)), default='tiny', show_default=True)
 @click.option('--steps', help='Steps that are timed.', type=click.IntRange(min=1), default=5, show_default=True)
 @click.option('--warmup', help='Steps before the timing.', type=click.IntRange(min=0), default=1, show_default=True)
@@ -177,31 +179,29 @@ def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, 
     Prints seconds per step (median), peak memory, and for each part its seconds, its share, its arithmetic and the
     fraction of this machine's convolution rate that it reaches (forward and backward of both networks).
     """
-    config = Config(network=setting, outdir='', latent_seed=0, batch=batch or 0, random_metric_weights=True, device=device, **options)
-    try:
-        place = choose_device(device)
-        keep_freed_memory()
-        choose_precision(config.precision, False, place)
-        rate = convolution_rate(place)
-        with arithmetic(config.precision, place):
-            bench = make_bench(setting, config, place)
-            for number in range(warmup):
-                bench.step(number)
+    config = resolve(Config(network=setting, outdir='', latent_seed=0, alpha_max=PUBLISHED_DISTANCES[1], batch=batch or 0,
+                            random_metric_weights=True, device=device, **options), None)
+    place = choose_device(device)
+    keep_freed_memory()
+    choose_precision(config.precision, False, place)
+    rate = convolution_rate(place)
+    with arithmetic(config.precision, place):
+        bench = make_bench(setting, config, place)
+        for number in range(warmup):
+            bench.step(number)
+        if place.type == 'cuda':
+            torch.cuda.synchronize(place)
+        times = []
+        for number in range(steps):
+            # The plain step first, without clocks: synchronising a GPU between its parts costs time.
+            begun = time.perf_counter()
+            bench.step(number)
             if place.type == 'cuda':
                 torch.cuda.synchronize(place)
-            times = []
-            for number in range(steps):
-                # The plain step first, without clocks: synchronising a GPU between its parts costs time.
-                begun = time.perf_counter()
-                bench.step(number)
-                if place.type == 'cuda':
-                    torch.cuda.synchronize(place)
-                times.append(time.perf_counter() - begun)
-            seconds = run_parts(bench, PartClock(place), range(steps))
-            with FlopCounterMode(display=False) as counter:
-                gflop = run_parts(bench, PartClock(place, counter), range(1))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+            times.append(time.perf_counter() - begun)
+        seconds = run_parts(bench, PartClock(place), range(steps))
+        with FlopCounterMode(display=False) as counter:
+            gflop = run_parts(bench, PartClock(place, counter), range(1))
     step_s = statistics.median(times)
     figures = {'setting': setting, 'seconds_per_step': round(step_s, 4), 'seconds_each': [round(t, 4) for t in times],
                'parts_seconds': {part: round(total / steps, 4) for part, total in seconds.items()},

@@ -8,9 +8,9 @@ import click
 
 from eg3d_unlearn.arithmetic import PRECISIONS
 from eg3d_unlearn.config import OPTIMISERS, Config
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.presets import GUIDE, PRESETS
 from eg3d_unlearn.target import DRAWN
-from torch_utils_ext.errors import InputError
 
 PRESET_DEFAULTS = '  [default: by --method; guide {}]'
 BY_NETWORK = {'target_d': 'by the network; 30 for EG3D FFHQ-512', 'alpha_max': 'by the network; 15 for EG3D FFHQ-512'}
@@ -33,22 +33,22 @@ def preset_option(name: str, kind, text: str):
 WEIGHT = click.FloatRange(min=0)
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command(stopped='Run the same command again to go on from the last saved state.')
 # What goes in and out.
-@option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.', metavar='PATH|URL|NAME', required=True)
-@option('--image', help='Photo of the person: any photo, the face is found and cut out; or demo, a person of the demo world (demo:7 is another one). May be given more than once, or be a folder of photos.', metavar='FILE|DIR', multiple=True)
+@option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.', type=PATH, metavar='PATH|URL|NAME', required=True)
+@option('--image', help='Photo of the person: any photo, the face is found and cut out; or demo, a person of the demo world (demo:7 is another one). May be given more than once, or be a folder of photos.', type=PATH, metavar='FILE|DIR', multiple=True)
 @option('--forget-from', help='What of several photos, or latents in one file, is erased: the first photo, the mean of their latents, or all of them, in turns. The other photos are evidence in the report.', type=click.Choice(['first', 'mean', 'all']), default='first', show_default=True)
 @option('--face', help='Which face of the photo, counted from the left from 1.  [default: the largest]', type=click.IntRange(min=1), default=None)
 @option('--aligned', help="Take the photo as it is: it is the network's crop already, or shows no human face (cats, the demo world).", is_flag=True)
-@option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', metavar='FILE')
+@option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', type=PATH, metavar='FILE')
 @option('--latent-seed', help="A random person instead of a photo: seed as in NVIDIA's tools.", type=click.IntRange(0, 2**32 - 1))
-@option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
-@option('--camera', help="EG3D camera label of the photo: 25 numbers or a json file.  [default: dataset.json beside the photo, else from the face's landmarks]", metavar='25 NUMBERS|FILE')
+@option('--outdir', help='Folder of the run. The same command on the same folder resumes.', type=PATH, metavar='DIR', required=True)
+@option('--camera', help="EG3D camera label of the photo: 25 numbers, or a .json, .npy or .npz file.  [default: dataset.json beside the photo, else from the face's landmarks]", type=PATH, metavar='25 NUMBERS|FILE')
 @option('--class', 'class_label', help='Class of the person, for class-conditional networks.', type=click.IntRange(min=0))
 @option('--trunc', help='Truncation psi for --latent-seed.', type=click.FloatRange(0, 1), default=1.0, show_default=True)
 @option('--inversion', help='How the photo becomes a latent: w (one for all layers) or w+ (one for each) by optimisation, encoder (trained for this network), goae, e4e, psp (published); joined with +, one begins where the other ends: encoder+w+, goae+w+, mean+encoder+w+.  [default: w+; encoder on demo-eg3d, encoder+w+ on demo-stylegan2]', metavar='NAME', default=None)
-@option('--encoder', help="File of the inversion's encoder: encoder.pt of python -m eg3d_unlearn.inversion.train, or the published one.  [default: the demo network's own; the published one in the cache]", metavar='FILE')
-@option('--encoder-mean', help='Mean latent that a published encoder adds to, if another than its own: .npy, .npz or .pt.', metavar='FILE')
+@option('--encoder', help="File of the inversion's encoder: encoder.pt of python -m eg3d_unlearn.inversion.train, or the published one.  [default: the demo network's own; the published one in the cache]", type=PATH, metavar='FILE')
+@option('--encoder-mean', help='Mean latent that a published encoder adds to, if another than its own: .npy, .npz or .pt.', type=PATH, metavar='FILE')
 @option('--inversion-steps', help='Steps of the inversion.  [default: 300; 100 after an encoder; fewer on the demo networks]', type=click.IntRange(min=1), default=None)
 @option('--inversion-lr', help="Learning rate of the inversion (of lbfgs: length of the first step), in units of the network's latent spread.  [default: 0.1; 0.05 from an encoder's start]", type=click.FloatRange(min=0, min_open=True), default=None)
 @option('--inversion-optimiser', help='How latents are refined: adam, as published; lbfgs, which on the demo networks comes as far in a tenth of the steps (not with --refine-camera).', type=click.Choice(OPTIMISERS), default='adam', show_default=True)
@@ -82,22 +82,23 @@ WEIGHT = click.FloatRange(min=0)
 @option('--seed', help='Seed of every random draw.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 # The judges.
 @option('--lpips-net', help='Trunk of LPIPS.  [default: vgg; demo on the demo networks]', type=click.Choice(['vgg', 'alex', 'squeeze', 'demo']), default=None)
-@option('--lpips-weights', help="File with the trunk's weights.  [default: cache, else download]", metavar='FILE')
+@option('--lpips-weights', help="File with the trunk's weights.  [default: cache, else download]", type=PATH, metavar='FILE')
 @option('--lpips-resolution', help='Resolution at which LPIPS sees the pictures [pixels]; 256 is 4 times cheaper than 512.  [default: as they are]', type=click.IntRange(32, 2048))
-@option('--id-network', help='Recogniser of the identity term: facenet, arcface, curricularface, demo, none, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]).  [default: arcface; demo on the demo networks]', metavar='NAME|FILE', default=None)
-@option('--id-weights', help="File with the recogniser's weights.  [default: cache, else download]", metavar='FILE')
-@option('--face-crop', help='Where the face is in a picture, for the recogniser.  [default: eg3d for EG3D, ffhq for 2D]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto')
+@option('--id-network', help='Recogniser of the identity term: facenet, arcface, curricularface, demo, none, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]; a program: --trust-file).  [default: arcface; demo on the demo networks]', type=PATH, metavar='NAME|FILE', default=None)
+@option('--id-weights', help="File with the recogniser's weights.  [default: cache, else download]", type=PATH, metavar='FILE')
+@option('--face-crop', help='Where the face is in a picture, for the recogniser.  [default: eg3d for EG3D, ffhq for 2D, full for networks that were not trained on aligned faces]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto')
 @option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests: THE RESULT MEANS NOTHING.', is_flag=True)
 # How it runs.
 @preset_option('--loss-resolution', click.Choice(['full', 'half', 'raw', 'mixed']), 'What the losses see: the full picture; a picture from half the rays along each side (EG3D, half the work); the raw neural rendering (EG3D, a third); mixed (raw, every fourth step full).')
-@option('--fov-deg', help='Field of view of the rendered cameras [degrees].  [default: 18.837]', type=click.FloatRange(1, 120))
+@option('--fov-deg', help='Field of view of the rendered cameras, along the diagonal [degrees].  [default: by the network: 18.837, ShapeNet 45]', type=click.FloatRange(1, 120))
 @option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 @option('--precision', help="Arithmetic: fp32; bf16 (on a CPU: products only, a third faster where the processor can); tf32 and fp16 (the network's own half-precision blocks) on a GPU.  [default: fp32; bf16 for the demo networks on a CPU]", type=click.Choice(PRECISIONS), default=None)
 @option('--batch', help='Latents that go through at once.  [default: by device]', type=click.IntRange(min=1), default=None)
 @option('--snap', help='Steps between saved states.', type=click.IntRange(min=1), default=100, show_default=True)
-@option('--upstream', help='NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).', metavar='DIR')
+@option('--upstream', help='NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).', type=PATH, metavar='DIR')
 @option('--trust-pickle', help="Load a network of an unknown class with the checkout's own loader, WHICH RUNS CODE FROM THE FILE.", is_flag=True)
-@option('-n', '--dry-run', help='Check the options, print them and exit.', is_flag=True)
+@option('--trust-file', help="Load the TorchScript file that --id-network names, WHICH RUNS CODE OF ITS AUTHOR.", is_flag=True)
+@option('-n', '--dry-run', help='Read and check everything that a run would (network, photo, latents, judges), print all options as they would be used and how long it would take, as JSON, and exit. Nothing is written; a network named by URL or published name is fetched into the cache.', is_flag=True)
 def main(dry_run: bool, batch: int | None, **options) -> None:
     """Make a pretrained face generator unable to generate a given person.
 
@@ -116,17 +117,9 @@ def main(dry_run: bool, batch: int | None, **options) -> None:
     """
     config = Config(batch=batch or 0, **options)
     # Heavy imports only when there is work to do.
-    from eg3d_unlearn.presets import resolve
-    from eg3d_unlearn.run import check_inputs, choose_device, demo_family, unlearn
-    try:
-        if dry_run:
-            config = resolve(config, demo_family(config.network))
-            check_inputs(config)
-            choose_device(config.device)
-            click.echo(json.dumps(dataclasses.asdict(config), indent=2))
-            return
-        unlearn(config)
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException('Stopped by the user. Run the same command again to go on from the last saved state.') from None
+    from eg3d_unlearn.run import check, how_long, unlearn
+    if dry_run:
+        run = check(config, fetch=False)
+        click.echo(json.dumps({**dataclasses.asdict(run.config), 'dry_run': [*run.about, *how_long(run)]}, indent=2, ensure_ascii=False))
+        return
+    unlearn(config)

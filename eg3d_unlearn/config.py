@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eg3d_unlearn.loss import Weights
+from eg3d_unlearn.photo.folders import pictures_at
+from torch_utils_ext.download import without_secrets
 
 OPTIMISERS = ('adam', 'lbfgs')       # of the inversion
 
@@ -21,7 +23,7 @@ class Config:
     aligned: bool = False            # the photo is the network's crop already
     latent: str | None = None        # .npy/.npz/.pt with W or W+
     latent_seed: int | None = None   # NVIDIA's seed convention: the Random scenario
-    camera: str | None = None        # the photo's camera label: 25 numbers or a json file
+    camera: str | None = None        # the photo's camera label: 25 numbers, or a .json, .npy or .npz file
     class_label: int | None = None   # class of the person, class-conditional networks only
     trunc: float = 1.0               # truncation psi of latent_seed, 0..1
     forget_from: str = 'first'       # what of several photos is erased: 'first', 'mean' (of their latents), 'all' (in turns)
@@ -74,6 +76,7 @@ class Config:
     snap: int = 100                  # steps between saved states
     upstream: str | None = None      # NVIDIA checkout, for its CUDA kernels
     trust_pickle: bool = False       # load an unknown class through the checkout's own loader
+    trust_file: bool = False         # load the user's own TorchScript networks, which run code of their author
     keep_source: bool = False        # leave the photo and the latent in the folder
     report: str = 'auto'             # report.html: 'full' = both networks are looked at once more, 'brief' = by the run's own figures
 
@@ -98,7 +101,7 @@ class Config:
 
     def to_json(self) -> dict:
         """The options as they are recorded: who the person is stays out unless ``keep_source`` asks for it."""
-        options = asdict(self)
+        options = {**asdict(self), 'network': without_secrets(self.network)}
         if not self.keep_source:
             for name in ('image', 'latent', 'latent_seed', 'camera'):
                 options[name] = '(given, not recorded)' if options[name] not in (None, ()) else None
@@ -106,18 +109,9 @@ class Config:
 
 
 DEFAULT_PERSON = 3                   # of the held-out people of the demo world
-# Of a folder's files these are photos; those of telephones too, which not every Pillow reads: nothing is left out in silence.
-PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.heic', '.heif', '.avif')
 
 
 def person_of(image: str) -> int | None:
     """The number of the person that ``--image=demo`` or ``--image=demo:7`` names; None for a file."""
     found = re.fullmatch(r'demo(?::(\d{1,6}))?', image)
     return None if found is None else int(found[1] or DEFAULT_PERSON)
-
-
-def pictures_at(path: Path) -> list[Path]:
-    """The picture files of a folder, by name; a file is itself."""
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())

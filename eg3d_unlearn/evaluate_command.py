@@ -5,6 +5,8 @@ import importlib
 
 import click
 
+from eg3d_unlearn.console import Group, command
+
 COMMANDS = {                         # name -> where its command lives; imported when it is asked for
     'metrics': 'eg3d_unlearn.metrics.command',
     'audit': 'eg3d_unlearn.audit.command',
@@ -13,7 +15,7 @@ COMMANDS = {                         # name -> where its command lives; imported
 }
 
 
-class Lazy(click.Group):
+class Lazy(Group):
     """A group whose commands are imported one by one, so that ``--help`` of one does not wait for all."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -23,6 +25,6 @@ class Lazy(click.Group):
         return importlib.import_module(COMMANDS[name]).main if name in COMMANDS else None
 
 
-@click.command(cls=Lazy, context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command(cls=Lazy)
 def main() -> None:
     """Measure, attack and report what an erasure did."""

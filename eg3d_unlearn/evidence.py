@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from eg3d_unlearn.run import check_inputs, choose_device, demo_family, load_gene
 from eg3d_unlearn.run_folder import OPTIONS
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle
+from torch_utils_ext.user_files import is_file, read_json, shown
 
 Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] in -1 to 1 -> [N, D] unit norm
 
@@ -126,14 +126,17 @@ def gather(
     config = dataclasses.replace(config, precision=choose_precision(config.precision, demo is not None, device),
                                  encoder=finding.encoder_of(config, demo))
     g_s.precision = config.precision
-    unlearned, g_u = load_generator(dataclasses.replace(config, network=after), device)
+    # What was trained on which pictures is one network's answer: the other's file may have another name.
+    unlearned, g_u = load_generator(dataclasses.replace(config, network=after), device, g_s.trained_on)
     check_pair(source, g_s, unlearned, g_u)
+    for note in g_s.notes:
+        log(f'NOTE: {note}')
     g_u.precision = config.precision
     # G_s's own mean latent on both sides: an edit of the mapping network must not move the yardstick.
     g_u.w_avg, g_u.w_avg_source = g_s.w_avg, g_s.w_avg_source
     if needs_person:
         finding.check_person(config, g_s)
-    judges = load_judges(config, g_s.family, device)
+    judges = load_judges(config, g_s, device)
     embeds, trained_with = measuring_recognisers(config, judges, recognisers, g_s, device)
     with arithmetic(config.precision, device):
         person = finding.find_person(config, g_s, judges, log) if needs_person else None
@@ -141,15 +144,24 @@ def gather(
 
 
 def recogniser_of_run(after: Path) -> str | None:
-    """The recogniser that a run's loss used, by its options beside the network; None where nothing, or nothing usable, says so.
+    """The built-in recogniser that a run's loss used, by its options beside the network; None where nothing, or nothing usable, says so.
 
     One that is taken for another would be called independent of the training.
+
+    Raises:
+        InputError: it names a file.  What another file names is not loaded: such a recogniser is a program.
     """
-    try:
-        used = json.loads((after.parent / OPTIONS).read_text(encoding='utf-8')).get('id_network')
-    except (OSError, ValueError, AttributeError):
+    if not is_file(after.parent / OPTIONS):
         return None
-    return used if isinstance(used, str) and (used in NAMES or Path(used).is_file()) else None
+    try:
+        used = read_json(after.parent / OPTIONS, 'file of options', dict).get('id_network')
+    except InputError:
+        return None
+    if used is None or used in ('demo', 'none', *NAMES):
+        return used if used in NAMES else None
+    raise InputError(f'{OPTIONS} beside {shown(after, 300)} says that the loss used the recogniser {shown(used)}, which is none of '
+                     f'{", ".join(NAMES)}. A file that another file names is not loaded. Name the recogniser yourself: --id-network=NAME, or '
+                     '--id-network=FILE --trust-file if you trust the file, which is a program.')
 
 
 def check_pair(source: NetworkPickle, g_s: Generator, unlearned: NetworkPickle, g_u: Generator) -> None:
@@ -169,7 +181,8 @@ def measuring_recognisers(config: Config, judges: Judges, further: tuple[str, ..
         found[judges.names['recogniser']] = judges.recogniser
         found[judges.names['measuring']] = judges.measuring
     for name in further:
-        recogniser = load_identity(name, random_weights=config.random_metric_weights, device=device)
+        recogniser = load_identity(name, random_weights=config.random_metric_weights, device=device, trust=config.trust_file,
+                                   option='--recogniser')
         if recogniser is not None:
-            found[name] = partial(recogniser.embed, alignment=alignment_of(config, generator.family))
+            found[name] = partial(recogniser.embed, alignment=alignment_of(config, generator))
     return found, judges.names['recogniser']

@@ -30,7 +30,8 @@ class Figure:
         return {name: round(value, 5) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
     def __str__(self) -> str:
-        return f'{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.samples}'
+        bounds = f' [{self.low:.3f}, {self.high:.3f}]' if self.samples > 1 else ''
+        return f'{self.value:.3f}{bounds}, n = {self.samples}'
 
 
 def mean(
@@ -85,6 +86,11 @@ def threshold_at(impostors: Tensor, false_accept_rate: float) -> float:
     """The cosine above which ``false_accept_rate`` of the impostor pairs [N] lie."""
     # Not torch.quantile, which in older versions takes no more than 16 million values: the pairs of 5800 people.
     return float(np.quantile(impostors.detach().double().cpu().numpy(), 1 - false_accept_rate))
+
+
+def stands_first(rank: float, candidates: int) -> bool:
+    """Whether somebody is the first of so many that chance would put them there once in twenty times at most."""
+    return rank == 1 and candidates >= 1 / (1 - LEVEL) - 1e-9
 
 
 def coarse(

@@ -1,15 +1,15 @@
 """Who is to be forgotten: from a seed, a latent, photos or a person of the demo world to the latents that a run needs."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from torch.nn import functional
 
-from eg3d_unlearn import cameras
+from eg3d_unlearn.camera_labels import find_camera
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS, Photos, photos_of, strangers
 from eg3d_unlearn.demo.shipped import encoder_path
@@ -18,12 +18,30 @@ from eg3d_unlearn.inversion import check_inversion, make_inverter, plan
 from eg3d_unlearn.inversion.optimise import Inversion
 from eg3d_unlearn.judging import Judges, alignment_of
 from eg3d_unlearn.person import read_latent
+from eg3d_unlearn.photo.folders import sheets_at
 from eg3d_unlearn.photo.prepare import Prepared, prepare_file
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
-# A reconstruction that the recogniser would not take for the person: erasing its latent erases somebody else.
-POOR_IDENTITY = 0.4                  # cosine to the photo; ArcFace calls two photos one person from about 0.3 to 0.4 on
-POOR_LPIPS = 0.45                    # where there is no recogniser; two different FFHQ faces lie at 0.5 to 0.6 (VGG)
+SHOWN_ERRORS = 10                    # bad photos that one error names
+
+@dataclass(frozen=True)
+class Bars:
+    """What a reconstruction must reach to be the person of the photo: erasing the latent of another face erases somebody else."""
+    identity: float                  # cosine to the photo, at least
+    lpips: float                     # at most
+    psnr_db: float                   # at least
+
+
+# On the demo networks: between photos of held-out demo people (none of 25 people is warned about) and what is none: a real face, a cat,
+# a cup, strongly darkened, noisy, halved and blurred photos (all are), people out of domain, unless the network does show them.
+DEMO_BARS = {'eg3d': Bars(0.5, 0.22, 16.0), 'stylegan2': Bars(0.8, 0.06, 24.0)}
+# Elsewhere by what is known of the judges, not by trials: ArcFace calls two photos one person from about 0.3 to 0.4 on, and two different
+# FFHQ faces lie at 0.5 to 0.6 in LPIPS (VGG).
+BARS = Bars(0.4, 0.5, 10.0)
+# Fine detail of the photo over that of the reconstruction: below, the photo is blurred, and many faces would fit.
+BLURRED = 0.6
+COARSE = 32                          # pixels along each side: what they cannot show is fine detail
 
 
 @dataclass
@@ -49,6 +67,8 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
     if config.demo_person is not None:
         return find_demo_person(config, generator, judges, log)
     images, labels, sources = [], [], []
+    if left_out := [sheet for name in config.image for sheet in sheets_at(Path(name))]:
+        log(f'Left out of the folder, since eg3d_unlearn made them of several pictures: {len(left_out)} sheet{"s" * (len(left_out) > 1)}.')
     for number, path in enumerate(config.photos, 1):
         prepared = prepare_photo(config, path, generator)
         camera, source = photo_camera(config, path, generator, prepared)
@@ -95,6 +115,16 @@ def find_demo_person(config: Config, generator: Generator, judges: Judges, log: 
     return photographed(config, generator, judges, mine, strangers(config.demo_person, STRANGERS, resolution), log)
 
 
+def photos_again(config: Config, generator: Generator) -> Tensor | None:   # [1 + M + S, 3, H, W]
+    """The photos that the latents of a person were found from, for a run that is taken up again; None where there were none."""
+    resolution = generator.img_resolution
+    if config.demo_person is not None:
+        return torch.cat([photos_of(config.demo_person, 1 + OTHER_PHOTOS, resolution).images,
+                          strangers(config.demo_person, STRANGERS, resolution).images])
+    photos = [prepare_photo(config, path, generator).tensor(resolution) for path in config.photos]
+    return torch.cat(photos) if photos else None
+
+
 def photographed(config: Config, generator: Generator, judges: Judges, mine: Photos, others: Photos | None,
                  log: Callable[[str], None]) -> Person:
     """The person of photos whose cameras are known; ``others`` are one photo each of other people."""
@@ -113,20 +143,25 @@ def photographed(config: Config, generator: Generator, judges: Judges, mine: Pho
 
 def prepare_photo(config: Config, path: Path, generator: Generator) -> Prepared:
     """The crop of a photo that the network was trained on, and its camera."""
-    alignment = alignment_of(config, generator.family)
+    alignment = alignment_of(config, generator)
     # Camera labels belong to EG3D's crop. Where a network's pictures are all face, no crop that would give them is known.
     kind = 'eg3d' if generator.is_3d or alignment == 'eg3d' else 'ffhq'
-    return prepare_file(path, kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
+    prepared = prepare_file(path, kind, config.face, config.aligned or alignment == 'full', generator.img_resolution)
+    if generator.is_3d and prepared.pose is not None and not generator.sees_like_ffhq:
+        note = 'no camera from the landmarks, which tell FFHQ\'s cameras and not this network\'s'
+        prepared = replace(prepared, pose=None, notes=[*prepared.notes, note])
+    return prepared
 
 
 def photo_camera(config: Config, path: Path, generator: Generator, prepared: Prepared) -> tuple[Tensor | None, str]:
-    """The camera label [1, 25] of a photo and where it came from; None: frontal, or a 2D network."""
+    """The camera label [1, 25] of a photo and where it came from, in words without names; None: frontal, or a 2D network."""
     if not generator.is_3d:
         return None, 'none (2D network)'
-    camera, source = cameras.find_camera(config.camera, path)
-    if camera is None and prepared.camera is not None:
-        return prepared.camera, "the face's landmarks"
-    return camera, source
+    camera, source = find_camera(config.camera, path)
+    if camera is not None:
+        return camera, source
+    camera, instead = (None, 'frontal') if prepared.camera is None else (prepared.camera, "the face's landmarks")
+    return camera, f'{instead}, since {source}' if source else instead
 
 
 def encoder_of(config: Config, demo: str | None) -> str | None:
@@ -142,11 +177,34 @@ def check_person(config: Config, generator: Generator) -> None:
         given_latent(config, generator)
     if config.image:
         check_inversion(config.inversion, generator, config.encoder, config.encoder_mean)
-    for path in config.photos:
+    data = generator.trained_on
+    if config.photos and not (data.aligned or config.aligned or config.face_crop != 'auto'):
+        raise InputError(f'The network was trained on {data.name} ({data.source} says so), whose pictures are not aligned like FFHQ\'s, but '
+                         'photos are cut out as FFHQ\'s are. Cut the photo out as the network\'s own pictures are, and add --aligned.')
+
+    def check(path: Path) -> None:
         if generator.is_3d:
             # Only here: beside a 2D network's photo a dataset.json holds classes, which are no cameras.
-            cameras.find_camera(config.camera, path)
+            find_camera(config.camera, path)
         prepare_photo(config, path, generator)
+
+    check_each(config.photos, check)
+
+
+def check_each(photos: list[Path], check: Callable[[Path], object]) -> None:
+    """``check`` every photo, so that one error names all that cannot do."""
+    errors = []
+    for path in photos:
+        try:
+            check(path)
+        except InputError as error:
+            errors.append(str(error))
+    if len(errors) == 1:
+        raise InputError(errors[0])
+    if errors:
+        more = f'\n... and {len(errors) - SHOWN_ERRORS} more.' if len(errors) > SHOWN_ERRORS else ''
+        listed = '\n'.join(f'  {error}' for error in errors[:SHOWN_ERRORS])
+        raise InputError(f'{len(errors)} of {len(photos)} photos cannot be used. Replace them or leave them out:\n{listed}{more}')
 
 
 def invert(config: Config, generator: Generator, judges: Judges, images: Tensor, camera: Tensor | None,
@@ -164,13 +222,15 @@ def invert(config: Config, generator: Generator, judges: Judges, images: Tensor,
             bar.update(step - bar.n)
             bar.set_postfix({name: f'{value:.3f}' for name, value in figures.items()})
         found = inverter(generator, images, camera, judges.perceptual, progress, judges.recogniser)
+        if not options:              # an encoder takes all photos at once
+            bar.update(len(images) - bar.n)
     figures = quality(found, generator, judges, images, found.camera if found.camera is not None else camera)
     first = figures[0]
     likeness = f', identity cosine {first["identity"]:.2f}' if 'identity' in first else ''
     log(f'Inverted: LPIPS {first["lpips"]:.3f}, PSNR {first["psnr_db"]:.1f} dB{likeness} to the photo.')
     if 'warning' in found.notes:
         log(f'WARNING: {found.notes["warning"]}')
-    if poor := too_poor(first, judges):
+    if poor := too_poor(first, judges, generator.family):
         first['warning'] = poor
         log(f'WARNING: {poor}')
     if found.notes:
@@ -180,25 +240,39 @@ def invert(config: Config, generator: Generator, judges: Judges, images: Tensor,
 
 @torch.no_grad()
 def quality(found: Inversion, generator: Generator, judges: Judges, images: Tensor, camera: Tensor | None) -> list[dict]:
-    """How near the reconstruction of each photo comes to it: LPIPS, PSNR [dB], identity cosine."""
+    """How near the reconstruction of each photo comes to it: LPIPS, PSNR [dB], identity cosine; how sharp the photo is beside it."""
     figures = []
     for index in range(len(images)):
-        figures.append({'lpips': round(found.lpips[index].item(), 4), 'psnr_db': round(found.psnr[index].item(), 2)})
+        label = None if camera is None else camera[index if len(camera) > 1 else 0][None]
+        photo, shown = images[index:index + 1], generator.synthesize(found.ws[index:index + 1], label).image.clamp(-1, 1)
+        figures.append({'lpips': round(found.lpips[index].item(), 4), 'psnr_db': round(found.psnr[index].item(), 2),
+                        'detail': round(fine_detail(photo) / max(fine_detail(shown), 1e-6), 4)})
         if judges.measuring is not None:
-            label = None if camera is None else camera[index if len(camera) > 1 else 0][None]
-            shown = generator.synthesize(found.ws[index:index + 1], label).image
-            cosine = (judges.measuring(shown) * judges.measuring(images[index:index + 1])).sum()
+            cosine = (judges.measuring(shown) * judges.measuring(photo)).sum()
             figures[-1]['identity'] = round(cosine.item(), 4)
     return figures
 
 
-def too_poor(figures: dict, judges: Judges) -> str | None:
-    """A warning where the reconstruction is not the person."""
-    advice = ('Erasing this latent says little about the person. Give a sharper, frontal photo, more --inversion-steps, or an encoder '
-              '(--inversion=encoder+w+).')
-    if 'identity' in figures and figures['identity'] < POOR_IDENTITY:
-        return (f'the reconstruction is not the person of the photo: identity cosine {figures["identity"]:.2f} by '
-                f'{judges.names["measuring"]}, below {POOR_IDENTITY}. {advice}')
-    if 'identity' not in figures and figures['lpips'] > POOR_LPIPS:
-        return f'the reconstruction is far from the photo: LPIPS {figures["lpips"]:.2f}, above {POOR_LPIPS}. {advice}'
-    return None
+def fine_detail(image: Tensor) -> float:              # [1, 3, H, W] in -1 to 1
+    """The standard deviation of what a small picture of it does not show."""
+    small = functional.interpolate(image.float(), size=min(COARSE, image.shape[-1] // 4), mode='area')
+    return (image - functional.interpolate(small, size=image.shape[-2:], mode='bilinear', align_corners=False)).std().item()
+
+
+def too_poor(figures: dict, judges: Judges, family: str) -> str | None:
+    """A warning where the reconstruction is not the person of the photo, by whichever figure says so; figures of `quality`."""
+    demo = judges.names['perceptual'] == 'demo' and family in DEMO_BARS
+    bars, faults = DEMO_BARS[family] if demo else BARS, []
+    if 'identity' in figures and figures['identity'] < bars.identity:
+        faults.append(f'identity cosine {figures["identity"]:.2f} by {judges.names["measuring"]}, below {bars.identity}')
+    if figures['lpips'] > bars.lpips:
+        faults.append(f'LPIPS {figures["lpips"]:.2f}, above {bars.lpips}')
+    if figures['psnr_db'] < bars.psnr_db:
+        faults.append(f'PSNR {figures["psnr_db"]:.1f} dB, below {bars.psnr_db:g}')
+    if figures['detail'] < BLURRED:
+        faults.append(f'the photo is blurred or empty, with {100 * figures["detail"]:.0f} % of the fine detail of a picture by the network')
+    if not faults:
+        return None
+    advice = ('A demo network can show demo people only (--image=demo:N).' if demo else
+              'Give a sharper, frontal photo, more --inversion-steps, or an encoder (--inversion=encoder+w+).')
+    return f'the reconstruction is not the person of the photo: {"; ".join(faults)}. Erasing this latent erases another face. {advice}'

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from eg3d_unlearn import cameras, networks
+from eg3d_unlearn.networks import attributes
+from eg3d_unlearn.trained_on import ORBITS, TrainedOn, by_options, orbit_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkRecord
+from torch_utils_ext.user_files import shown
 
 W_AVG_SAMPLES = 4096                 # latents averaged when a network never tracked its mean latent
 
@@ -40,15 +43,21 @@ class Output:
 class Generator:
     """A network behind the contract ``map`` and ``synthesize``; subclasses know one family each.
 
-    Attributes: ``z_dim, c_dim, w_dim, num_ws, img_resolution`` and ``w_avg`` [num_ws, w_dim] float32.
+    Attributes: ``z_dim, c_dim, w_dim, num_ws, img_resolution``, ``w_avg`` [num_ws, w_dim] float32, ``trained_on`` and
+    ``notes``, sentences that whoever believes a result should have read.
     """
     family = ''
     trainable = ''                   # prefix of the parameters that GUIDE trains
     features_are = ''                # what stands for F in L_local, and why
+    alignment = 'ffhq'               # how FFHQ's faces lie in pictures of this family
     is_3d = False
 
-    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32'):
+    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32', data: TrainedOn | None = None):
         self.network = network.eval()
+        self.trained_on = by_options(getattr(network, 'rendering_kwargs', None)) if data is None else data
+        self.notes = [*getattr(network, 'notes', []), *filter(None, [self.trained_on.note])]
+        if not self.trained_on.aligned:
+            self.alignment = 'full'
         self.precision = precision
         self.z_dim, self.c_dim, self.w_dim = network.z_dim, network.c_dim, network.w_dim
         self.img_resolution = network.img_resolution
@@ -154,12 +163,15 @@ class EG3D(Generator):
     family = 'eg3d'
     trainable = 'backbone.synthesis'
     features_are = 'the tri-planes [96, 256, 256]: all that the renderer sees of a person passes through them'
+    alignment = 'eg3d'
     is_3d = True
 
-    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32',
+    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32', data: TrainedOn | None = None,
                  fov_deg: float | None = None):
         self.fov_deg = fov_deg
-        super().__init__(network, class_label, precision)
+        self.orbit, guessed = orbit_of(network.rendering_kwargs, by_options(network.rendering_kwargs) if data is None else data)
+        super().__init__(network, class_label, precision, data)
+        self.notes += filter(None, [guessed if fov_deg is None else None])
 
     @property
     def mapping_network(self) -> nn.Module:
@@ -167,9 +179,14 @@ class EG3D(Generator):
 
     def camera(self, yaw: float, pitch: float = cameras.PITCH) -> Tensor:  # [1, 25]
         """A camera on the network's own sphere; yaw and pitch offset in radians."""
-        options = self.network.rendering_kwargs
-        return cameras.look_at(yaw, pitch, list(options.get('avg_camera_pivot', [0, 0, 0])),
-                               options.get('avg_camera_radius', 2.7), self.fov_deg).to(self.device)
+        pivot = self.network.rendering_kwargs.get('avg_camera_pivot', [0, 0, self.orbit.height])
+        return cameras.look_at(yaw, pitch, list(pivot), self.orbit.radius, self.fov_deg, self.orbit.focal).to(self.device)
+
+    @property
+    def sees_like_ffhq(self) -> bool:
+        """Whether the cameras are FFHQ's, which a photo's landmarks tell of."""
+        ffhq = ORBITS['FFHQ']
+        return abs(self.camera(0.0)[0, 16].item() - ffhq.focal) < 0.05 and abs(self.orbit.radius - ffhq.radius) < 0.05
 
     def frontal(self) -> Tensor:
         return self.camera(0.0, 0.0)
@@ -229,12 +246,20 @@ class StyleGAN3(StyleGAN2):
                     'every frequency')
 
 
+FORK = f"Is it a fork's network? {attributes.TRUST}"
 FAMILIES = {cls.family: cls for cls in (EG3D, StyleGAN2, StyleGAN3)}
 
 
 def wrap(network: nn.Module, family: str, class_label: int | None = None, precision: str = 'fp32',
-         fov_deg: float | None = None) -> Generator:
-    """The adapter of ``family`` around ``network``; a class-conditional network needs ``class_label``."""
+         fov_deg: float | None = None, data: TrainedOn | None = None) -> Generator:
+    """The adapter of ``family`` around ``network``, trained on ``data`` (None: by its options alone).
+
+    A class-conditional network needs ``class_label``.
+    """
+    # EG3D's super-resolution makes three channels, whatever the argument says.
+    if family != 'eg3d' and network.img_channels != 3:
+        raise InputError(f'The network makes pictures of {network.img_channels} channel{"s" * (network.img_channels != 1)}; networks of '
+                         'colour pictures (3 channels) are supported.')
     conditional = network.c_dim > 0 and not (family == 'eg3d' and network.c_dim == 25)
     if conditional and class_label is None:
         raise InputError(f'The network is class-conditional ({network.c_dim} classes): give the class of the person with '
@@ -244,27 +269,40 @@ def wrap(network: nn.Module, family: str, class_label: int | None = None, precis
     if conditional and not 0 <= class_label < network.c_dim:
         raise InputError(f"--class={class_label} is outside the network's classes 0 to {network.c_dim - 1}.")
     if family == 'eg3d':
-        return EG3D(network, class_label, precision, fov_deg)
-    return FAMILIES[family](network, class_label, precision)
+        return EG3D(network, class_label, precision, data, fov_deg)
+    return FAMILIES[family](network, class_label, precision, data)
 
 
 def build(record: NetworkRecord, device: torch.device | str = 'cpu') -> nn.Module:
-    """The network of a pickle, built by our own code and filled with the file's tensors."""
-    fork = "A fork's network? Try --trust-pickle --upstream=DIR with its checkout."
+    """The network of a pickle, built by our own code and filled with the file's tensors.
+
+    Its ``notes`` say what in the file could not be followed.
+
+    Raises InputError before any memory is taken where the file's tensors are not those that its arguments describe, and
+    where its attributes ask for what ours cannot do.
+    """
     try:
-        network = networks.build(record.upstream_class, record.init_kwargs)
+        with torch.device('meta'):
+            network = networks.build(record.upstream_class, record.init_kwargs)
+        networks.set_attributes(network, record.attributes)
     except InputError as error:
-        raise InputError(f'{record.class_name} of the file cannot be built: {error} {fork}') from None
-    state = record.state_dict()
-    expected = network.state_dict()
-    wrong = sorted(set(state) ^ set(expected)) + sorted(
-        name for name in set(state) & set(expected) if state[name].shape != expected[name].shape)
+        raise InputError(f'{shown(record.class_name)} of the file cannot be built: {error} {FORK}') from None
+    state = network.state_dict()
+    wrong = [f'{shown(name)} is missing' for name in state.keys() - record.tensors.keys()]
+    wrong += [f'{shown(name)} is unexpected' for name in record.tensors.keys() - state.keys()]
+    wrong += [f'{name} has the shape {list(place.shape)}, expected {list(state[name].shape)}'
+              for name, place in record.tensors.items() if name in state and place.shape != tuple(state[name].shape)]
+    wrong += [f'{name} is of the type {place.dtype}, expected a floating-point type'
+              for name, place in record.tensors.items() if name in state and place.dtype.is_floating_point != state[name].is_floating_point()]
     if wrong:
-        raise InputError(f'The tensors of {record.class_name} in the file do not fit its init_kwargs: {wrong[0]} is missing, '
-                         f'unexpected or of another shape ({len(wrong)} in all). {fork}')
-    network.load_state_dict(state)
-    # Training and tools change these after construction, and NVIDIA's tools take them from the pickle too.
-    for name in ('neural_rendering_resolution', 'rendering_kwargs'):
-        if name in record.attributes:
-            setattr(network, name, record.attributes[name])
+        raise InputError(f'The tensors of {shown(record.class_name)} in the file do not fit its init_kwargs: {min(wrong)} '
+                         f'({len(wrong)} such in all). {FORK}')
+    network.notes = attributes.take_over(network, record)
+    network.to_empty(device='cpu')
+    with record.source.open() as file:
+        for name, value in network.state_dict().items():
+            value.copy_(record.tensors[name].read(file))
+            if not value.isfinite().all():
+                raise InputError(f'{name} of {shown(record.class_name)} in the file holds numbers that are NaN or infinite: the file is '
+                                 'damaged, or its training failed.')
     return network.to(device).eval().requires_grad_(False)

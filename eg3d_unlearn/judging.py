@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.judges import load_judge
+from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.identity import load_identity
 from eg3d_unlearn.loss import Perceptual
 from eg3d_unlearn.perceptual import Lpips
@@ -24,12 +25,12 @@ class Judges:
     names: dict[str, str]            # 'perceptual', 'recogniser', 'measuring' -> which
 
 
-def alignment_of(config: Config, family: str) -> str:
-    """How the network's pictures are aligned: 'eg3d', 'ffhq' or 'full'."""
-    return config.face_crop if config.face_crop != 'auto' else 'eg3d' if family == 'eg3d' else 'ffhq'
+def alignment_of(config: Config, generator: Generator) -> str:
+    """Where the face is in the network's pictures: 'eg3d', 'ffhq' or, anywhere, 'full'."""
+    return config.face_crop if config.face_crop != 'auto' else generator.alignment
 
 
-def load_judges(config: Config, family: str, device: torch.device) -> Judges:
+def load_judges(config: Config, generator: Generator, device: torch.device) -> Judges:
     """LPIPS and the recogniser; a missing file is an error before anything slow begins."""
     names = {'perceptual': config.lpips_net, 'recogniser': config.id_network, 'measuring': config.id_network}
     if config.lpips_net == 'demo':
@@ -41,10 +42,11 @@ def load_judges(config: Config, family: str, device: torch.device) -> Judges:
         recogniser, measuring = load_judge('demo-loss').to(device), load_judge('demo-measuring').to(device)
         names.update(recogniser='demo-loss', measuring='demo-measuring')
         return Judges(perceptual, partial(recogniser.embed, alignment='full'), partial(measuring.embed, alignment='full'), names)
-    recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights)
+    recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights,
+                               trust=config.trust_file)
     if recogniser is None:
         return Judges(perceptual, None, None, names)
-    embed = partial(recogniser.to(device).embed, alignment=alignment_of(config, family))
+    embed = partial(recogniser.to(device).embed, alignment=alignment_of(config, generator))
     return Judges(perceptual, embed, embed, names)
 
 

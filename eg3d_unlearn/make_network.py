@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from eg3d_unlearn import networks
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.settings import FULL, TRIAL
 from torch_utils_ext.errors import InputError
@@ -54,23 +55,19 @@ def save_random_network(path: Path, setting: str, seed: int = 0) -> None:
     save_network_pickle(path, recipe['upstream_class'], recipe['init_kwargs'], network.state_dict(), attributes)
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command()
 @click.option('--setting', help='Family of a small network; or the size of a published one: ffhq512 is EG3D FFHQ-512 (120 MiB).',
               type=click.Choice(list(SETTINGS)), default='eg3d', show_default=True)
 @click.option('--seed', help='Seed of the weights.', type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option('--outfile', help='The pickle; an existing file is not overwritten.', metavar='FILE', required=True)
-@click.option('--photo', help="Also write a photo to try it with: scikit-image's astronaut, public domain.", metavar='FILE')
+@click.option('--outfile', help='The pickle; an existing file is not overwritten.', type=PATH, metavar='FILE', required=True)
+@click.option('--photo', help="Also write a photo to try it with: scikit-image's astronaut, public domain.", type=PATH, metavar='FILE')
 def main(setting: str, seed: int, outfile: str, photo: str | None) -> None:
     """Make a network with random weights: its pictures are coloured blobs, not faces."""
-    for path in filter(None, (outfile, photo)):
-        if Path(path).exists():
-            raise click.ClickException(f'{path} exists and is not overwritten. Delete it, or name another file.')
-    try:
-        if photo is not None:
-            save_photo(Path(photo))
-        save_random_network(Path(outfile), setting, seed)
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    refuse_existing(outfile)
+    refuse_existing(photo, '--photo')
+    if photo is not None:
+        save_photo(Path(photo))
+    save_random_network(Path(outfile), setting, seed)
     click.echo(f'Wrote {outfile} ({Path(outfile).stat().st_size / 2**20:.1f} MiB).')
 
 

@@ -26,6 +26,7 @@ YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and 
 OTHER_SEEDS = tuple(range(1001, 1031))
 OTHERS_DRAWN = 8                     # of all other people, how many the picture shows
 AT_ONCE = 8                          # pictures that a judge looks at together
+WRONG_PERSON = 'PROBABLY THE WRONG PERSON WAS ERASED'
 MEANINGLESS = 'THE JUDGES (LPIPS, RECOGNISER) HAVE RANDOM WEIGHTS: THIS RESULT MEANS NOTHING.'
 
 
@@ -78,18 +79,19 @@ def embedded(images: list[Tensor], embed: Embed) -> Tensor:  # [N, D] unit norm
 
 @torch.no_grad()
 def summary(before: Views, after: Views, embed: Embed | None, name: str) -> dict:
-    """The answer in five numbers: identity cosines of the same latent before against after, and what strangers have.
+    """The answer in six numbers: identity cosines of the same latent before against after, and what strangers have.
 
     1 is the same person to the recogniser; ``different_people_mean`` is what two different people have on this network.
     """
-    result = {'erased_same_photo': None, 'erased_other_photos': None, 'other_people': None, 'different_people_mean': None,
-              'measured_by': name, 'other_photos': len(before.other_photos), 'others': len(before.others)}
+    result = {'erased_same_photo': None, 'erased_other_photos': None, 'other_people': None, 'other_people_worst': None,
+              'different_people_mean': None, 'measured_by': name, 'other_photos': len(before.other_photos), 'others': len(before.others)}
     if embed is None:
         return result
     result['erased_same_photo'] = cosines(before.source, after.source, embed).mean().item()
     if before.other_photos:
         result['erased_other_photos'] = cosines(before.other_photos, after.other_photos, embed).mean().item()
-    result['other_people'] = cosines(before.others, after.others, embed).mean().item()
+    kept = cosines(before.others, after.others, embed)
+    result['other_people'], result['other_people_worst'] = kept.mean().item(), kept.min().item()
     people = embedded([before.source[len(before.source) // 2], *before.others], embed)
     pairs = people @ people.T
     result['different_people_mean'] = pairs[~torch.eye(len(people), dtype=torch.bool)].mean().item()
@@ -107,6 +109,7 @@ def summary_lines(figures: dict, measured: dict, seconds: float) -> list[str]:
     lines = [f'Likeness before against after, by the recogniser {figures["measured_by"]} (1 = the same person, '
              f'{figures["different_people_mean"]:.2f} = two different people):']
     lines += [f'  {title:36s} {value:5.2f}' for title, value in rows if value is not None]
+    lines[-1] += f' on average, {figures["other_people_worst"]:.2f} the one who changed most'
     return [*lines, f'{seconds:.0f} s in all.']
 
 

@@ -1,23 +1,27 @@
 """The main job, told in order: pickle in, person found, person forgotten, pickle out."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn import cameras, finding, photo, report
+from eg3d_unlearn import duration, finding, photo, report
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
-from eg3d_unlearn.config import PICTURES, Config, person_of, pictures_at
+from eg3d_unlearn.camera_labels import parse_camera
+from eg3d_unlearn.config import Config, person_of
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import is_demo, network_path
 from eg3d_unlearn.generator import Generator, build, wrap
-from eg3d_unlearn.html import write_report
+from eg3d_unlearn.html import words, write_report
 from eg3d_unlearn.html.files import PAGE
 from eg3d_unlearn.inversion import PUBLISHED, plan
 from eg3d_unlearn.inversion.optimise import check_optimiser
@@ -27,22 +31,35 @@ from eg3d_unlearn.methods import make_rule
 from eg3d_unlearn.methods.surrogate import surrogate_target
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.person import digest
+from eg3d_unlearn.photo.folders import no_photo, pictures_at
 from eg3d_unlearn.presets import resolve
-from eg3d_unlearn.run_folder import NETWORK, PICTURE, REPORT, STATE, RunFolder, write_whole
+from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
+from eg3d_unlearn.trained_on import TrainedOn, trained_on
 from eg3d_unlearn.training_loop import training_loop
+from eg3d_unlearn.weights import NotHere, fetching_nothing
 from torch_utils_ext import ops
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import NetworkPickle, NetworkRecord, read_network_pickle, write_unlearned_pickle
+from torch_utils_ext.network_pickle import (
+    NetworkPickle,
+    NetworkRecord,
+    check_writable,
+    copies_elsewhere,
+    read_network_pickle,
+    write_unlearned_pickle,
+)
 from torch_utils_ext.network_url import resolve_network
+from torch_utils_ext.user_files import shown
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evidence import Evidence
 
+DEMO_ONLY = ('a demo network knows the drawn people of the demo world only; nobody real can be shown by it. For a photo of a real person take a '
+             'published network, for a demo person --image=demo:N.')
 # What a saved state holds of the person until the run ends.
-KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras')
+KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras', 'camera')
 
 
 def choose_device(name: str) -> torch.device:
@@ -64,9 +81,9 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle, Generator]:
-    """The pickle of ``--network`` and its G_ema, ready to use."""
-    path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network)
+def load_generator(config: Config, device: torch.device, data: TrainedOn | None = None) -> tuple[NetworkPickle, Generator]:
+    """The pickle of ``--network`` and its G_ema, ready to use; ``data`` None: trained on what the pickle says."""
+    path = network_path(config.network) if config.network in NETWORKS else resolve_network(config.network, also=NETWORKS)
     pickle = read_network_pickle(path, allow_unknown=config.trust_pickle)
     record = pickle.records.get('G_ema')
     if record is None:
@@ -77,14 +94,26 @@ def load_generator(config: Config, device: torch.device) -> tuple[NetworkPickle,
     if config.loss_resolution != 'full' and family != 'eg3d':
         raise InputError(f'--loss-resolution={config.loss_resolution} needs a neural rendering, which 2D networks have not. '
                          'Use --loss-resolution=full.')
-    return pickle, wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg)
+    data = data or trained_on(pickle, getattr(network, 'rendering_kwargs', None))
+    generator = wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg, data)
+    if is_foreign(generator):
+        from eg3d_unlearn.foreign import check_picture
+        check_picture(generator)
+    return pickle, generator
+
+
+def is_foreign(generator: Generator) -> bool:
+    """Whether the network is run by a checkout's code."""
+    return type(generator.network).__module__.endswith('.foreign')
 
 
 def make_network(config: Config, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:
     """Our own network where it fits the file, and its family; with ``--trust-pickle`` the checkout's where ours does not."""
     if record.family is not None:
         try:
-            return build(record, device), record.family
+            network = build(record, device)
+            if not config.trust_pickle or not network.notes:
+                return network, record.family
         except InputError:           # a fork that kept the class's name
             if not config.trust_pickle:
                 raise
@@ -122,8 +151,8 @@ def check_inputs(config: Config) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
     check_photos(config)
-    if config.latent is not None and not Path(config.latent).is_file():
-        raise InputError(f'The latent file {config.latent} is not there; --latent takes an .npy, .npz or .pt file.')
+    if config.latent is not None and not os.path.exists(config.latent):
+        raise InputError(f'The latent file {shown(config.latent, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
     weights = config.weights
     if not (weights.local or (weights.adj and config.n_adj) or (weights.glob and config.n_global)):
         raise InputError('All losses are switched off, so there is nothing to learn. Set one of --lambda-local, --lambda-adj and '
@@ -135,7 +164,8 @@ def check_inputs(config: Config) -> None:
     if not (weights.lpips or weights.l2 or weights.id):
         raise InputError('--lambda-l2, --lambda-lpips and --lambda-id are all 0, so the local loss has no term. Set one above 0.')
     if config.trust_pickle and not config.upstream:
-        raise InputError('--trust-pickle hands the file to the loader of an NVIDIA checkout: name it with --upstream=DIR.')
+        raise InputError("--trust-pickle hands the file to the loader of an NVIDIA checkout, which runs the file's code: name the checkout "
+                         'with --upstream=DIR.')
 
 
 def check_photos(config: Config) -> None:
@@ -146,16 +176,15 @@ def check_photos(config: Config) -> None:
                          f'(got {len(config.image)} times --image).')
     for name in config.image:
         if not people and not pictures_at(Path(name)):
-            raise InputError(f'The folder {name} holds no photo ({", ".join(PICTURES)}).')
-    for path in config.photos:
-        photo.read_image(path)
+            raise no_photo(Path(name))
+    finding.check_each(config.photos, photo.read_image)
     if config.camera is not None and people:
         raise InputError('--camera was given, but the photos of demo people bring their own. Leave it out.')
     if config.camera is not None and len(config.photos) != 1:
         raise InputError(f'--camera is the camera of one photo, and {len(config.photos)} were given. Put the cameras of several photos '
                          'into a dataset.json beside them.')
     if config.camera is not None:
-        cameras.parse_camera(config.camera, config.photos[0])
+        parse_camera(config.camera, config.photos[0])
     if (config.face is not None or config.aligned) and not config.photos:
         raise InputError('--face and --aligned are about a photo, and none was given: they go with --image=FILE only.')
     if config.forget_from != 'first' and len(config.photos) < 2 and not people and config.latent is None:
@@ -191,15 +220,20 @@ def check_judges(config: Config) -> None:
                          'add --lpips-net=vgg --id-network=arcface.')
 
 
-def check_against_network(config: Config, generator: Generator) -> None:
-    """What can be refused once the network is known, before anything is written."""
+def check_against_network(config: Config, generator: Generator, pickle: NetworkPickle) -> list[str]:
+    """What can be refused once the network is known, before anything is written; returns what is to be said of the file.
+
+    What would keep the unlearned network from being written at the end is refused here as well.
+    """
     if config.camera is not None and not generator.is_3d:
         raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
     if config.refine_camera and not generator.is_3d:
         raise InputError(f'--refine-camera was given, but a {generator.family} network has no cameras. Leave it out.')
     finding.check_person(config, generator)
-    generator.freeze_except(prefixes_of(config, generator))
+    trained = generator.freeze_except(prefixes_of(config, generator))
     generator.network.requires_grad_(False)
+    check_writable(pickle, generator.network.state_dict(), trained.keys())
+    return generator.notes + pickle.notes + copies_elsewhere(pickle, trained.keys())
 
 
 def prefixes_of(config: Config, generator: Generator) -> list[str]:
@@ -208,13 +242,28 @@ def prefixes_of(config: Config, generator: Generator) -> list[str]:
     return [prefix.strip() for prefix in listed.split(',')]
 
 
-def unlearn(config: Config) -> dict:
-    """Run ``config`` and return its report; the folder then holds all that the README lists.
+@dataclass
+class Checked:
+    """A run whose inputs were all read and can do; nothing of it is written yet."""
+    config: Config                   # every value resolved
+    pickle: NetworkPickle
+    generator: Generator
+    judges: Judges
+    folder: RunFolder
+    options: dict                    # what the folder is held against: a run goes on with the same ones only
+    usual: dict                      # the same where nothing but network and method is given
+    about: list[str]                 # what the log says of it
+    notes: list[str]                 # what is to be known of the network's file
+
+
+def check(
+    given: Config,
+    fetch: bool = True,              # False: judges that would have to be fetched stay away, untrained ones take as much time
+) -> Checked:
+    """Read all that a run needs, resolve its options, refuse what cannot do, and write nothing.
 
     Raises `InputError` for everything that the user can mend.
     """
-    begun = time.time()
-    given = config
     config = resolve(given, demo_family(given.network))
     check_inputs(config)
     device = choose_device(config.device)
@@ -235,24 +284,49 @@ def unlearn(config: Config) -> dict:
     # How the page is written changes nothing of the run: one that was begun on a GPU may end on a CPU.
     options = {**{name: value for name, value in config.to_json().items() if name != 'report'}, 'network_sha256': pickle.sha256()}
     check_judges(config)
-    check_against_network(config, generator)
-    folder.check(options)
-    judges = load_judges(config, generator.family, device)
+    notes = check_against_network(config, generator, pickle)
+    usual = resolve(Config(network=given.network, outdir=given.outdir, method=given.method), demo).to_json()
+    folder.check(options, usual)
+    missing = []
+    try:
+        with contextlib.nullcontext() if fetch else fetching_nothing():
+            judges = load_judges(config, generator, device)
+    except NotHere as error:
+        judges, missing = load_judges(dataclasses.replace(config, random_metric_weights=True), generator, device), [str(error)]
+    about = [f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.',
+             f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
+             f'{judges.names["measuring"]} in the summary.', f'Distances: {distances_are}.', *missing, *(f'WARNING: {note}' for note in notes)]
+    if demo is not None and config.photos:
+        about.append(f'NOTE: {DEMO_ONLY}')
+    return Checked(config, pickle, generator, judges, folder, options, usual, about, notes)
+
+
+def how_long(run: Checked) -> list[str]:
+    """What is said of the time that a run will take."""
+    expected = duration.estimate(run.config, run.generator, run.judges)
+    advice = duration.shorter(run.config, run.generator, expected.whole)
+    return [f'This takes {expected}.', *([advice] if advice else [])]
+
+
+def unlearn(given: Config) -> dict:
+    """Run ``given`` and return its report; the folder then holds all that the README lists.
+
+    Raises `InputError` for everything that the user can mend.
+    """
+    begun = time.time()
+    run = check(given)
+    folder = run.folder
     with folder.locked():
-        folder.check(options)        # once more: another run may have begun or ended here meanwhile
-        resumes = folder.begin(options)
-        folder.log(f'{"Resuming in" if resumes else "Writing to"} {folder.path}.')
-        folder.log(f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.')
-        folder.log(f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
-                   f'{judges.names["measuring"]} in the summary.')
-        folder.log(f'Distances: {distances_are}.')
-        result, evidence, ws_target = run_in(folder, config, pickle, generator, judges)
+        folder.check(run.options, run.usual)  # once more: another run may have begun or ended here meanwhile
+        resumes = folder.begin(run.options)
+        for line in (f'{"Resuming in" if resumes else "Writing to"} {folder.path}.', *run.about, *how_long(run)):
+            folder.log(line)
+        result, evidence, ws_target = run_in(folder, run.config, run.pickle, run.generator, run.judges)
+        result['networks']['in']['notes'] = run.notes
         result['seconds'] = round(time.time() - begun, 1)
         result.update(write_report(folder.path, evidence, result, ws_target=ws_target, log=folder.log))
         result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
-        # report.json comes last: a folder with one is finished, and no longer holds the latent.
-        (folder / STATE).unlink(missing_ok=True)
-        folder.write_json(REPORT, result)
+        folder.finish(result)
     summarise(folder, result)
     return result
 
@@ -270,7 +344,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     log = folder.log
     device = generator.device
     log(f'Network: {pickle.path.name}, {generator.family}, {generator.img_resolution} px; mean latent: {generator.w_avg_source}.')
-    if type(generator.network).__module__.endswith('.foreign'):
+    if is_foreign(generator):
         log(f'The network was loaded by the checkout\'s own loader, which ran code from the file ({config.upstream}).')
     log(f'F in the local loss: {generator.features_are}.')
     if config.random_metric_weights:
@@ -279,13 +353,15 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     # The person: found once, kept in the state until the run ends.
     state, person = folder.load_state(), None
     who = digest(config.person_kind, given_person(config))
+    if state is not None and not all(name in state for name in KEPT):
+        raise folder.damaged('something is missing')
     if state is not None and state['person'] != who:
         raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
     if state is None:
         with arithmetic(config.precision, device):
             person = finding.find_person(config, generator, judges, log)
         state = {'step': 0, 'person': who, 'ws_source': person.ws, 'notes': person.notes, 'ws_others': person.ws_others,
-                 'ws_strangers': person.ws_strangers, 'cameras': person.cameras}
+                 'ws_strangers': person.ws_strangers, 'cameras': person.cameras, 'camera': person.camera}
         folder.save_state(state)
     ws_source = state['ws_source'].to(device)
     with arithmetic(config.precision, device):
@@ -304,9 +380,10 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
     after = show_all(g_u, state, ws_source=ws_source)
     photos = shown_photos(config, generator)
-    warning = report.MEANINGLESS if config.random_metric_weights else None
+    doubted = report.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
+    warning = report.MEANINGLESS if config.random_metric_weights else doubted
     drawn = before if moves_to(config) else dataclasses.replace(before, target=[])
-    write_whole(folder / PICTURE, lambda file: report.picture(drawn, after, photos, warning).save(file, format='png'))
+    write_whole(folder / PICTURE, lambda file: photo.write_sheet(file, report.picture(drawn, after, photos, warning)))
     if config.keep_source:
         keep_source(folder, config, ws_source)
     result = {
@@ -330,8 +407,9 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         ws_target = None             # nobody is to be shown as what the person was moved to
     if config.report == 'brief':
         return result, None, ws_target
-    if person is None:               # the run was resumed: the photos themselves were not kept
-        person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'])
+    if person is None:               # the run was resumed: the photos themselves were not kept, and are read again
+        person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'],
+                                finding.photos_again(config, generator), state['camera'])
     return result, evidence_of(config, pickle, g_s, g_u, person, judges), ws_target
 
 
@@ -400,10 +478,10 @@ def shown_photos(config: Config, generator: Generator) -> Tensor | None:
 
 def keep_source(folder: RunFolder, config: Config, ws_source: Tensor) -> None:
     """With ``--keep-source`` only: the latent, and the photos where there were some."""
-    write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file))
+    write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file), private=True)
     for number, path in enumerate(config.photos):
         name = 'source-photo.png' if number == 0 else f'source-photo-{number + 1}.png'
-        write_whole(folder / name, lambda file, path=path: photo.read_image(path).save(file, format='png'))
+        write_whole(folder / name, lambda file, path=path: photo.read_image(path).save(file, format='png'), private=True)
 
 
 def summarise(folder: RunFolder, result: dict) -> None:
@@ -412,4 +490,7 @@ def summarise(folder: RunFolder, result: dict) -> None:
         folder.log(line)
     if 'MEANING' in result:
         folder.log(result['MEANING'])
+    if doubts := words.doubts(result):
+        folder.log(f'WARNING: {report.WRONG_PERSON}: {" ".join(doubts)}')
+    folder.log(words.ALWAYS)
     folder.log(f'Wrote {folder / NETWORK}; see {folder / PAGE}.')

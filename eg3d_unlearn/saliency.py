@@ -7,7 +7,8 @@ from typing import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
+
+from torch_utils_ext.progress import tqdm
 
 Score = Callable[[Tensor], Tensor]   # pictures [N, 3, H, W] in -1 to 1 -> [N]
 VISIBLE = 0.5                        # p of the paper: share of the cells that are seen; a half, so that complements are as likely

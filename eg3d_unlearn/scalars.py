@@ -1,7 +1,9 @@
 """A run's figures as TensorBoard curves, beside ``stats.jsonl``, where TensorBoard is installed."""
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Callable
 
 
 class Scalars:
@@ -21,19 +23,28 @@ class Scalars:
         except ImportError:
             self.writer = None
         else:
-            self.writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+            self.writer = None
+            self._try(lambda: setattr(self, 'writer', SummaryWriter(str(folder), purge_step=start + 1 if start else None)))
 
     def __enter__(self) -> Scalars:
         return self
 
     def __exit__(self, *_) -> None:
         if self.writer is not None:
-            self.writer.close()
+            self._try(self.writer.close)
 
     def add(self, figures: dict) -> None:
         """One line of ``stats.jsonl``: 'step' and numbers, each of which becomes a curve."""
         if self.writer is None:
             return
         for name, value in figures.items():
-            if name != 'step':
-                self.writer.add_scalar(f'unlearning/{name}', value, figures['step'])
+            if name != 'step' and self.writer is not None:
+                self._try(lambda name=name, value=value: self.writer.add_scalar(f'unlearning/{name}', value, figures['step']))
+
+    def _try(self, call: Callable[[], None]) -> None:
+        """Curves are an extra: a full disk ends them, not the run."""
+        try:
+            call()
+        except OSError as error:
+            self.writer = None
+            print(f"TensorBoard's curves cannot be written ({error.strerror or error}); the run goes on without.", file=sys.stderr)

@@ -30,7 +30,7 @@ def distances(config: Config, generator: Generator) -> tuple[float, float, str]:
     narrower, so that there they are fractions of its own radius.
     """
     radius = latent_radius(generator)
-    is_ffhq = generator.family == 'eg3d' and generator.img_resolution == 512 and generator.num_ws == 14
+    is_ffhq = generator.family == 'eg3d' and generator.img_resolution == 512 and generator.num_ws == 14 and generator.trained_on.is_ffhq
     defaults = PUBLISHED_DISTANCES if is_ffhq else tuple(radius * share for share in RELATIVE_DISTANCES)
     d = defaults[0] if config.target_d is None else config.target_d
     alpha_max = defaults[1] if config.alpha_max is None else config.alpha_max

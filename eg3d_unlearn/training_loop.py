@@ -1,6 +1,7 @@
 """GUIDE's optimisation of one network, step by step, resumable at every saved state."""
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
@@ -11,16 +12,18 @@ from typing import Callable, TypeVar
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
 from eg3d_unlearn.scalars import Scalars
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 DIVERGED = 10.0                      # times the median loss of the first steps
 SMALL_LOSS = 0.1                     # where they were smaller: some methods begin at a loss of 0
 FIRST_STEPS = 10
+# Ctrl-C, a polite kill, a terminal or connection that was closed (which Windows does not tell).
+STOPPING = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 
 T = TypeVar('T')
 
@@ -45,11 +48,14 @@ def training_loop(
     optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
     start, first_losses, first, last = 0, [], None, None
     if state is not None and state.get('parameters'):
-        start, first_losses, first, last = state['step'], state['first_losses'], state['first'], state.get('last', state['first'])
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(state['parameters'][name])
-        optimiser.load_state_dict(state['optimiser'])
+        try:
+            start, first_losses, first, last = state['step'], state['first_losses'], state['first'], state.get('last', state['first'])
+            restore(parameters, state['parameters'])
+            optimiser.load_state_dict(state['optimiser'])
+            if not 0 <= start <= iters:
+                raise ValueError(f'step {start} of {iters}')
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise folder.damaged(f'{type(error).__name__}: {str(error)[:100]}') from None
     folder.drop_stats_after(start)
 
     def save(step: int) -> None:
@@ -58,8 +64,7 @@ def training_loop(
                            **(keep or {})})
 
     figures, saved, step = last, start, start
-    with open(folder / STATS, 'a', encoding='utf-8') as stats, \
-            tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True) as bar, Interruption() as stop, \
+    with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True) as bar, Interruption() as stop, \
             Scalars(folder.path, start) as scalars:
         for step in range(start, iters):
             begun = time.perf_counter()
@@ -73,8 +78,7 @@ def training_loop(
                 optimiser.step()
             figures['seconds'] = round(time.perf_counter() - begun, 4)
             first = first or figures
-            stats.write(json.dumps(figures) + '\n')
-            stats.flush()
+            folder.append(STATS, json.dumps(figures))
             scalars.add(figures)
             bar.update()
             bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
@@ -88,6 +92,15 @@ def training_loop(
     return [first, figures] if figures else []
 
 
+@torch.no_grad()
+def restore(parameters: dict[str, nn.Parameter], saved: dict[str, torch.Tensor]) -> None:
+    """Give parameters their saved values.  Raises `ValueError` or `KeyError` where they are not these parameters' values."""
+    for name, parameter in parameters.items():
+        if saved[name].shape != parameter.shape or not saved[name].isfinite().all():
+            raise ValueError(f'{name} is no usable value')
+        parameter.copy_(saved[name])
+
+
 class Interruption:
     """While entered, Ctrl-C (or a polite kill) lets the step at hand finish and be saved; a second one stops at once."""
 
@@ -97,8 +110,9 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._ask)
+            for number in STOPPING:
+                if signal.getsignal(number) != signal.SIG_IGN:   # nohup
+                    self.before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_) -> None:
@@ -109,7 +123,8 @@ class Interruption:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        tqdm.write('Stopping after this step; once more to stop at once.')
+        with contextlib.suppress(OSError):   # the terminal may be what has gone
+            tqdm.write('Stopping after this step; once more to stop at once.')
 
 
 def step_that_fits(objective: Objective, step: int, optimiser: torch.optim.Optimizer, folder: RunFolder) -> dict[str, float]:

@@ -6,16 +6,39 @@ is unpickled: only plain tensors are read.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterator
 
 import torch
 
 from torch_utils_ext.download import default_cache, sha256_of
 from torch_utils_ext.download import download as fetch
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.tensor_file import read_tensors
+from torch_utils_ext.user_files import is_file, shown
+
+
+class NotHere(InputError):
+    """Weights that would have to be fetched, where nothing may be."""
+
+
+_fetching = True
+
+
+@contextlib.contextmanager
+def fetching_nothing() -> Iterator[None]:
+    """While entered, `find` raises `NotHere` instead of fetching a file."""
+    global _fetching
+    before, _fetching = _fetching, False
+    try:
+        yield
+    finally:
+        _fetching = before
 
 
 @dataclass(frozen=True)
@@ -101,18 +124,21 @@ def find(
     """
     entry = REGISTRY[name]
     if path is not None:
-        path = Path(path).expanduser()
-        if not path.is_file():
-            raise InputError(f'{entry.flag}={path} is not a file. {_how_to_get(entry)}')
+        path = Path(os.path.expanduser(path))
+        if not is_file(path):
+            raise InputError(f'{entry.flag}={shown(path, 300)} is not a file. {_how_to_get(entry)}')
         return path
     for folder in _folders(entry):
         candidate = folder / entry.filename
-        if candidate.is_file():
+        if is_file(candidate):
             _check(candidate, entry)
             return candidate
     dest = default_cache() / entry.filename
     if not (download and entry.url and entry.sha256):
         raise InputError(f'The weights of the {entry.purpose} are not on this machine. {_how_to_get(entry)}')
+    if not _fetching:
+        raise NotHere(f'{entry.filename}, the {entry.purpose}, is not on this machine: a run fetches it ({(entry.size or 0) / 1e6:.0f} MB) from '
+                      f'{entry.url}.')
     print(f'Fetching {entry.filename} ({(entry.size or 0) / 1e6:.0f} MB) from {entry.url} to {dest}', file=sys.stderr)
     try:
         return fetch(entry.url, dest, sha256=entry.sha256, size=entry.size)
@@ -165,53 +191,36 @@ def _how_to_get(entry: WeightFile) -> str:
 def load_state(
     path: str | Path,          # a file written by torch.save
 ) -> dict[str, torch.Tensor]:  # name -> tensor on the CPU
-    """Read a state dict without running anything that the file holds (``torch.load(weights_only=True)``).
+    """Read a state dict without running anything that the file holds.
 
     Raises:
         InputError: a file that is something else: a web page, an archive, a pickled module, not tensors by name.
     """
     state = load_plain(path, 'a state dict')
     if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f'{path} holds {describe(state)}; expected a state dict, tensors by name.')
-    return dict(state)
+        raise InputError(f'{shown(path, 300)} holds {describe(state)}; expected a state dict, tensors by name.')
+    return {str(name): value for name, value in state.items()}
 
 
 def load_plain(
     path: str | Path,  # a file written by torch.save
     expected: str,     # what it should hold, for the error
-) -> object:           # tensors, numbers and strings in dicts and lists
-    """Read what ``torch.save`` wrote without running anything that the file holds; classes other than plain ones are refused.
+) -> object:           # tensors, numbers and text in dicts, lists and tuples
+    """Read what ``torch.save`` wrote, by `torch_utils_ext.tensor_file`: nothing that the file holds is run.
 
     Raises:
         InputError: a file that is something else: a web page, an archive, a pickled module.
     """
-    path = Path(path)
     try:
-        with open(path, 'rb') as stream:
-            head = stream.read(512).lstrip().lower()
-    except OSError as error:
-        raise InputError(f'Cannot read the weights {path}: {error.strerror or error}.') from None
-    if head.startswith((b'<!doctype', b'<html', b'<?xml')):
-        raise InputError(f'{path} is a web page, not weights: the download gave a page about the file. '
-                         'Open its address in a browser, download the file itself and try again.')
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # torch's musings about foreign pickles; the error below says it all
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises six kinds of exception for foreign bytes
-        raise InputError(f'{path} is not a file of plain tensors written by torch.save '
-                         f'({_first_line(error)}); {expected} was expected.') from None
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [''])[0]
-    return f'{type(error).__name__}: {line[:120]}' if line else type(error).__name__
+        return read_tensors(path, 'file of weights')
+    except InputError as error:
+        raise InputError(f'{error} Expected {expected}, as torch.save writes it.') from None
 
 
 def describe(state: object) -> str:
     """What a file holds, in a few words for an error."""
     if isinstance(state, dict):
-        return f'a dict with the entries {_names([str(key) for key in state])}' if state else 'an empty dict'
+        return f'a dict with the entries {_names(list(state))}' if state else 'an empty dict'
     return f'a {type(state).__name__}'
 
 
@@ -225,20 +234,46 @@ def load_into(
 
     BatchNorm's step counter ``num_batches_tracked``, which old files lack and evaluation never reads, is the exception.
     """
-    wanted = module.state_dict()
     given = {name: value for name, value in state.items() if not name.startswith(ignore)}
+    module.load_state_dict({name: given[name] for name in check_fit(module, given, source)}, strict=False)
+
+
+def build_checked(
+    make: Callable[[], torch.nn.Module],  # the network that the file says it holds
+    state: dict[str, torch.Tensor],  # by name, as load_state gives it
+    source: str | Path,              # file or what it is, for the error
+) -> torch.nn.Module:
+    """A network of a file that describes it: what the file claims takes no memory before its tensors are seen to fit."""
+    try:
+        with torch.device('meta'):
+            claimed = make()
+    except Exception as error:  # arguments of any kind fail in any way inside torch
+        raise InputError(f'{shown(source, 300)} describes a network that cannot be built ({type(error).__name__}).') from None
+    check_fit(claimed, state, source)
+    network = make()
+    load_into(network, state, source)
+    return network
+
+
+def check_fit(module: torch.nn.Module, given: dict[str, torch.Tensor], source: str | Path) -> list[str]:
+    """The names of the tensors that ``module`` takes; InputError unless they are all there and nothing else is."""
+    wanted = module.state_dict()
     counter = '.num_batches_tracked'
     missing = [name for name in wanted if name not in given and not name.endswith(counter)]
     unexpected = [name for name in given if name not in wanted and not name.endswith(counter)]
     shapes = [f'{name} {list(value.shape)} instead of {list(wanted[name].shape)}'
               for name, value in given.items() if name in wanted and value.shape != wanted[name].shape]
+    broken = [name for name, value in given.items() if name in wanted and value.is_floating_point() and not value.isfinite().all()]
+    types = [f'{name} {value.dtype} instead of {wanted[name].dtype}' for name, value in given.items()
+             if name in wanted and not name.endswith(counter) and value.is_floating_point() != wanted[name].is_floating_point()]
     faults = [f'{what}: {_names(names)}' for what, names in
-              (('missing', missing), ('unexpected', unexpected), ('wrong shape', shapes)) if names]
+              (('missing', missing), ('unexpected', unexpected), ('wrong shape', shapes), ('wrong type', types),
+               ('NaN or infinite', broken)) if names]
     if faults:
-        raise InputError(f'{source} does not fit {type(module).__name__}: {"; ".join(faults)}.')
-    module.load_state_dict({name: value for name, value in given.items() if name in wanted}, strict=False)
+        raise InputError(f'{shown(source, 300)} does not fit {type(module).__name__}: {"; ".join(faults)}.')
+    return [name for name in given if name in wanted]
 
 
 def _names(names: list[str], limit: int = 5) -> str:
     more = f' and {len(names) - limit} more' if len(names) > limit else ''
-    return ', '.join(names[:limit]) + more
+    return ', '.join(shown(name) for name in names[:limit]) + more

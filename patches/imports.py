@@ -12,7 +12,7 @@ from types import FrameType, ModuleType
 from typing import Callable, Iterator
 
 # Libraries that a patch may want to see, besides the modules of the checkout.
-LIBRARIES = ('click', 'imageio', 'scipy.linalg', 'torch.utils.cpp_extension', 'torch.utils.file_baton')
+LIBRARIES = ('PIL.Image', 'click', 'imageio', 'scipy.linalg', 'torch.utils.cpp_extension', 'torch.utils.file_baton')
 
 # What a checkout has at its top.  A script from elsewhere may put a checkout on the path by itself.
 PACKAGES = ('torch_utils', 'dnnlib', 'legacy', 'training', 'metrics', 'camera_utils', 'shape_utils', 'gui_utils', 'viz')

@@ -44,6 +44,7 @@ NAMES = (
     'sampler_data_source',
     'grid_sample_backward',
     'sqrtm_disp',
+    'pillow_constants',
     'video_writer',
     'fov_degrees',
     'inplace_rgb',

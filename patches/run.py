@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from eg3d_unlearn.console import guarded, make_output_safe
 from torch_utils_ext.errors import InputError
 
 from . import registry
+
+if TYPE_CHECKING:
+    from .runner import Run
 
 
 def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
@@ -37,17 +41,20 @@ def main(script, args, show_list, only, skip, device, verbose):
     # Render a video on a machine without a GPU.
     python -m patches.run ~/eg3d/eg3d/gen_videos.py -- --network=ffhq.pkl --seeds=0-3 --grid=2x2 --outdir=out
     """
-    try:
+    make_output_safe()
+    with guarded():
         names = registry.choose(only, skip)
         if show_list:
             print_list(names)
-        elif script is None:
+            return
+        if script is None:
             raise InputError('no script was given. Example: python -m patches.run DIR/gen_videos.py -- --help')
-        else:
-            run_script(find_script(script), args[1:] if args[:1] == ('--',) else args, names, device, verbose)
+        run = prepared(find_script(script), args[1:] if args[:1] == ('--',) else args, names, device, verbose)
+    from .runner import execute
+    try:
+        execute(run)                 # its own errors are for the script's user, as they are
     except InputError as error:
-        click.echo(f'Error: {error}', err=True)
-        sys.exit(1)
+        raise click.ClickException(str(error)) from None
 
 
 def print_list(names: tuple[str, ...]) -> None:
@@ -71,13 +78,13 @@ def find_script(path: str) -> Path:
     return script.absolute()
 
 
-def run_script(script: Path, args: tuple[str, ...], names: tuple[str, ...], device: str, verbose: bool) -> None:
-    """Patch this process and execute the script in it."""
+def prepared(script: Path, args: tuple[str, ...], names: tuple[str, ...], device: str, verbose: bool) -> Run:
+    """Patch this process for a script."""
     if device in ('cpu', 'mps'):
         os.environ['CUDA_VISIBLE_DEVICES'] = ''  # before PyTorch looks
     import torch
 
-    from .runner import Run, execute, prepare
+    from .runner import Run, prepare
 
     if device == 'cuda' and not torch.cuda.is_available():
         raise InputError('--device=cuda, but PyTorch sees no CUDA device. --device=cpu runs the script on the CPU.')
@@ -85,7 +92,7 @@ def run_script(script: Path, args: tuple[str, ...], names: tuple[str, ...], devi
         raise InputError('--device=mps, but PyTorch sees no MPS device. --device=cpu runs the script on the CPU.')
     run = Run(script, tuple(args), names, device='mps' if device == 'mps' else 'cpu', verbose=verbose)
     prepare(run)
-    execute(run)
+    return run
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ in a folder, and the exit status is 1.
 """
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -235,6 +236,9 @@ def fuzz(
         count = math.inf if mutations is None else math.ceil((mutations - done) / left)
         with tempfile.TemporaryDirectory() as scratch:
             seeds = target.seeds()
+            for example in seeds:        # what is imported when it is first needed counts for no case
+                with contextlib.suppress(InputError):
+                    target.run(json.dumps(example).encode() if target.as_json else example, Path(scratch))
             kinds: Counter[str] = Counter()
             slowest = 0.0
             cases = outcomes(target, seeds, seed, Path(scratch))

@@ -73,7 +73,7 @@ def claims() -> list:
 
 def read_claims(case: object, folder: Path) -> None:
     """A network whose file says of itself what the case says; its tensors are good ones."""
-    if not (isinstance(case, list) and len(case) == 3 and case[0] in SMALL and isinstance(case[1], dict) and isinstance(case[2], dict)):
+    if not (isinstance(case, list) and len(case) == 3 and case[0] in list(SMALL) and isinstance(case[1], dict) and isinstance(case[2], dict)):
         return                       # no longer the form in which this target keeps a case
     family, arguments, attributes = case
     state = _STATES.setdefault(family, small_generator(family).network.state_dict())
@@ -133,7 +133,7 @@ def read_weights(path: Path) -> object:
 # ---- photos, data sets, labels ----
 
 def pictures() -> list[bytes]:
-    ramp = np.arange(72 * 64 * 3).reshape(72, 64, 3).astype(np.uint8)
+    ramp = np.arange(64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
     files = []
     for mode in ('RGB', 'L', 'P', 'RGBA'):
         image = PIL.Image.fromarray(ramp).convert(mode)
@@ -191,9 +191,7 @@ def run_folders() -> list:
 
 def read_run_folder(case: object, folder: Path) -> None:
     """The page of a folder whose files say what the case says."""
-    from eg3d_unlearn.html.exhibits import Exhibits
-    from eg3d_unlearn.html.files import read_folder
-    from eg3d_unlearn.html.page import page
+    from eg3d_unlearn.html import write_report
     case = case if isinstance(case, dict) else {'report': case}
     files = {'report.json': case.get('report'), 'audit.json': case.get('audit'), 'metric-id.jsonl': case.get('metric'), 'stats.jsonl': None}
     for name, content in files.items():
@@ -201,10 +199,11 @@ def read_run_folder(case: object, folder: Path) -> None:
     lines = case.get('stats')
     text = '\n'.join(json.dumps(line, default=str) for line in lines) if isinstance(lines, list) else json.dumps(lines, default=str)
     (folder / 'stats.jsonl').write_bytes(text.encode('utf-8', 'surrogatepass'))
-    found = read_folder(folder)
-    text = page(found, Exhibits(), '2026-01-01 00:00 UTC')
-    assert '<script>alert' not in text and '\x1b' not in text, 'what a file says reached the page as it is'
-    text.encode('utf-8')
+    said: list[str] = []
+    write_report(folder, None, log=said.append)
+    text = (folder / 'report.html').read_text(encoding='utf-8')
+    assert '<script>alert' not in text and not set('\x1b\u202e\x00') & set(text), 'what a file says reached the page as it is'
+    assert ''.join(said).isprintable(), 'what a file says reached the console as it is'
 
 
 def command_lines() -> list:
@@ -254,5 +253,5 @@ TARGETS = [
     Target('data', data_sets, in_file('data.zip', read_data), memory=1 << 30),
     Target('labels', labels, in_file('dataset.json', read_labels), as_json=True),
     Target('folder', run_folders, read_run_folder),
-    Target('options', command_lines, read_command_line),
+    Target('options', command_lines, read_command_line, memory=1 << 30),
 ]

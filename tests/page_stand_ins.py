@@ -110,6 +110,13 @@ def tier(key: str, after: float, curve: bool = False) -> dict:
             'after': {'value': share, 'low': max(0.0, share - 0.2), 'high': min(1.0, share + 0.2), 'samples': 3, 'seed': 0}}}}
 
 
+def who(change: int = 5, **ranks: int) -> dict:
+    """The entry of T7, which looks for anybody."""
+    found = tier('T7', 0.3)
+    found['details'].update(candidates=52, ranks={name: {'person': rank, 'controls': 20} for name, rank in {'change': change, **ranks}.items()})
+    return found
+
+
 def audit(**changes) -> dict:
     tiers = [tier(f'T{i}', after, curve=i == 4) for i, after in enumerate([0.02, 0.2, 0.45, 0.85, 0.87, 0.1, 0.12, 0.3, 0.25])]
     tiers[4]['details']['erased_latent'] = {'curve': {'steps': [0, 4], 'person': [0.5, 0.9], 'controls': [0.9, 0.9]}}

@@ -15,12 +15,14 @@ from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.audit import TIERS, ruin, t4_relearning, t6_search, t7_who, t8_walks
 from eg3d_unlearn.audit.budget import BUDGETS, Budget
 from eg3d_unlearn.audit.command import main, tiers_of
-from eg3d_unlearn.audit.conduct import AUDIT, AuditFolder, conduct, run
+from eg3d_unlearn.audit.conduct import AUDIT, AuditFolder, conduct, recovered, run
 from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.audit.tuning import learning_copy, tuned
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evidence import Evidence, gather
 from eg3d_unlearn.finding import Person
+from eg3d_unlearn.html import recovered_face
+from eg3d_unlearn.html.files import Found
 from eg3d_unlearn.judging import Judges
 from eg3d_unlearn.photo import to_image
 from eg3d_unlearn.presets import resolve
@@ -110,6 +112,17 @@ def test_nothing_erased_is_said(of_unchanged):
     assert 'Nothing was erased' in content['verdict'][1] and len(content['verdict']) == 3 + len(TIERS)
     assert content['tiers'][0]['figures']['after']['value'] > 0.8
     assert sum('Nothing was erased' in line for line in said) == 0 and any(line.startswith('T8: ') for line in said)
+
+
+def test_one_face_that_came_back_is_kept(of_unchanged):
+    """Of the first attack that succeeds, the picture that is most like the person, as a JPEG in its entry."""
+    content, folder, _ = of_unchanged
+    (tier,) = [tier for tier in content['tiers'] if 'recovered' in tier]
+    assert tier['tier'] == 'T0' and tier['recovered']['likeness'] >= content['threshold']['cosine']
+    found = Found({}, audit=content)
+    picture = recovered_face(found)
+    assert (picture.width, picture.height) == (64, 64) and not found.notes
+    assert recovered(torch.zeros(3, 8, 8), 0.3, 0.31) == {} and 'recovered' in recovered(torch.zeros(3, 8, 8), 0.3, 0.3)
 
 
 def test_audit_json_has_what_reports_read(of_unchanged):

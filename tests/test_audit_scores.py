@@ -18,7 +18,7 @@ from eg3d_unlearn.audit.scores import cells, figures, holds_zero, of_people
 from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.audit.subjects import DEMO_APART, DEMO_BYSTANDERS, Subject, check_controls, demo_numbers, people_in
 from eg3d_unlearn.audit.tier import Shown
-from eg3d_unlearn.figures import fraction, stretch, student
+from eg3d_unlearn.figures import Figure, fraction, stretch, student
 from eg3d_unlearn.inversion.optimise import Inversion
 from eg3d_unlearn.person import digest
 from torch_utils_ext.errors import InputError
@@ -338,3 +338,19 @@ def test_demo_controls_are_nobody_else():
     mine, theirs = demo_numbers(3, 0), demo_numbers(4, 0)
     assert len(mine) == DEMO_APART and not set(mine) & set(theirs) and not set(mine) & set(demo_numbers(3, 1))
     assert mine[0] != mine[DEMO_BYSTANDERS] and min(mine) > 100_000 + 4 * 50
+
+
+def test_who_was_found_out_is_a_finding_of_its_own():
+    """T7 looks for anybody: it brings nobody back, and is not among those that did not."""
+    seventh = entry(given(0.0, -0.1, 0.1), 'T7', after=LOST)
+    seventh['details'].update(candidates=52, ranks={'change': {'person': 1}, 'misfit': {'person': 17}, 'mirror': {'person': 1}})
+    said = words.overall({'state': 'kept', 'verdict': 'Kept.'}, [entry(given(-0.5, -0.8, -0.2), 'T6', after=LOST), seventh])
+    assert said[2:] == ['The person is not brought back by T6.', 'Who was erased can be found out (T7): the person comes first of all '
+                        'candidates by change and mirror.']
+    seventh['details']['candidates'] = 4               # one of four is first by chance often enough
+    assert len(words.overall({'state': 'kept', 'verdict': 'Kept.'}, [seventh])) == 2
+
+
+def test_one_sample_has_no_interval():
+    assert words.interval({**given(0.5, 0.5, 0.5), 'samples': 1}) == '0.50' and words.interval(given(0.5, 0.4, 0.6)) == '0.50 [0.40, 0.60]'
+    assert str(Figure(0.5, 0.5, 0.5, 1)) == '0.500, n = 1' and str(Figure(0.5, 0.5, 0.5, 3)) == '0.500 [0.500, 0.500], n = 3'

@@ -75,12 +75,15 @@ CASES = {
     # The person.
     'nobody': ([SG2], 'exactly one of --image, --latent and --latent-seed .got none'),
     'two ways of saying who': ([SG2, SEED, '--latent={good.npy}'], 'got --latent, --latent-seed'),
-    'photo not there': ([SG2, '--image={nowhere.png}'], 'nowhere.png is not there'),
+    'photo not there': ([SG2, '--image={nowhere.png}'], 'nowhere.png cannot be opened: No such file'),
     'no face in the photo': ([SG2, '--image={face.png}'], 'No face was found.*add --aligned'),
     'a face of no photo': ([SG2, SEED, '--face=2'], 'go with --image=FILE only'),
     'a face of an aligned photo': ([SG2, '--image={face.png}', '--face=1', '--aligned'], 'Leave one of them out'),
     'folder without a photo': ([SG2, '--image={folder}'], 'folder holds no photo'),
-    'a photo of a folder is cut off': ([SG2, '--image={}'], 'cut.png is damaged'),
+    'photos of a folder are bad': ([SG2, '--image={}'], '3 of 4 photos cannot.*cut.png is damaged.*pixel.png has.*text.png is not'),
+    'photos without a face': ([SG2, '--image={face.png}', '--image={face.png}'], '2 of 2 photos cannot.*No face.*No face'),
+    'photo is a folder of nothing': ([SG2, '--image={folder}', '--image={face.png}'], 'folder holds no photo'),
+    'photo is a device': ([SG2, '--image=/dev/zero'], 'The photo /dev/zero is a device'),
     'a demo person and a photo': ([SG2, '--image=demo', '--image={face.png}'], 'it goes alone'),
     'one camera for two photos': ([EG3D, '--image={face.png}', '--image={face.png}', '--camera={camera.json}'], 'camera of one photo, and 2'),
     'the mean of one photo': ([SG2, '--image={face.png}', '--forget-from=mean'], 'Give --image more than once'),
@@ -103,9 +106,9 @@ CASES = {
     'latent of the wrong width': ([SG2, '--latent={wide.npy}'], r'shape \[1, 500\], but this network takes \[24\]'),
     'latent with NaN': ([SG2, '--latent={nan.npy}'], 'NaN'),
     'latents of two people': ([SG2, '--latent={two_people.npy}'], r'shape \[2, 8, 24\]: 2 latents.*--forget-from=all, or mean'),
-    'latent that is a pickle': ([SG2, '--latent={objects.npy}'], 'plain numbers'),
+    'latent that is a pickle': ([SG2, '--latent={objects.npy}'], 'holds a value of the type|asks for'),
     'latent file with several arrays': ([SG2, '--latent={several.npz}'], 'holds 2 arrays'),
-    'latent is text': ([SG2, '--latent={text.npy}'], 'plain numbers'),
+    'latent is text': ([SG2, '--latent={text.npy}'], 'was not written by torch.save, numpy.save'),
     'camera of 24 numbers': ([EG3D, '--image={face.png}', '--camera={camera.json}'], '24 numbers, expected 25'),
     'camera of words': ([EG3D, '--image={face.png}', '--camera=left'], 'not a list of numbers'),
     'camera without a photo': ([EG3D, SEED, '--camera={camera.json}'], 'camera of one photo, and 0'),
@@ -189,7 +192,7 @@ def test_a_full_disk_while_writing_the_network(files, tmp_path, monkeypatch):
     result = run(files, tmp_path, [SG2, SEED, *CHEAP])
     assert result.exit_code == 1 and 'No space left on device' in result.output
     left = sorted(name for name in os.listdir(tmp_path / 'out') if not name.startswith('events.out'))    # TensorBoard's, where it is installed
-    assert left == ['log.txt', 'stats.jsonl', 'training-state.pt', 'training_options.json']
+    assert left == ['.lock', 'log.txt', 'stats.jsonl', 'training-state.pt', 'training_options.json']
     monkeypatch.undo()               # space was made: the same command finishes
     assert run(files, tmp_path, [SG2, SEED, *CHEAP]).exit_code == 0
     assert 'network-unlearned.pkl' in os.listdir(tmp_path / 'out')
@@ -249,3 +252,18 @@ def test_a_dry_run_prints_the_options_and_writes_nothing(files, tmp_path):
     options = json.loads(result.output)
     assert result.exit_code == 0 and options['target'] == 'mean' and options['lambda_adj'] == 0 and options['iters'] == 5
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('options, sentence', [
+    (['--image={face.png}', '--aligned'], None), (['--image={gone.png}', '--aligned'], 'gone'), (['--latent={face.png}'], 'latent'),
+    (['--latent-seed=1', '--trainable=nothing'], 'nothing'), (['--latent-seed=1', '--lpips-weights={gone.png}'], 'is not a file')])
+def test_a_dry_run_checks_the_files_and_resolves_everything(files, tmp_path, options, sentence):
+    """As a run does; only judges that would have to be fetched are not, but said."""
+    result = run(files, tmp_path, [SG2, *options, '-n'])
+    assert not (tmp_path / 'out').exists() and (result.exit_code == 0) == (sentence is None)
+    if sentence is not None:
+        assert sentence in result.output and result.output.startswith('Error: ')
+        return
+    told = json.loads(result.output)
+    assert told['target_d'] > 0 and told['alpha_max'] > 0 and told['lpips_net'] == 'vgg' and told['report'] == 'brief'
+    assert any('This takes about' in line for line in told['dry_run'])

@@ -13,6 +13,7 @@ from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generator import build, wrap
+from eg3d_unlearn.photo.files import is_sheet
 from eg3d_unlearn.presets import PRESETS, resolve
 from eg3d_unlearn.run import moves_to, report_of
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
@@ -53,7 +54,14 @@ def test_a_photo_on_every_family(network, tmp_path):
                 'seconds'):
         assert report[key], key
     assert report['networks']['in']['sha256'] == read_network_pickle(path).sha256()
+    # EG3D's rendering options are FFHQ's; of the others nothing says what they were trained on.
+    notes = report['networks']['in']['notes']
+    assert len(notes) == (0 if family == 'eg3d' else 1)
+    for note in notes:
+        for file in ('log.txt', 'report.html'):
+            assert '--aligned, and --face-crop=full' in note and note[:70] in (tmp_path / 'out' / file).read_text()
     assert PIL.Image.open(tmp_path / 'out' / 'before-after.png').width >= 3 * 96
+    assert is_sheet((tmp_path / 'out' / 'before-after.png').read_bytes())
     assert [json.loads(line)['step'] for line in (tmp_path / 'out' / 'stats.jsonl').read_text().splitlines()] == [1, 2]
 
     before, after = (read_network_pickle(file).records for file in (path, tmp_path / 'out' / 'network-unlearned.pkl'))
@@ -153,7 +161,8 @@ def test_torchscript_recogniser_of_the_users_own(tmp_path):
     torch.jit.script(Thumbnail()).save(str(tmp_path / 'mine.pt'))
     path = tmp_path / 'net.pkl'
     save_network_pickle(path, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
-    run(f'--network={path}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', *CHEAP, f'--id-network={tmp_path / "mine.pt"}')
+    run(f'--network={path}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', *CHEAP, f'--id-network={tmp_path / "mine.pt"}',
+        '--trust-file')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert report['figures']['unlearned_against_source']['identity_cosine'] > 0
 

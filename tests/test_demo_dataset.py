@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import zipfile
@@ -16,8 +17,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from eg3d_unlearn.cameras import find_camera
+from eg3d_unlearn.camera_labels import find_camera
 from eg3d_unlearn.demo import dataset, scene, sheet
+from eg3d_unlearn.demo import people as population
 from eg3d_unlearn.demo.dataset import Photos, write
 from eg3d_unlearn.demo.people import IDENTITY, NUISANCE, ODDITIES, People
 from eg3d_unlearn.photo import to_image
@@ -155,7 +157,7 @@ def test_an_interrupted_folder_goes_on(made, tmp_path, monkeypatch):
     assert stopped.exit_code == 1 and 'Run the same command again to go on' in stopped.output
     assert list(contents(tmp_path / 'folder')) == [*NAMES[:2], 'people.json']
     # A half-written photo of a kill.
-    (tmp_path / 'folder' / '00000' / '.img00000002.png.abc.part').write_bytes(b'half')
+    (tmp_path / 'folder' / '00000' / f'.img00000002.png.1@{socket.gethostname()}.abcdefgh.part').write_bytes(b'half')
     with monkeypatch.context() as context:
         taken = stops_after(context, 10)
         assert command(tmp_path / 'folder').exit_code == 0
@@ -166,7 +168,7 @@ def test_an_interrupted_folder_goes_on(made, tmp_path, monkeypatch):
 def test_a_kill_before_the_first_photo_can_be_resumed(made, tmp_path):
     folder = tmp_path / 'folder'
     folder.mkdir()
-    (folder / '.people.json.abc.part').write_bytes(b'half')
+    (folder / f'.people.json.1@{socket.gethostname()}.abcdefgh.part').write_bytes(b'half')
     write(folder, photos())
     assert contents(folder) == contents(made / 'folder')
 
@@ -289,11 +291,19 @@ def test_a_sheet_shows_everybody(monkeypatch):
         shown.append((people.attributes, cameras))
         return scene.Picture(torch.full((1, 3, resolution, resolution), -1.0), None, None)
     monkeypatch.setattr(scene, 'render', render)
-    paper = np.asarray(sheet.sheet('held-out', 10, views=3, resolution=20))
+    titles = []
+    monkeypatch.setattr(sheet, 'grid', lambda images, column_titles, grid=sheet.grid: titles.extend(column_titles) or grid(
+        images, column_titles=column_titles))
+    paper = np.asarray(sheet.sheet('held-out', 10, views=3, first=5, resolution=20))
     assert len(shown) == 30 and paper.shape == (2 * (15 + 3 * 20 + 2 * 2) + 6, 8 * 20 + 7 * 2, 3)
     attributes, cameras = (torch.cat(parts) for parts in zip(*shown, strict=True))
     assert len(attributes[:, : len(IDENTITY)].unique(dim=0)) == 10 and len(attributes.unique(dim=0)) == 30
     assert len(cameras.unique(dim=0)) == 3
+    # Under a number stands the person whom --image=demo:NUMBER erases.
+    assert titles == [f'demo:{number}' for number in range(5, 15)]
+    for place, number in enumerate(range(5, 15)):
+        truth = population.people('held-out', 1, seed=number).attributes[0]
+        assert torch.equal(attributes[3 * place, : len(IDENTITY)], truth[: len(IDENTITY)])
     # Eight people in the first block, two in the second.
     assert (paper[15:79, :160].reshape(64, -1, 3) == 0).all(-1).mean() > 0.8
     assert (paper[-20:, 42:] == 255).all() and (paper[-20:, :20] == 0).all()

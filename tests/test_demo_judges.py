@@ -201,7 +201,7 @@ def test_the_error_for_a_missing_file_names_the_command(tmp_path):
 def test_other_peoples_files_are_refused(tmp_path):
     path = tmp_path / 'judge.pt'
     path.write_bytes(b'<html>')
-    with pytest.raises(InputError, match='is not a network of the demo world'):
+    with pytest.raises(InputError, match='is a web page.*Expected a network of the demo world'):
         load_judge('demo-loss', path)
     save_network(path, 'demo-loss', tiny('demo-loss'), {})
     with pytest.raises(InputError):

@@ -80,3 +80,15 @@ def test_people_by_name():
         check_person('demo:7', is_demo_network=False)
     first, again = photos_of(5, 2, 32), photos_of(5, 1, 32, first=1)
     assert torch.equal(first.images[1:], again.images) and torch.equal(first.cameras[1:], again.cameras)
+
+
+def test_a_demo_network_that_was_changed_in_the_cache_is_made_anew(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('EG3D_UNLEARN_CACHE', str(tmp_path))
+    path = shipped.network_path('demo-stylegan2')
+    whole = path.read_bytes()
+    assert shipped.network_path('demo-stylegan2') == path and capsys.readouterr().err == ''
+    path.write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
+    assert shipped.network_path('demo-stylegan2').read_bytes() == whole and 'is made anew' in capsys.readouterr().err
+    (tmp_path / f'{path.name}.sha256').unlink()          # a kill came between the two files
+    path.write_bytes(whole[:1000])
+    assert shipped.network_path('demo-stylegan2').read_bytes() == whole

@@ -33,6 +33,8 @@ def test_the_main_run_erases_a_person_and_nobody_else(network, tmp_path):
     assert summary['erased_same_photo'] <= summary['different_people_mean']
     assert summary['erased_other_photos'] < 0.5
     assert summary['other_people'] >= OTHERS_AT_LEAST
+    assert summary['other_people_worst'] < summary['other_people'] and 'the one who changed most' in done.stdout
+    assert 'WARNING' not in done.stdout and 'This takes about' in done.stdout and 'keep the file private' in done.stdout
     assert 'Likeness before against after' in done.stdout and 'LPIPS demo, recogniser demo-loss in the loss' in done.stdout
     picture = Image.open(tmp_path / 'out' / 'before-after.png')
     assert picture.width >= 3 * 96

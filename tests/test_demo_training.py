@@ -36,7 +36,7 @@ def test_an_interrupted_training_ends_in_the_same_network(which, tmp_path, monke
         patch.setattr(module, 'follow', stop_there)
         patch.setattr(TrainingRun.__init__, '__defaults__', (0.0,))  # save after every step
         broken = CliRunner().invoke(train.main, [which, f'--outdir={tmp_path / "broken"}', '--quick'])
-        assert isinstance(broken.exception, MemoryError)
+        assert broken.exit_code == 1 and 'memory is too small' in broken.output
     quick(which, tmp_path / 'broken')
     assert 'Resuming at step 3' in (tmp_path / 'broken' / 'log.txt').read_text()
     networks = [read_network_pickle(tmp_path / name / f'demo-{which}.pkl').records['G_ema'].state_dict() for name in ('unbroken', 'broken')]

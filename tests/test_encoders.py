@@ -376,7 +376,7 @@ def test_a_pickle_that_acts_is_refused(tmp_path, stylegan2, capsys):
         def __reduce__(self):
             return print, ('this must not run',)
     torch.save({'state_dict': {}, 'opts': Payload()}, tmp_path / 'e4e.pt')
-    with pytest.raises(InputError, match='is not a file of plain tensors .*a checkpoint of a pSp or e4e training was expected'):
+    with pytest.raises(InputError, match='nothing in it was run.*Expected a checkpoint of a pSp or e4e training'):
         make_inverter('e4e', tmp_path / 'e4e.pt').encode(stylegan2, pictures(1, 8))
     assert capsys.readouterr().out == ''
 
@@ -403,7 +403,7 @@ def test_goae_from_a_file(tmp_path, monkeypatch):
                            'mean_latent': "the generator's: backbone.mapping.w_avg"}
     damaged = {**network.state_dict(), 'mapper_base_spatial.0.bias': torch.full([4], float('nan'))}
     torch.save(damaged, tmp_path / 'goae.pt')
-    with pytest.raises(InputError, match='gave NaN or infinite latents'):
+    with pytest.raises(InputError, match='NaN or infinite: mapper_base_spatial.0.bias'):
         make_inverter('goae', tmp_path / 'goae.pt').encode(ffhq512(), images)
 
 

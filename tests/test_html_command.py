@@ -49,10 +49,10 @@ def test_without_a_person_the_page_comes_from_the_folder(run):
     assert 'evidence' not in json.loads((run / 'report.json').read_text())
 
 
-def test_with_the_person_report_json_gains_what_the_page_shows(run):
-    """The network before, the judges and the targets come from the run itself."""
+def test_with_the_person_report_json_gains_what_the_page_shows(run, networks):
+    """The judges and the targets come from the run itself."""
     before = json.loads((run / 'report.json').read_text())
-    done = invoke(f'--run={run}', '--latent-seed=4', '--people=8', '--masks=0', '--device=cpu')
+    done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--masks=0', '--device=cpu')
     assert done.exit_code == 0, done.output
     after = json.loads((run / 'report.json').read_text())
     assert {name: after[name] for name in before} == before
@@ -62,18 +62,19 @@ def test_with_the_person_report_json_gains_what_the_page_shows(run):
     assert after['evidence']['lpips']['other_people']['value'] in reader.data
     assert not list(run.glob('.*'))
     # Again, over what is there: nothing piles up.
-    assert invoke(f'--run={run}', '--latent-seed=4', '--people=8', '--masks=0', '--device=cpu').exit_code == 0
+    again = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--masks=0', '--device=cpu')
+    assert again.exit_code == 0
     assert json.loads((run / 'report.json').read_text()) == after
 
 
 def test_the_run_is_not_overruled_by_defaults(run):
     """What the user says counts; what was left open is the run's; where a file tells code to run, only the user."""
-    report = {'config': {'network': 'theirs.pkl', 'inversion': 'w', 'forget_from': 'mean', 'seed': 7, 'trust_pickle': True, 'upstream': '/x',
+    report = {'config': {'network': 'demo-eg3d', 'inversion': 'w', 'forget_from': 'mean', 'seed': 7, 'trust_pickle': True, 'upstream': '/x',
                          'image': '(given, not recorded)'}}
     options = {'before': None, 'after': None, 'inversion': 'w+', 'forget_from': 'first', 'seed': 0, 'trust_pickle': False, 'upstream': None,
                'image': ('a.png',), 'fov_deg': None}
     whole = command.completed(options, set(options) - {'inversion', 'image'}, report, run)
-    assert (whole['before'], whole['inversion'], whole['forget_from'], whole['seed']) == ('theirs.pkl', 'w+', 'mean', 7)
+    assert (whole['before'], whole['inversion'], whole['forget_from'], whole['seed']) == ('demo-eg3d', 'w+', 'mean', 7)
     assert whole['image'] == ('a.png',) and not whole['trust_pickle'] and whole['upstream'] is None
     assert whole['after'] == str(run / 'network-unlearned.pkl')
 
@@ -84,7 +85,8 @@ def test_the_run_is_not_overruled_by_defaults(run):
     (['--run={run}', '--video'], '--video needs the person'),
     (['--run={run}', '--masks=402'], '--masks=402 is no multiple of 4'),
     (['--run={run}', '--people=2'], 'x>=8'),
-    (['--run={run}', '--latent-seed=1', '--image=face.png'], 'exactly one of --image, --latent and --latent-seed'),
+    (['--run={run}', '--before={run}/network-unlearned.pkl', '--latent-seed=1', '--image=face.png'],
+     'exactly one of --image, --latent and --latent-seed'),
     (['--run={run}', '--latent-seed=1', '--before={run}/network-unlearned.pkl'], 'is not the network of this run: its SHA-256'),
     ([], "Missing option '--run'"),
 ])
@@ -107,9 +109,9 @@ def test_the_help_tells_what_the_run_knows():
     assert "[default: the run's]" in text and '[default: network-unlearned.pkl of --run]' in text and '--show-photo' in text
 
 
-def test_the_seed_of_the_person_stays_out_of_the_page(run):
+def test_the_seed_of_the_person_stays_out_of_the_page(run, networks):
     with torch.random.fork_rng(devices=[]):
-        done = invoke(f'--run={run}', '--latent-seed=918273', '--people=8', '--masks=0', '--device=cpu')
+        done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=918273', '--people=8', '--masks=0', '--device=cpu')
     assert done.exit_code == 0, done.output
     assert '918273' not in (run / 'report.json').read_text()
     text = (run / 'report.html').read_text()

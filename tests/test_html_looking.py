@@ -11,6 +11,8 @@ import torch
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
 from test_html import Reader, numbers_in
 
+from eg3d_unlearn.audit.budget import BUDGETS
+from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evidence import Evidence
 from eg3d_unlearn.finding import Person
@@ -19,10 +21,11 @@ from eg3d_unlearn.html.files import Found
 from eg3d_unlearn.html.looking import Plan, look, neighbours, target_of
 from eg3d_unlearn.html.page import page
 from eg3d_unlearn.judging import Judges
+from eg3d_unlearn.metrics import Settings, compute
 from eg3d_unlearn.target import frobenius
 from torch_utils_ext.errors import InputError
 
-PLAN = Plan(people=6, views=3, masks=20)
+PLAN = Plan(people=6, views=3, masks=20, impostors=16)
 SETTINGS = {'target': 'ufo', 'target_d': 3.0, 'alpha_max': 1.5}
 
 
@@ -82,6 +85,20 @@ def test_the_figures_are_whole_and_plain(looked):
         assert likeness['neighbours']['samples'] == 3 and likeness['neighbours']['of'] == 9
     assert figures['agreement'][0]['pictures'] == sum(figures['likeness']['used'][group]['of'] for group in (
         'same_photo', 'other_photos', 'neighbours', 'strangers', 'other_people'))
+
+
+def test_report_metrics_and_audit_have_one_threshold():
+    """The same people, the same rate: 0.1 % of the pairs lie above it."""
+    evidence = evidence_of('stylegan2', changed=0.5)
+    evidence.judges.names['measuring'] = 'unused'
+    _, figures = look(evidence, SETTINGS, dataclasses.replace(PLAN, impostors=50))
+    metric = compute('id', evidence, impostors=50, progress=False)['by']['unused']
+    audit = Audit(evidence, dataclasses.replace(BUDGETS['quick'], impostors=50))
+    people = figures['likeness']['unused']['different_people']
+    assert people['threshold'] == pytest.approx(audit.threshold, abs=1e-5) and audit.threshold == pytest.approx(metric['threshold'], abs=1e-5)
+    assert (people['pairs'], people['people']) == (metric['impostor_pairs'], metric['impostor_people']) == (audit.impostors.pairs, 50)
+    assert figures['protocol']['false_accept_rate'] == metric['false_accept_rate'] == 1e-3
+    assert {budget.impostors for budget in BUDGETS.values()} == {Plan().impostors} == {Settings().impostors}
 
 
 def test_those_who_changed_most_come_first(looked):

@@ -393,10 +393,10 @@ def test_the_network_before_is_rendered_once(monkeypatch):
     assert alone['value'] == second['fid_pre40']['value']
 
 
-def test_a_cache_that_cannot_be_made(tmp_path):
+def test_a_cache_that_cannot_be_made_does_not_stop_the_measurement(tmp_path, capsys):
     (tmp_path / 'file').write_text('x')
-    with pytest.raises(InputError, match='EG3D_UNLEARN_CACHE names another folder'):
-        compute('fid_pre40', stand_in(), cache=metrics.Cache(tmp_path / 'file' / 'cache'))
+    assert compute('fid_pre40', stand_in(), cache=metrics.Cache(tmp_path / 'file' / 'cache'))['value']
+    assert capsys.readouterr().err.count('EG3D_UNLEARN_CACHE names another folder. The measurement goes on without the cache.') == 1
 
 
 def test_another_network_before_is_another_key():
@@ -517,7 +517,7 @@ class WithFeatures(torch.nn.Module):
 @pytest.mark.parametrize('network', [Channels, WithFeatures])
 def test_any_feature_network_by_path(tmp_path, network):
     torch.jit.script(network()).save(tmp_path / 'network.pt')
-    found = compute('fid_pre40', stand_in(by=0.5), features=str(tmp_path / 'network.pt'))
+    found = compute('fid_pre40', stand_in(by=0.5, trust_file=True), features=str(tmp_path / 'network.pt'))
     assert found['protocol']['features'] == 'network.pt' and found['protocol']['dimensions'] == 3 and found['value']['value'] > 1
     assert len(found['protocol']['features_sha256']) == 64
 
@@ -563,12 +563,12 @@ class NotANumber(torch.nn.Module):
 
 
 @pytest.mark.parametrize('name, sentence', [
-    ('nowhere.pt', 'neither inception, demo, nor a file'), ('text.pt', 'not a TorchScript file'),
-    ('floats.pt', r'maps .* to torch.uint8 \[2, 12288\]'), ('nan.pt', 'NaN or infinite'),
-    ('fails.pt', r'fails on pictures \[2, 3, 64, 64\] uint8')])
+    ('nowhere.pt', 'neither one of inception, demo, nor a file'), ('text.pt', 'not a TorchScript file'),
+    ('floats.pt', r'maps .* to torch.uint8 \[2, 12288\]'), ('nan.pt', 'NaN, infinite'),
+    ('fails.pt', r'fails on pictures \[2, 3, 64, 64\]')])
 def test_feature_networks_that_are_none(tmp_path, name, sentence):
     with pytest.raises(InputError, match=sentence):
-        compute('fid_pre40', stand_in(), features=wrong(tmp_path, name))
+        compute('fid_pre40', stand_in(trust_file=True), features=wrong(tmp_path, name))
 
 
 @pytest.mark.parametrize('name, evidence, options, sentence', [
@@ -582,7 +582,7 @@ def test_feature_networks_that_are_none(tmp_path, name, sentence):
     ('fid_pre40', {}, {'inception_weights': 'x.pth'}, 'the features are those of demo'),
     ('fid_pre40', dict(is_demo=False), {}, 'weights-inception-2015-12-05-6726825d.pth from https://github.com/toshas'),
     ('fid_pre40', {}, {'features': 'inception', 'inception_weights': 'nowhere.pth'}, '--inception-weights=nowhere.pth is not a file'),
-    ('dfid_real40', dict(is_demo=False), {'features': 'random'}, 'neither inception'),
+    ('dfid_real40', dict(is_demo=False), {'features': 'random'}, 'neither one of inception'),
     ('retain20', dict(is_demo=False), {'held_out': 3}, 'no pictures of any: give them with --data'),
 ])
 def test_what_cannot_be_measured(tmp_path, monkeypatch, name, evidence, options, sentence):
@@ -628,7 +628,7 @@ def test_people_of_different_networks_are_not_compared():
 @pytest.mark.parametrize('make, sentence', [
     (lambda path: None, 'is not there'), (lambda path: path.write_text('x'), 'neither a folder nor a zip'),
     (lambda path: path.mkdir(), 'holds no picture'), (lambda path: folder_of(path, 10), 'holds 10 pictures, and 40 are asked for'),
-    (lambda path: (folder_of(path, 40), (path / '00000' / 'img000.png').write_text('x')), 'img000.png of --data=.* cannot be read'),
+    (lambda path: (folder_of(path, 40), (path / '00000' / 'img000.png').write_text('x')), 'img000.png of --data=.* is not a picture'),
     (lambda path: (folder_of(path, 40), PIL.Image.new('RGB', (40, 30)).save(path / '00000' / 'img000.png')), '40 x 30 pixels. Expected squares'),
 ])
 def test_data_that_cannot_do(tmp_path, make, sentence):
@@ -640,7 +640,7 @@ def test_data_that_cannot_do(tmp_path, make, sentence):
 def test_labels_that_cannot_do(tmp_path):
     data = folder_of(tmp_path / 'data', 3)
     (data / 'dataset.json').write_text('{"labels": 7}')
-    with pytest.raises(InputError, match='no list of labels'):
+    with pytest.raises(InputError, match='The "labels" of dataset.json .* are not pairs'):
         real.labels_of(str(data))
     other = folder_of(tmp_path / 'classes', 2, labels=[1, 0])
     assert real.labels_of(str(other)) is None
@@ -664,3 +664,19 @@ def test_photos_are_embedded_where_the_networks_are():
     evidence = SimpleNamespace(measuring=('by', embed), photos_mine=(torch.zeros(2, 3, 8, 8), None), ws_mine=torch.zeros(2, 2, 4),
                                g_s=network, g_u=network, device=device)
     assert embeddings_of(evidence)[1] == ['photo'] * 2 + ['before'] * 2 + ['after'] * 2 and set(seen) == {device}
+
+
+@pytest.mark.parametrize('damage', [lambda content: content[:100], lambda content: b'', lambda content: flipped(content)])
+def test_a_damaged_cache_is_made_anew(tmp_path, damage):
+    key, made = {'what': 'x'}, []
+    value = torch.arange(1000.0)
+    caching.Cache(tmp_path).get(key, lambda: value, on_disk=True)
+    (path,) = tmp_path.glob('*.pt')
+    path.write_bytes(damage(path.read_bytes()))
+    found = caching.Cache(tmp_path).get(key, lambda: made.append(1) or value, on_disk=True)
+    assert made == [1] and torch.equal(found, value)
+
+
+def flipped(content: bytes) -> bytes:
+    place = content.index(torch.arange(1000.0).numpy().tobytes()) + 2000
+    return content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1:]

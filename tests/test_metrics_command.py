@@ -54,7 +54,7 @@ def test_a_line_for_each_metric(files, tmp_path):
     assert {'name', 'value', 'protocol', 'networks', 'seconds'} <= result.keys() and result['protocol']['seed'] == 0
     assert {'value', 'low', 'high', 'samples', 'seed'} == result['value'].keys()
     assert all(len(result['networks'][side]) == 64 for side in ('before', 'after')) and 'MEANS NOTHING' in result['MEANING']
-    assert re.search(r'\bid +[-\d.]+  no interval of one  n = 1, lower is better', done.output)
+    assert re.search(r'\bid +[-\d.]+  \(a single sample has no interval\)  n = 1, lower is better', done.output)
     # Nothing tells who it was.
     kept = ''.join(path.read_text() for path in (tmp_path / 'out').iterdir())
     assert 'person.npy' not in kept and 'latent' not in json.loads(lines[0])['protocol'] and 'seed:3' not in kept

@@ -156,6 +156,24 @@ def test_planes_are_xy_xz_zx():
     assert rendering.PlaneSampler(planes.flatten(1, 2), 1)(torch.full([1, 1, 3], 9.0)).abs().max() == 0
 
 
+# Width and height of a plane are the first two columns of the inverse of its axes.
+CORRECTED = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1], [0, 1, 0]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]]])
+SLANTED = torch.tensor([[[0.0, 2, 0], [1, 0, 0], [0, 0, 1]], [[1, 1, 0], [0, 0, 1], [0, 1, 0]], [[0, 0, -1], [0, 1, 0], [1, 0, 0]]])
+
+
+@pytest.mark.parametrize('axes, expected', [
+    (rendering.PLANE_AXES, lambda x, y, z: (x, y, x, z, z, x)), (CORRECTED, lambda x, y, z: (x, y, x, z, z, y)),
+    (SLANTED, lambda x, y, z: (y / 2, x, x, z, -z, y)),
+])
+def test_planes_have_the_axes_that_the_file_says(axes, expected):
+    points = 0.5 * numbers(2, 5, 3).clamp(-1, 1)
+    sampler = rendering.PlaneSampler(numbers(2, 96, 8, 8), box_warp=1, axes=axes)
+    places = torch.stack(sampler._places(points), dim=-1).flatten(2).unbind(-1)
+    for found, by_hand in zip(places, expected(*points.unbind(-1)), strict=True):
+        torch.testing.assert_close(found, by_hand)
+    torch.testing.assert_close(sampler(points), sampler._by_grid(2 * points), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('change, sentence', [
     ({'clamp_mode': 'relu'}, "clamp_mode 'relu'"),
     ({'ray_start': 'auto'}, "both 'auto'"),

@@ -40,6 +40,7 @@ from patches import (
     inplace_rgb,
     mps_float64,
     optional_packages,
+    pillow_constants,
     pkg_resources_gone,
     plane_axes,
     plugin_fallback,
@@ -404,6 +405,16 @@ def test_extension_std():
     extension_std.apply(module)
     module.load(name='p', extra_cflags=['-O3', '-std=c++14'], extra_cuda_cflags=['--use_fast_math', '--std=c++17'])
     assert flags == {'name': 'p', 'extra_cflags': ['-O3'], 'extra_cuda_cflags': ['--use_fast_math']}
+
+
+@pytest.mark.parametrize('name, value', [('ANTIALIAS', 1), ('LINEAR', 2), ('CUBIC', 3)])    # as in Pillow 9
+def test_pillow_constants(name, value):
+    import PIL.Image
+    module = types.ModuleType('PIL.Image')
+    module.Resampling = PIL.Image.Resampling
+    assert pillow_constants.concerns(module) and 'PIL.Image' in imports.LIBRARIES
+    pillow_constants.apply(module)
+    assert getattr(module, name) == value and not pillow_constants.concerns(module)
 
 
 def test_sqrtm_disp():

@@ -158,6 +158,6 @@ def test_wrong_arguments_give_one_clear_line(tmp_path, args, message):
 def test_list_and_help():
     result = run('--list')
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ['patch', 'needed', 'here', 'without', 'it'] and len(lines) == 22
+    assert lines[0].split() == ['patch', 'needed', 'here', 'without', 'it'] and len(lines) == 23
     assert any(line.startswith('sampler_data_source') and 'object.__init__()' in line for line in lines)
     assert 'SCRIPT' in run('--help').stdout

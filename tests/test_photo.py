@@ -4,7 +4,7 @@ import PIL.Image
 import pytest
 import torch
 
-from eg3d_unlearn.photo import read_image, to_image, to_tensor
+from eg3d_unlearn.photo import files, read_image, to_image, to_tensor
 from torch_utils_ext.errors import InputError
 
 
@@ -74,7 +74,7 @@ def test_a_picture_that_is_not_square_is_cropped_with_a_warning():
 
 
 @pytest.mark.parametrize('content, sentence', [
-    (None, 'not there'),
+    (None, 'cannot be opened: No such file'),
     (b'', 'not a picture'),
     (b'just text', 'not a picture'),
 ])
@@ -97,8 +97,9 @@ def test_a_folder_a_truncated_file_and_one_pixel(tmp_path):
         read_image(tmp_path / 'c.png')
 
 
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize('limit', [(PIL.Image, 'MAX_IMAGE_PIXELS', 1000), (files, 'MOST_PIXELS', 4095)])
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, limit):
     PIL.Image.new('L', (64, 64)).save(tmp_path / 'a.png')
-    monkeypatch.setattr(PIL.Image, 'MAX_IMAGE_PIXELS', 1000)
+    monkeypatch.setattr(*limit)
     with pytest.raises(InputError, match='Scale it'):
         read_image(tmp_path / 'a.png')

@@ -7,7 +7,7 @@ import pytest
 import torch
 from golden_reference import SUBSET_DIR, golden_dir
 
-from eg3d_unlearn.cameras import check_label
+from eg3d_unlearn.camera_labels import check_label
 from eg3d_unlearn.demo import heads, scene
 from eg3d_unlearn.demo.people import held_out_people
 from eg3d_unlearn.photo.align import eg3d_square

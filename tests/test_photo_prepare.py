@@ -1,9 +1,12 @@
 """From a photo to crop and camera: what is chosen, every error's sentence, and the way through the real detector."""
 import dataclasses
 import json
+import re
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFilter
 import PIL.ImageOps
 import pytest
 import torch
@@ -17,6 +20,7 @@ from eg3d_unlearn.photo import align, detect, read_image
 from eg3d_unlearn.photo.__main__ import main
 from eg3d_unlearn.photo.align import eg3d_square
 from eg3d_unlearn.photo.detect import Face
+from eg3d_unlearn.photo.folders import pictures_at, sheets_at
 from eg3d_unlearn.photo.pose import MEAN_FACE, PIVOT, RADIUS, project, rotation
 from eg3d_unlearn.photo.prepare import prepare, prepare_file
 from eg3d_unlearn.run import shown_photos
@@ -199,7 +203,7 @@ def test_landmarks_do_not_depend_on_where_the_search_began(astronaut, plain):
     random = np.random.RandomState(0)
     begins = [plain.face.landmarks + 0.02 * plain.square.side * random.randn(5, 2) for _ in range(4)]
     for begin in begins:
-        off = (detect.steady(astronaut, begin) - plain.face.landmarks) / plain.square.side
+        off = (detect.steady(astronaut, begin)[0] - plain.face.landmarks) / plain.square.side
         assert np.abs(off).max() < 2 / 512
 
 
@@ -215,7 +219,7 @@ def test_landmarks_of_a_mirrored_photo_are_mirrored(astronaut, plain):
 
 def test_what_is_no_face_keeps_its_landmarks():
     landmarks = face_at(400, 300, 300).landmarks
-    assert detect.steady(PIL.Image.new('RGB', (800, 600), 'grey'), landmarks) is landmarks
+    assert detect.steady(PIL.Image.new('RGB', (800, 600), 'grey'), landmarks)[0] is landmarks
 
 
 def test_a_crop_is_recognised_as_one(plain):
@@ -230,6 +234,55 @@ def test_upside_down_and_no_face(astronaut):
         prepare(astronaut.rotate(180))
     with pytest.raises(InputError, match='No face was found'):
         prepare(PIL.Image.new('RGB', (300, 300), 'grey'))
+
+
+@pytest.mark.parametrize('size', [
+    (970, 90), (4000, 340), (6400, 290), (90, 970), (12800, 560), (20000, 33), (33, 33), (32, 5000), (1, 700), (700, 1), (1, 1)])
+def test_strips_and_dots(size):
+    with pytest.raises(InputError, match='No face was found'):
+        prepare(PIL.Image.new('RGB', size, (200, 30, 30)))
+
+
+# ---- doubts: what turns the camera is said, what does not is left alone ----
+
+def blurred(image, plain):
+    return image.filter(PIL.ImageFilter.GaussianBlur(4))
+
+
+def darkened(image, plain):
+    return image.point(lambda level: level * 0.3)
+
+
+def covered(image, plain, colour=(120, 170, 210)):
+    """A mask from below the eyes to the chin."""
+    left, right, nose, *corners = plain.face.landmarks
+    down, across = np.mean(corners, 0) - (left + right) / 2, right - left
+    low = nose + 1.1 * down
+    image, points = image.copy(), [nose - across - 0.05 * down, nose + across - 0.05 * down, low + 0.7 * across, low - 0.7 * across]
+    PIL.ImageDraw.Draw(image).polygon([tuple(point) for point in points], fill=colour)
+    return image
+
+
+DOUBTS = {'dark': (darkened, 'WARNING: the face is dark .mean brightness 5. of 255'), 'blurred': (blurred, 'WARNING: the face is blurred'),
+          'mask': (covered, 'WARNING: eyes, nose and mouth are not seen clearly .a mask')}
+
+
+@pytest.mark.parametrize('name', DOUBTS)
+def test_what_turns_the_camera_is_said(astronaut, plain, name):
+    change, sentence = DOUBTS[name]
+    prepared = prepare(change(astronaut, plain))
+    assert abs(prepared.pose.pitch_deg - plain.pose.pitch_deg) > 3
+    assert re.match(sentence, prepared.notes[-1]) and 'crop and camera may be off' in prepared.notes[-1] and '--camera' in prepared.notes[-1]
+
+
+@pytest.mark.parametrize('change', [
+    lambda image: image, lambda image: image.convert('L').convert('RGB'), lambda image: image.point(lambda level: level * 0.6),
+    lambda image: image.filter(PIL.ImageFilter.GaussianBlur(1)), lambda image: image.rotate(15, PIL.Image.Resampling.BICUBIC),
+    lambda image: image.resize((340, 340)), PIL.ImageOps.mirror])
+def test_a_plain_photo_gives_no_warning(astronaut, plain, change):
+    prepared = prepare(change(astronaut))
+    assert not [note for note in prepared.notes if 'WARNING' in note]
+    assert prepared.pose.pitch_deg == pytest.approx(plain.pose.pitch_deg, abs=2)
 
 
 # ---- in a run ----
@@ -257,6 +310,11 @@ def test_where_a_run_takes_the_camera_from(tmp_path, faces):
     prepared = prepare_photo(dataclasses.replace(config, aligned=True), tmp_path / 'a.png', generator)
     assert photo_camera(config, tmp_path / 'a.png', generator, prepared) == (None, 'frontal')
     assert photo_camera(config, tmp_path / 'a.png', small_generator('stylegan2'), prepared)[0] is None
+    (tmp_path / 'dataset.json').write_text('{"labels": [["b.png", null]]}')
+    faces.append(face_at(400, 300, 400, yaw=20))
+    prepared = prepare_photo(config, tmp_path / 'a.png', generator)
+    assert photo_camera(config, tmp_path / 'a.png', generator, prepared) == (
+        prepared.camera, "the face's landmarks, since the dataset.json beside the photo does not name this photo")
 
 
 # ---- the command ----
@@ -268,12 +326,16 @@ def test_the_command(astronaut, tmp_path):
     PIL.Image.new('RGB', (300, 300), 'grey').save(photos / 'a.png')
     (photos / 'c.jpg').write_text('this is no picture')
     result = CliRunner().invoke(main, [str(photos), f'--outdir={out}'])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1 and '2 failed, for the reasons above: a.png, c.jpg.' in result.output, result.output
     assert 'a.png: No face' in result.output and 'c.jpg is not a picture' in result.output and '1 of 3 photos' in result.output
     assert sorted(path.name for path in out.iterdir()) == ['b.png', 'contact-sheet.png', 'dataset.json']
     labels = json.loads((out / 'dataset.json').read_text())['labels']
     assert [name for name, _ in labels] == ['b.png'] and len(labels[0][1]) == 25
     assert PIL.Image.open(out / 'b.png').size == (512, 512)
+    # The crops can be given back as a folder, also where the sheet was renamed.
+    assert pictures_at(out) == [out / 'b.png']
+    (out / 'contact-sheet.png').rename(out / 'a.png')
+    assert pictures_at(out) == [out / 'b.png'] and sheets_at(out) == ['a.png']
     before = (out / 'b.png').read_bytes()
     again = CliRunner().invoke(main, [str(photos / 'b.png'), f'--outdir={out}'])
     assert again.exit_code == 1 and 'not overwritten' in again.output and (out / 'b.png').read_bytes() == before
@@ -285,9 +347,23 @@ def test_the_command_fails_when_every_file_failed(tmp_path):
     assert result.exit_code == 1 and result.output.count('FAILED') == 2 and '0 of 2' in result.output and not (tmp_path / 'out').exists()
 
 
+def test_a_fault_of_ours_costs_one_photo_only(tmp_path, monkeypatch):
+    from eg3d_unlearn.photo import prepare as module
+    for name in ('a.png', 'b\n.png'):
+        PHOTO.save(tmp_path / name)
+    real = module.prepare_file
+    monkeypatch.setattr(module, 'prepare_file', lambda path, *options: real(path, *options) if path.name == 'a.png' else 1 / 0)
+    result = CliRunner().invoke(main, [str(tmp_path), f'--outdir={tmp_path / "out"}', '--aligned', '--crop=ffhq'])
+    assert result.exit_code == 1 and 'unexpected ZeroDivisionError' in result.output
+    assert r'1 failed, for the reasons above: b\n.png.' in result.output
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png', 'contact-sheet.png']
+
+
 @pytest.mark.parametrize('make, sentence', [
     (lambda folder: [folder / 'a' / 'x.png', folder / 'b' / 'x.jpg'], 'Several photos are called x'),
-    (lambda folder: [folder], 'holds no picture')])
+    (lambda folder: [folder / 'a' / 'x.png', folder / 'b' / 'X.jpg'], 'Several photos are called x'),
+    (lambda folder: [folder / 'contact-sheet.jpg'], 'as a sheet that eg3d_unlearn makes. Rename it'),
+    (lambda folder: [folder], 'holds no photo. Expected .png')])
 def test_the_command_refuses_before_any_work(tmp_path, make, sentence):
     result = CliRunner().invoke(main, [*map(str, make(tmp_path)), f'--outdir={tmp_path / "out"}'])
     assert result.exit_code == 1 and sentence in result.output

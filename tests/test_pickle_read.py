@@ -14,6 +14,7 @@ import torch
 
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle
+from torch_utils_ext.pickle_values import Unread
 
 FAMILIES = {
     'eg3d': ('eg3d', 'training.triplane.TriPlaneGenerator'),
@@ -55,6 +56,23 @@ def test_settings_become_plain_python(tmp_path):
     sg3 = read_network_pickle(stand_ins.write_pickle(tmp_path / 'sg3.pkl', 'stylegan3', 5)).records['G_ema']
     assert sg3.attributes['size'] == [8, 8]
     assert sg3.module_src == stand_ins.NEWER_SOURCE
+
+
+def test_attributes_of_every_submodule(tmp_path):
+    net = stand_ins.generator('eg3d')
+    net.decoder.odd = [torch.nn.Softplus()]
+    record = read_network_pickle(stand_ins.write_pickle(tmp_path / 'net.pkl', 'eg3d', G_ema=net)).records['G_ema']
+    assert list(record.modules) == [name for name, _ in net.named_modules()]
+    axes = record.modules['renderer'].attributes['plane_axes']
+    assert axes.shape == (3, 3, 3) and 'renderer.plane_axes' not in record.tensors
+    assert record.modules['renderer'].class_name == 'training.volumetric_rendering.renderer.ImportanceRenderer'
+    assert record.modules['renderer'].module_src is None
+    layer = record.modules['decoder.net.0']
+    assert (layer.class_name, layer.module_src) == ('FullyConnectedLayer', stand_ins.NEWER_SOURCE)
+    assert layer.attributes == {'weight_gain': 0.5}
+    assert isinstance(record.modules['decoder'].attributes['odd'], Unread)
+    assert record.modules['backbone.synthesis.b4.conv1'].attributes['scratch'].shape == (2,)  # a non-persistent buffer
+    assert record.modules[''].attributes.keys() == record.attributes.keys()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -163,9 +164,10 @@ def test_missing_and_unwritable_folders_and_a_full_disk(tmp_path, monkeypatch):
 
 def test_leftovers_of_a_killed_writer_go(tmp_path):
     source = read_network_pickle(stand_ins.write_pickle(tmp_path / 'in.pkl'))
-    (tmp_path / '.out.pkl.abc.part').write_bytes(b'halves')
+    (tmp_path / f'.out.pkl.1@{socket.gethostname()}.abcd1234.part').write_bytes(b'halves')
+    (tmp_path / '.out.pkl.part').write_bytes(b'of another program')
     write_unlearned_pickle(source, tmp_path / 'out.pkl', source.records['G'].state_dict())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['in.pkl', 'out.pkl']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.out.pkl.part', 'in.pkl', 'out.pkl']
 
 
 def test_file_without_g(tmp_path):

@@ -12,6 +12,7 @@ from eg3d_unlearn import scale
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.presets import DEMO, GUIDE, resolve
 from eg3d_unlearn.run import check_judges, demo_family
+from eg3d_unlearn.trained_on import TrainedOn
 from torch_utils_ext.errors import InputError
 
 
@@ -70,8 +71,12 @@ def test_distances_are_fractions_of_the_radius():
 def test_distances_of_ffhq_512_are_the_published_ones():
     ws = torch.randn(1000, 14, 8)
     generator = SimpleNamespace(family='eg3d', img_resolution=512, num_ws=14, device=torch.device('cpu'), w_avg=torch.zeros(14, 8),
-                                sample=lambda count, rng: ws)
+                                sample=lambda count, rng: ws, trained_on=TrainedOn('FFHQ'))
     d, alpha_max, told = scale.distances(config(), generator)
     assert (d, alpha_max) == (30.0, 15.0) and 'as published' in told
     d, alpha_max, told = scale.distances(config(target_d=5.0), generator)
     assert (d, alpha_max) == (5.0, 15.0) and 'd as given' in told
+    for other in ('AFHQ', ''):       # of the same size, or nothing tells
+        generator.trained_on = TrainedOn(other)
+        d, alpha_max, told = scale.distances(config(), generator)
+        assert d == pytest.approx(2 * alpha_max) and d != 30 and 'by the network' in told

@@ -1,6 +1,7 @@
 """Killed at any moment, the same command goes on and ends in the same bytes as an uninterrupted run."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 from small import SMALL, small_generator
 
-from eg3d_unlearn.run_folder import RunFolder
+from eg3d_unlearn.run_folder import LOCK, RunFolder
 from torch_utils_ext.network_pickle import save_network_pickle
 
 ONE_THREAD = {**os.environ, 'OMP_NUM_THREADS': '1'}
@@ -38,8 +39,8 @@ def command(tmp_path_factory):
 
 
 def files(folder):
-    """What a run leaves, without TensorBoard's curves, which are there where it is installed."""
-    return sorted(name for name in os.listdir(folder) if 'tfevents' not in name)
+    """What a run leaves, without the lock and TensorBoard's curves, which are there where it is installed."""
+    return sorted(name for name in os.listdir(folder) if 'tfevents' not in name and name != LOCK)
 
 
 def finish(words):
@@ -85,18 +86,20 @@ def test_the_network_did_learn(uninterrupted, command, tmp_path):
     assert (tmp_path / 'out' / 'network-unlearned.pkl').read_bytes() != (uninterrupted / 'network-unlearned.pkl').read_bytes()
 
 
-def test_ctrl_c_finishes_the_step_and_loses_nothing(command, tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_finishes_the_step_and_loses_nothing(command, tmp_path, number):
     process = subprocess.Popen(command(tmp_path / 'out', iters=100_000), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                env=ONE_THREAD)
     stats = tmp_path / 'out' / 'stats.jsonl'
     until = time.monotonic() + 120
     while time.monotonic() < until and not (stats.exists() and stats.read_text().count('\n') >= 4):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and 'Nothing is lost' in output, output
     saved = torch.load(tmp_path / 'out' / 'training-state.pt', weights_only=True)['step']
     assert saved == len(stats.read_text().splitlines()) >= 4
+    assert (tmp_path / 'out' / 'training-state.pt').stat().st_mode & 0o777 == 0o600
 
 
 def test_nothing_of_the_person_stays(uninterrupted):
@@ -118,3 +121,18 @@ def test_two_at_once_in_one_folder(command, tmp_path):
     with RunFolder(tmp_path / 'out').locked():
         result = finish(command(tmp_path / 'out'))
     assert result.returncode == 1 and 'in use by another run' in result.stderr
+
+
+def test_the_page_of_a_resumed_run_is_that_of_an_uninterrupted_one(command, tmp_path):
+    """The photo, which no state holds, is read again."""
+    shown = []
+    for moment, count in (('never', 0), ('step', 4)):
+        outdir, extra = tmp_path / moment, {'report': 'full', 'keep-source': True, 'inversion-steps': 2}
+        if moment != 'never':
+            assert finish(command(outdir, moment, count, **extra)).returncode == -signal.SIGKILL
+        assert finish(command(outdir, **extra)).returncode == 0
+        shown.append(re.findall(r'<img [^>]*>', (outdir / 'report.html').read_text()))
+        figures = json.loads((outdir / 'report.json').read_text())['evidence']
+        shown.append(figures)
+    assert any('The photo that was erased.' in picture for picture in shown[0])
+    assert shown[0] == shown[2] and shown[1] == shown[3]

@@ -1,9 +1,9 @@
 """Tables are made of result files only; a run that has its file is not made again."""
 import dataclasses
 import json
-import os
 import shutil
-import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -235,7 +235,7 @@ def test_a_run_that_fails_does_not_keep_the_others_back(tmp_path, monkeypatch):
     done = []
     with pytest.raises(InputError, match=f'1 of 3 runs failed(?s:.*){jobs[1].name}: The loss grew'):
         runner.run_jobs(jobs, tmp_path, lambda job: ['id'], lambda network: SimpleNamespace(check=lambda *_: None), done.append)
-    assert made == done == [jobs[0], jobs[2]] and not list((tmp_path / runner.WORK).glob('*.claim'))
+    assert made == done == [jobs[0], jobs[2]] and not runner.work_goes_on(tmp_path)
 
 
 def test_tables_are_made_of_what_did_not_fail(tmp_path, monkeypatch):
@@ -259,7 +259,7 @@ def test_what_a_metric_needs_is_asked_for_before_the_first_erasure(tmp_path):
     done = []
     with pytest.raises(InputError, match='weights are missing'):
         runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'fid_pre500'], lambda network: SimpleNamespace(check=check), done.append)
-    assert done == [] and not list((tmp_path / runner.WORK).iterdir())
+    assert done == [] and not runner.work_goes_on(tmp_path)
 
 
 def test_a_world_checks_metrics_before_anything_slow(monkeypatch):
@@ -274,14 +274,18 @@ def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):
         assert mine
         with runner.claimed(tmp_path, JOB) as again:
             assert not again
+        assert runner.work_goes_on(tmp_path)
+    assert not runner.work_goes_on(tmp_path)
+    code = 'import sys, time; from pathlib import Path; from torch_utils_ext.atomic_file import held\n' \
+           'with held(Path(sys.argv[1])): print("held", flush=True); time.sleep(60)'
     claim = tmp_path / runner.WORK / f'{JOB.name}.claim'
-    assert not claim.exists()
-    claim.write_text(f'{socket.gethostname()} {2**22 + 1}')          # a process that is gone
+    with subprocess.Popen([sys.executable, '-c', code, claim], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b'held\n'
+        with runner.claimed(tmp_path, JOB) as mine:
+            assert not mine
+        other.kill()
     with runner.claimed(tmp_path, JOB) as mine:
         assert mine
-    claim.write_text(f'elsewhere {os.getpid()}')                     # of another machine nothing is known
-    with runner.claimed(tmp_path, JOB) as mine:
-        assert not mine
 
 
 def test_runs_without_a_result_are_named(tmp_path):

@@ -7,7 +7,6 @@ the networks and where each of their tensors lies; tensors are read when `Networ
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -18,15 +17,19 @@ from typing import Any, BinaryIO
 import torch
 
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.foreign_files import describe_foreign
-from torch_utils_ext.network_patch import write_unlearned_pickle
+from torch_utils_ext.foreign_files import describe_file, describe_folder
+from torch_utils_ext.network_copies import copies_elsewhere
+from torch_utils_ext.network_patch import check_writable, write_unlearned_pickle
 from torch_utils_ext.network_save import BRIDGE_VERSION, save_network_pickle
 from torch_utils_ext.pickle_tensors import TensorRecord
-from torch_utils_ext.pickle_values import MODULE_CLASSES, PERSISTENT, TRUST, Plain, elements, mapping, network_policy
-from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError
+from torch_utils_ext.pickle_values import TRUST, Plain, Unread, elements, is_persistent, mapping, module_state, network_policy, persistent_meta
+from torch_utils_ext.safe_pickle import Budget, Call, Machine, PickleError, Window
 from torch_utils_ext.user_files import shown
 
-__all__ = ['NetworkPickle', 'NetworkRecord', 'read_network_pickle', 'save_network_pickle', 'write_unlearned_pickle']
+__all__ = [
+    'NetworkPickle', 'NetworkRecord', 'check_writable', 'copies_elsewhere', 'read_network_pickle', 'save_network_pickle',
+    'write_unlearned_pickle',
+]
 
 NETWORK_KEYS = ('G', 'D', 'G_ema')
 MAX_ENTRIES = 50_000  # modules and tensors in one network; a large EG3D has about 1,000
@@ -42,6 +45,15 @@ FAMILIES = {
 
 
 @dataclass
+class ModuleRecord:
+    """One module inside a network: its class and the attributes that its code set, torch's own left out."""
+
+    class_name: str  # persistent: the name alone; by reference: with its module, e.g. 'training.triplane.OSGDecoder'
+    module_src: str | None  # the Python source that the file carries for it; None for a class by reference
+    attributes: dict[str, Any]  # plain values; `TensorRecord` for plain tensors and non-persistent buffers; else `Unread`
+
+
+@dataclass
 class NetworkRecord:
     """One network of a pickle.  For a discriminator `upstream_class` and `family` are None."""
 
@@ -52,6 +64,7 @@ class NetworkRecord:
     init_args: tuple
     init_kwargs: dict[str, Any]
     attributes: dict[str, Any]  # plain attributes of the network itself, e.g. neural_rendering_resolution
+    modules: dict[str, ModuleRecord]  # by dotted name, '' is the network itself; {} for a network of our own
     tensors: dict[str, TensorRecord]  # by name in the state dict, in its order
     source: NetworkPickle = field(repr=False)
     value: Any = field(repr=False)  # the inert object in the pickle
@@ -84,16 +97,23 @@ class NetworkPickle:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file for reading.  Raises InputError when it is gone or is another one than when it was read."""
+        """The file for reading.  Raises InputError when it is gone, or is not or does not stay the one that was read."""
         try:
             with open(self.path, 'rb') as file:
-                if _identity(file) != self.identity:
-                    raise InputError(f'{self.path} was changed while it was in use; start again.')
-                yield file
+                self.check_unchanged(file)
+                try:
+                    yield file
+                finally:
+                    self.check_unchanged(file)  # before anything that a file seems to hold while it changes
         except PickleError as error:
-            raise InputError(f'Cannot read {self.path}: {error}.') from None
+            raise InputError(f'Cannot read {shown(self.path, 300)}: {error}.') from None
         except OSError as error:
-            raise InputError(f'Cannot read {self.path}: {error.strerror or error}.') from None
+            raise InputError(f'Cannot read {shown(self.path, 300)}: {error.strerror or error}.') from None
+
+    def check_unchanged(self, file: BinaryIO) -> None:
+        """Raises InputError where `file` was changed since the pickle was read."""
+        if _identity(file) != self.identity:
+            raise InputError(f'{shown(self.path, 300)} was changed while it was in use; start again.')
 
 
 def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) -> NetworkPickle:
@@ -104,30 +124,33 @@ def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) ->
 
     Raises InputError: no such file, not a network pickle, damaged, or not acceptable.  Its message names the file.
     """
-    path = Path(path)
+    path, name = Path(path), shown(path, 300)
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(f'{path} is a device or a pipe; expected a network pickle (.pkl).')
+        if '\0' in str(path):
+            raise FileNotFoundError
+        if path.is_dir():
+            raise InputError(f'{name} is a folder; expected a network pickle (.pkl){describe_folder(path)}.')
+        if path.exists() and not path.is_file():
+            raise InputError(f'{name} is a device or a pipe; expected a network pickle (.pkl).')
         with open(path, 'rb') as file:
-            head = file.read(4096)
-            foreign = describe_foreign(head)
-            if foreign is not None:
-                raise InputError(f'{path} is not a network pickle: {foreign}.')
             source = NetworkPickle(path, os.fstat(file.fileno()).st_size, _identity(file))
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _read_into(source, data, allow_unknown)
-    except IsADirectoryError:
-        raise InputError(f'{path} is a folder; expected a network pickle (.pkl).') from None
+            try:
+                foreign = describe_file(file, source.size)
+                if foreign is not None:
+                    raise InputError(f'{name} is not a network pickle: {foreign}.')
+                _read_into(source, Window(file, source.size), allow_unknown)
+            finally:
+                source.check_unchanged(file)  # before anything that a file seems to hold while it changes
     except FileNotFoundError:
-        raise InputError(f'{path} does not exist; expected a network pickle (.pkl).') from None
+        raise InputError(f'{name} does not exist; expected a network pickle (.pkl).') from None
     except OSError as error:
-        raise InputError(f'Cannot read {path}: {error.strerror or error}.') from None
+        raise InputError(f'Cannot read {name}: {error.strerror or error}.') from None
     except PickleError as error:
-        raise InputError(f'Cannot use {path} as a network pickle: {error}.') from None
+        raise InputError(f'Cannot use {name} as a network pickle: {error}.') from None
     return source
 
 
-def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> None:
+def _read_into(source: NetworkPickle, data: Window, allow_unknown: bool) -> None:
     machine = Machine(data, 0, len(data), network_policy(allow_unknown), Budget(len(data)))
     contents = mapping(machine.run())
     if machine.position != len(data):
@@ -136,48 +159,54 @@ def _read_into(source: NetworkPickle, data: mmap.mmap, allow_unknown: bool) -> N
         raise PickleError("it does not hold a dictionary with a network under 'G_ema'")
     source.contents = contents
     for key in NETWORK_KEYS:
-        if _is_persistent(contents.get(key)):
+        if is_persistent(contents.get(key)):
             # Nothing here needs the discriminator, so one that is out of the ordinary stands in nobody's way.
             with suppress(PickleError) if key == 'D' else nullcontext():
                 source.records[key] = _network(contents[key], data, source, key != 'D', allow_unknown)
     if 'G_ema' not in source.records:
         raise PickleError("what it holds under 'G_ema' is not a network of torch_utils.persistence")
     if 'G' not in source.records:
-        source.notes.append("The file holds no 'G', only 'G_ema' (as GUIDE writes them); upstream's tools refuse it.")
+        source.notes.append(
+            "The file holds no 'G', only 'G_ema' (as GUIDE writes them); upstream's tools refuse it, and the unlearned file that is made of it."
+        )
     settings = contents.get('training_set_kwargs')
     source.training_set_kwargs = None if settings is None else Plain(data)(mapping(settings) or {})
 
 
 def _network(
-    value: Call, data: mmap.mmap, source: NetworkPickle, generator: bool, allow_unknown: bool
+    value: Call, data: Window, source: NetworkPickle, generator: bool, allow_unknown: bool
 ) -> NetworkRecord:
-    meta = mapping(value.args[0])
-    state = mapping(meta['state'])
+    meta = persistent_meta(value)
+    state = mapping(meta['state']) or {}
     plain = Plain(data)
     init_args, init_kwargs = plain(state.get('_init_args', ())), plain(state.get('_init_kwargs', {}))
     if not isinstance(init_args, tuple) or not isinstance(init_kwargs, dict):
         raise PickleError('the arguments that its network was made with are damaged')
     bridged = state.get('_bridge_version') == BRIDGE_VERSION
-    tensors = dict(_bridged_tensors(state) if bridged else _ModuleWalk(value).tensors())
+    walk = None if bridged else _ModuleWalk(value, plain)
+    tensors = dict(_bridged_tensors(state)) if walk is None else walk.tensors
     if sum(record.length for record in tensors.values()) > source.size:
         raise PickleError('its network claims more numbers than the file holds')
     upstream_class = None
     if generator:
         upstream_class = state.get('upstream_class') if bridged else _upstream_class(meta, init_kwargs, tensors)
+        upstream_class = upstream_class if isinstance(upstream_class, str) else None
         if upstream_class not in FAMILIES and not allow_unknown:
             raise PickleError(
                 f"its network {shown(meta['class_name'])} is not a generator of EG3D, StyleGAN2 or StyleGAN3, "
                 f"so nothing was run; {TRUST}"
             )
-    attributes = plain(state.get('attributes', {})) if bridged else _attributes(state, plain)
+    modules = {} if walk is None else walk.modules
+    attributes = plain(mapping(state.get('attributes')) or {}) if bridged else _plain_only(modules[''].attributes)
     return NetworkRecord(
         class_name=meta['class_name'],
         upstream_class=upstream_class,
-        family=FAMILIES.get(upstream_class),
+        family=FAMILIES.get(upstream_class or ''),
         module_src=meta['module_src'],
         init_args=init_args,
         init_kwargs=init_kwargs,
         attributes=attributes,
+        modules=modules,
         tensors=tensors,
         source=source,
         value=value,
@@ -201,29 +230,15 @@ def _upstream_class(meta: dict, init_kwargs: dict, tensors: dict[str, TensorReco
     return 'training.networks.Generator' if nested else 'training.networks_stylegan2.Generator'
 
 
-def _is_persistent(value: Any) -> bool:
-    return isinstance(value, Call) and value.function == PERSISTENT
-
-
-def module_state(value: Any) -> dict | None:
-    """The attributes of a torch.nn.Module in the pickle, persistent or by reference; None for anything else."""
-    if _is_persistent(value):
-        return mapping(mapping(value.args[0])['state'])
-    if isinstance(value, Call) and (value.function in MODULE_CLASSES or isinstance(mapping(value.state), dict)):
-        return mapping(value.state)
-    return None
-
-
 class _ModuleWalk:
-    """Finds all parameters and persistent buffers of a module in the pickle, in the order of torch's state_dict."""
+    """All modules of a network in the pickle, and all parameters and persistent buffers, in the order of torch's state_dict."""
 
-    def __init__(self, root: Any) -> None:
-        self.root = root
+    def __init__(self, root: Any, plain: Plain) -> None:
+        self.plain = plain
         self.left = MAX_ENTRIES
-
-    def tensors(self) -> Iterator[tuple[str, TensorRecord]]:
-        """Name and place of each."""
-        waiting: list[tuple[str, int, Any]] = [('', 0, self.root)]
+        self.modules: dict[str, ModuleRecord] = {}
+        self.tensors: dict[str, TensorRecord] = {}
+        waiting: list[tuple[str, int, Any]] = [('', 0, root)]
         while waiting:
             prefix, depth, value = waiting.pop()
             if depth > MAX_NESTING or len(prefix) > MAX_TENSOR_NAME:
@@ -231,20 +246,31 @@ class _ModuleWalk:
             state = module_state(value)
             if state is None:
                 raise PickleError(f"{shown(prefix.rstrip('.')) or 'the network'} in it is not a module")
-            yield from self._own(prefix, state)
+            attributes = self._attributes(state) | self._own(prefix, state)
+            self.modules[prefix.rstrip('.')] = ModuleRecord(*_class_of(value), attributes)
             children = [(f'{prefix}{name}.', depth + 1, child) for name, child in self._entries(state, '_modules')]
             waiting.extend(reversed(children))
 
-    def _own(self, prefix: str, state: dict) -> Iterator[tuple[str, TensorRecord]]:
+    def _own(self, prefix: str, state: dict) -> dict[str, TensorRecord]:
+        """Enter the module's own tensors; the non-persistent buffers, which no state dict has, are returned."""
         transient = elements(state.get('_non_persistent_buffers_set')) or ()
         self._count(len(transient))
-        transient = {name for name in transient if isinstance(name, str)}
-        found = self._entries(state, '_parameters')
-        found += [(name, tensor) for name, tensor in self._entries(state, '_buffers') if name not in transient]
+        hidden = {name for name in transient if isinstance(name, str)}
+        buffers = dict(self._entries(state, '_buffers'))
+        found = self._entries(state, '_parameters') + [(name, buffers[name]) for name in buffers if name not in hidden]
         for name, tensor in found:
             if not isinstance(tensor, TensorRecord):
                 raise PickleError(f'{shown(prefix + name)} in it is not a tensor')
-            yield prefix + name, tensor
+            self.tensors[prefix + name] = tensor
+        return {name: buffers[name] for name in buffers if name in hidden}
+
+    def _attributes(self, state: dict) -> dict[str, Any]:
+        self._count(len(state))
+        return {
+            name: value if isinstance(value, TensorRecord) else self.plain.or_unread(value)
+            for name, value in state.items()
+            if isinstance(name, str) and not name.startswith('_') and name != 'training' and module_state(value) is None
+        }
 
     def _entries(self, state: dict, group: str) -> list[tuple[str, Any]]:
         """What stands under each name in ``_parameters``, ``_buffers`` or ``_modules``, None left out."""
@@ -269,16 +295,16 @@ def _bridged_tensors(state: dict) -> Iterator[tuple[str, TensorRecord]]:
         yield name, tensor
 
 
-def _attributes(state: dict, plain: Plain) -> dict[str, Any]:
-    """The plain attributes that are the network's own, not torch's.  Others stay in the file, unread."""
-    found = {}
-    for name, value in state.items():
-        if not isinstance(name, str) or name.startswith('_') or name == 'training' or isinstance(value, TensorRecord):
-            continue
-        if module_state(value) is None:
-            with suppress(PickleError):
-                found[name] = plain(value)
-    return found
+def _class_of(value: Call) -> tuple[str, str | None]:
+    """Name and source of a module's class."""
+    if is_persistent(value):
+        meta = persistent_meta(value)
+        return meta['class_name'], meta['module_src']
+    return str(value.function), None
+
+
+def _plain_only(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if not isinstance(value, (TensorRecord, Unread))}
 
 
 def _identity(file: BinaryIO) -> tuple:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from torch_utils_ext.download import CACHE_VARIABLE, default_cache, download, sha256_of
+from torch_utils_ext.download import (
+    CACHE_VARIABLE,
+    default_cache,
+    download,
+    record_of,
+    recorded,
+    sha256_of,
+    without_secrets,
+    write_record,
+)
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.foreign_files import describe_foreign
+from torch_utils_ext.user_files import did_you_mean, shown
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,12 @@ PUBLISHED = {
 }
 
 
-def resolve_network(name: str | os.PathLike, cache_dir: str | os.PathLike | None = None, progress: bool = True) -> Path:
+def resolve_network(
+    name: str | os.PathLike,
+    cache_dir: str | os.PathLike | None = None,
+    progress: bool = True,
+    also: Iterable[str] = (),  # names that the caller knows, for the error
+) -> Path:
     """The file that `name` stands for: an existing path, an http(s) URL, or a name in `PUBLISHED`.
 
     Downloads go to `cache_dir` (None: `default_cache`) and stay there.  The SHA-256 of a first download is written
@@ -60,45 +77,52 @@ def resolve_network(name: str | os.PathLike, cache_dir: str | os.PathLike | None
     place of a network, or a checksum that differs.
     """
     text = os.fspath(name)
-    if urlsplit(text).scheme in ('http', 'https'):
+    if re.match(r'https?:', text, re.IGNORECASE):
         return _cached(Published(text), cache_dir, progress)
-    path = Path(text).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(text))
+    if os.path.exists(path):  # False, too, for names that the system cannot look for
         return path
     if text in PUBLISHED:
         print(f'There is no file {text} here; taking {PUBLISHED[text].url}', file=sys.stderr)
         return _cached(PUBLISHED[text], cache_dir, progress)
     raise InputError(
-        f'There is no network {text}: expected a .pkl file, an http(s) URL, or a published name such as '
-        'ffhqrebalanced512-128.pkl.'
+        f'There is no network {shown(text, 300)}: expected a .pkl file, an http(s) URL, or a published name such as '
+        f'ffhqrebalanced512-128.pkl.{did_you_mean(text, [*PUBLISHED, *also])}'
     )
 
 
 def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bool) -> Path:
     folder = Path(cache_dir) if cache_dir is not None else default_cache()
     # Different sites publish different networks under one name, so the URL is in the name as well.
-    name = Path(unquote(urlsplit(source.url).path)).name or 'network.pkl'
-    path = folder / f'{hashlib.sha256(source.url.encode()).hexdigest()[:12]}-{name}'
-    record = path.with_name(path.name + '.sha256')
+    path = folder / f'{hashlib.sha256(source.url.encode("utf-8", "surrogateescape")).hexdigest()[:12]}-{_file_name(source.url)}'
     try:
         if not path.exists():
-            record.unlink(missing_ok=True)
+            record_of(path).unlink(missing_ok=True)
             try:
-                download(source.url, path, progress=progress, refuse=_foreign)
+                download(source.url, path, sha256=source.sha256, progress=progress, refuse=_foreign)
             except InputError as error:
                 raise InputError(f'{error} Download it by other means and give its path, or put it at {path}.') from None
-        digest = sha256_of(path)
-        expected = source.sha256 or (record.read_text().split()[0] if record.exists() else digest)
-        if digest != expected:
-            raise InputError(f'{path} has SHA-256 {digest}, expected {expected}; delete it to download it again.')
-        if not record.exists():
-            record.write_text(f'{digest}  {path.name}\n')
+        expected = source.sha256 or recorded(path)
+        if expected is None:
+            digest = write_record(path)
+            print(f'{path.name}: nobody has published its checksum, so that this download was not checked. Its SHA-256, {digest}, is '
+                  'written beside it, and every later use is compared with that.', file=sys.stderr)
+        elif (digest := sha256_of(path)) != expected:
+            found = f'expected {expected}' if expected else f'but {record_of(path).name}, which should hold its checksum, is damaged'
+            raise InputError(f'{path} has SHA-256 {digest}, {found}; delete it to download it again.')
     except OSError as error:
         raise InputError(
-            f'Cannot keep the download of {source.url} in {folder}: {error.strerror or error}; '
+            f'Cannot keep the download of {without_secrets(source.url)} in {folder}: {error.strerror or error}; '
             f'{CACHE_VARIABLE} names another folder.'
         ) from None
     return path
+
+
+def _file_name(url: str) -> str:
+    """The last part of an address, as a name that every file system takes."""
+    path = re.sub(r'^https?:/*[^/?#]*|[?#].*', '', url, flags=re.IGNORECASE | re.DOTALL)
+    name = unquote(path).replace('\\', '/').rpartition('/')[2]
+    return ''.join(c if c.isprintable() and c.isascii() and c not in '<>:"|?*' else '_' for c in name)[-100:] or 'network.pkl'
 
 
 def _foreign(head: bytes) -> str | None:

@@ -102,9 +102,9 @@ class TensorRecord:
         file.write(region)
 
     def _region(self, file: BinaryIO) -> bytearray:
-        region = bytearray(self.length)
         file.seek(self.offset)
-        if file.readinto(region) != len(region):
+        region = bytearray(file.read(self.length))
+        if len(region) != self.length:
             raise PickleError('it has become shorter since it was opened')
         return region
 

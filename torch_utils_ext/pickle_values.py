@@ -75,7 +75,7 @@ MODULE_CLASSES = frozenset(
 )
 
 _NUMPY_TYPES = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'}
-TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader"
+TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader, which runs the file's code"
 _PYTHON_MODULES = sys.stdlib_module_names | {'__builtin__', '__main__', 'nt', 'posix', 'copy_reg', 'commands'}
 
 
@@ -87,7 +87,7 @@ def network_policy(allow_unknown: bool) -> Policy:
             return True
         raise PickleError(_refusal(name))
 
-    return Policy(permits, TENSOR_REDUCERS | _VALUE_REDUCERS)
+    return Policy(permits, {**TENSOR_REDUCERS, **_VALUE_REDUCERS})
 
 
 def _refusal(name: Global) -> str:
@@ -111,7 +111,7 @@ def mapping(value: Any) -> dict | None:
     if isinstance(value, dict):
         return value
     if isinstance(value, Call) and value.function in DICT_CLASSES and value.args == ():
-        return value.items or {}
+        return value.items if isinstance(value.items, dict) else {}
     return None
 
 
@@ -121,6 +121,35 @@ def elements(value: Any) -> list | tuple | None:
         inner = value.args[0] if value.args else value.items or []
         return inner if isinstance(inner, (list, tuple)) else None
     return None
+
+
+def is_persistent(value: Any) -> bool:
+    """Whether it is an object of torch_utils.persistence."""
+    return isinstance(value, Call) and value.function == PERSISTENT
+
+
+def persistent_meta(value: Call) -> dict:
+    """What such an object says of itself: type, version, module_src, class_name and state."""
+    meta = mapping(value.args[0])
+    if meta is None or mapping(meta.get('state')) is None:
+        raise PickleError('an object in it does not say what it is')
+    return meta
+
+
+def module_state(value: Any) -> dict | None:
+    """The attributes of a torch.nn.Module in the pickle, persistent or by reference; None for anything else."""
+    if is_persistent(value):
+        return mapping(persistent_meta(value)['state'])
+    if isinstance(value, Call) and (value.function in MODULE_CLASSES or isinstance(mapping(value.state), dict)):
+        return mapping(value.state)
+    return None
+
+
+class Unread:
+    """A value that is not plain data, as it stands in the pickle."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 class Plain:
@@ -154,6 +183,15 @@ class Plain:
         if isinstance(value, Call):
             return self._call(value, depth)
         raise PickleError('one of its settings is not plain data')
+
+    def or_unread(self, value: Any) -> Any:
+        """`value` as plain Python, `Unread` where it is not plain data.  Raises PickleError only when there is too much of it."""
+        try:
+            return self(value)
+        except PickleError:
+            if self.left < 0:
+                raise
+            return Unread(value)
 
     def _set(self, members: list | tuple) -> set:
         self.left -= len(members)

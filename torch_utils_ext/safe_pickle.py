@@ -19,10 +19,11 @@ it can allocate out of a `Budget`.  Code that walks the values must expect share
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
@@ -140,11 +141,52 @@ def _parts(value: Any) -> Iterable[Any]:
     return ()
 
 
+class Window:
+    """An open file whose slices are bytes, read piece by piece.
+
+    It is not mapped into memory: where another program shortens a mapped file, the process dies without a word.
+    """
+
+    PIECE = 1 << 14  # bytes: more than most operations need, little beside the tensors that are passed over
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file = file
+        self.size = size
+        self.start = 0
+        self.piece = b''
+
+    @classmethod
+    def of(cls, content: bytes) -> Window:
+        """What is in memory already, as one piece."""
+        window = cls(io.BytesIO(), len(content))
+        window.piece = content
+        return window
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, place: slice) -> bytes:
+        first = place.start - self.start
+        last = place.stop - self.start
+        if first < 0 or last > len(self.piece):
+            self._load(place.start, max(place.stop - place.start, self.PIECE))
+            first, last = 0, place.stop - place.start
+            if last > len(self.piece):
+                raise PickleError('it became shorter while it was read')
+        return self.piece[first:last]
+
+    def _load(self, start: int, count: int) -> None:
+        self.file.seek(start)
+        self.start, self.piece = start, self.file.read(max(0, min(count, self.size - start)))
+
+
 class Machine:
     """Runs one pickle that lies in ``data[start:end]``; `position` then stands behind its STOP."""
 
-    def __init__(self, data: Any, start: int, end: int, policy: Policy, budget: Budget) -> None:
-        self.data = data  # bytes or an mmap: anything whose slices are bytes
+    actions: dict[bytes, Callable[[Machine], None]]  # opcode -> what it does; `_ACTIONS` below
+
+    def __init__(self, data: Window, start: int, end: int, policy: Policy, budget: Budget) -> None:
+        self.data = data
         self.position = start
         self.end = end
         self.policy = policy
@@ -167,7 +209,7 @@ class Machine:
             self.steps += 1
             if opcode == b'.':
                 break
-            action = _ACTIONS.get(opcode)
+            action = self.actions.get(opcode)
             if action is None:
                 what = _REFUSED.get(opcode, 'an unknown operation')
                 raise PickleError(
@@ -184,9 +226,11 @@ class Machine:
         chunk_end = self.position + count
         if chunk_end > self.end:
             raise PickleError(f'it ends in the middle, at byte {self.end}: the file is incomplete or damaged')
-        chunk = self.data[self.position : chunk_end]
-        self.position = chunk_end
-        return chunk
+        # What lies in the window's piece is taken from it at once: this is called for every operation.
+        start, self.position = self.position, chunk_end
+        first = start - self.data.start
+        chunk = self.data.piece[first : first + count] if first >= 0 else b''
+        return chunk if len(chunk) == count else self.data[start:chunk_end]
 
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
@@ -221,10 +265,10 @@ class Machine:
         return value
 
     def line(self) -> str:
-        stop = self.data.find(b'\n', self.position, min(self.end, self.position + MAX_NAME))
-        if stop < 0:
+        length = self.data[self.position : min(self.end, self.position + MAX_NAME)].find(b'\n')
+        if length < 0:
             raise PickleError(f'the name at byte {self.position} does not end: the file is incomplete or damaged')
-        raw = self.take(stop - self.position + 1)[:-1]
+        raw = self.take(length + 1)[:-1]
         try:
             return raw.decode('utf-8')
         except UnicodeDecodeError:
@@ -240,6 +284,12 @@ class Machine:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
             raise PickleError('a pickle operation finds its stack empty: the file is damaged')
         return self.stack.pop()
+
+    def drop(self) -> None:
+        self.pop()
+
+    def drop_mark(self) -> None:
+        self.pop_mark()
 
     def top(self) -> Any:
         value = self.pop()
@@ -278,7 +328,9 @@ class Machine:
         if not isinstance(target, Call) or target.function != SET or target.args:
             raise PickleError('it adds elements to what is not a new set')
         self.budget.pay(_COST_ITEM * len(values))
-        target.items = [*(target.items or ()), *values]
+        if not isinstance(target.items, list):
+            target.items = []
+        target.items.extend(values)
 
     def set_items(self, flat: list[Any]) -> None:
         target = self.top()
@@ -341,6 +393,7 @@ class Machine:
     def integer(self, count: int) -> None:
         if not 0 <= count <= MAX_INTEGER:
             raise PickleError(f'it holds an integer of {count:,} bytes')
+        self.budget.pay(count)
         self.push(int.from_bytes(self.take(count), 'little', signed=True))
 
     def frame(self) -> None:  # a hint for readers that read ahead
@@ -360,8 +413,8 @@ DICT_CLASSES = frozenset(
 _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
     b'\x95': Machine.frame,
     b'(': lambda m: m.marks.append(len(m.stack)),
-    b'0': lambda m: m.pop() and None,
-    b'1': lambda m: m.pop_mark() and None,
+    b'0': Machine.drop,
+    b'1': Machine.drop_mark,
     b'N': lambda m: m.push(None),
     b'\x88': lambda m: m.push(True),
     b'\x89': lambda m: m.push(False),
@@ -404,6 +457,7 @@ _ACTIONS: dict[bytes, Callable[[Machine], None]] = {
     b'\x94': lambda m: m.put(len(m.memo)),
     b'Q': Machine.persistent,
 }
+Machine.actions = _ACTIONS
 
 _REFUSED: dict[bytes, str] = {
     b'\x82': 'a reference to the extension registry',

@@ -100,7 +100,7 @@ def _stand_ins() -> dict[str, ModuleType]:
     from torch.torch_version import TorchVersion
 
     distutils, util, resources = ModuleType('distutils'), ModuleType('distutils.util'), ModuleType('pkg_resources')
-    util.strtobool = lambda text: int(text.lower() in ('y', 'yes', 't', 'true', 'on', '1'))
-    distutils.util = util
-    resources.parse_version = TorchVersion
+    util.__dict__['strtobool'] = lambda text: int(text.lower() in ('y', 'yes', 't', 'true', 'on', '1'))
+    distutils.__dict__['util'] = util
+    resources.__dict__['parse_version'] = TorchVersion
     return {'distutils': distutils, 'distutils.util': util, 'pkg_resources': resources}

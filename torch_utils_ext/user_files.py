@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,6 +52,20 @@ def open_file(
     return os.fdopen(handle, 'rb')
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a regular file; False, too, for a name that the system cannot look for (too long, a NUL in it)."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' where one of the known names is much like it, else nothing; to be put behind an error."""
+    near = difflib.get_close_matches(str(name)[:100].lower(), list(known), 1, cutoff=0.6)
+    return f' Did you mean {near[0]}?' if near else ''
+
+
 def read_bytes(
     path: str | Path,
     what: str = 'file',
@@ -61,7 +77,7 @@ def read_bytes(
         if size > at_most:
             raise InputError(f'The {what} {shown(path, 300)} has {size:,} bytes, far more than a {what} needs (at most {at_most:,}).')
         try:
-            return file.read(at_most)
+            return file.read(size)   # not at_most: that much would be taken
         except OSError as error:
             raise InputError(f'The {what} {shown(path, 300)} cannot be read: {error.strerror or error}.') from None
 
@@ -88,6 +104,6 @@ def parse_json(content: bytes, name: str, kind: type | None = None) -> Any:
         where = f' (line {error.lineno})' if isinstance(error, json.JSONDecodeError) else ''
         raise InputError(f'{name} is not valid json{where}.') from None
     if kind is not None and not isinstance(value, kind):
-        expected = {dict: 'an object {...}', list: 'a list [...]'}.get(kind, kind.__name__)
+        expected = 'an object {...}' if kind is dict else 'a list [...]' if kind is list else kind.__name__
         raise InputError(f'{name} holds {type(value).__name__} where {expected} was expected.')
     return value

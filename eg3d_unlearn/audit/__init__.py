@@ -10,8 +10,8 @@ What the figures mean
     excess      (after - before) of the person - mean of (after - before) of the controls: 0 if nothing was erased,
                 negative if the person is harder to get back than a control, positive if easier; its interval is where one
                 more control would lie (a prediction interval), so that 0 outside it sets the person apart from controls
-    threshold   the cosine that one in a hundred pairs of different random people exceed; a comparison at or above it
-                counts as recognised
+    threshold   the cosine that one in a thousand pairs of different random people exceed (a false-accept rate of 0.1 %), as in
+                metrics and report.html; a comparison at or above it counts as recognised
 Where somebody, person or control, has one photo only, what an attack shows is held against the photo that it was given as
 well, for everybody, which flatters attacks.
 In T7 attackers look for anybody and are given nobody: there a positive excess means that the person stands out.

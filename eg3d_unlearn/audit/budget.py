@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eg3d_unlearn.metrics.settings import IMPOSTORS
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -11,7 +13,6 @@ class Budget:
     minutes: str                     # on demo-eg3d and two CPU cores
     half: bool                       # EG3D: half the rays along each side wherever gradients are taken
     controls: int                    # control people
-    impostors: int                   # random people from whose pairs the verification threshold is fitted
     ruin_people: int                 # random people who are compared before and after
     views: int                       # T0, T5: yaws from -15 to +15 degrees
     w_steps: int                     # T2: steps in W from each of three starts
@@ -27,6 +28,7 @@ class Budget:
     ascent_steps: int                # T7: steps uphill from the largest change that was found
     walk: int                        # T8: points of the walk between w_source and w_target
     around: int                      # T8: points around w_source
+    impostors: int = IMPOSTORS       # random people from whose pairs the verification threshold is fitted
 
     def describe(self) -> str:
         """The budget in one line of the help."""
@@ -38,13 +40,13 @@ class Budget:
 
 
 BUDGETS = {budget.name: budget for budget in (
-    Budget('quick', 'under 10 minutes', half=True, controls=3, impostors=64, ruin_people=24, views=11, w_steps=5, w_plus_steps=8,
+    Budget('quick', 'under 10 minutes', half=True, controls=3, ruin_people=24, views=11, w_steps=5, w_plus_steps=8,
            pivot_steps=4, tuning_steps=12, relearn_steps=12, relearn_every=2, harmless_people=6, harmless_steps=16, samples=128,
            candidates=48, ascent_steps=8, walk=7, around=6),
-    Budget('standard', 'about an hour and a half', half=True, controls=8, impostors=200, ruin_people=100, views=11, w_steps=50,
+    Budget('standard', 'about an hour and a half', half=True, controls=8, ruin_people=100, views=11, w_steps=50,
            w_plus_steps=100, pivot_steps=30, tuning_steps=100, relearn_steps=100, relearn_every=5, harmless_people=32,
            harmless_steps=100, samples=2000, candidates=400, ascent_steps=50, walk=13, around=24),
-    Budget('thorough', 'about a day', half=False, controls=20, impostors=400, ruin_people=200, views=11, w_steps=200, w_plus_steps=400,
+    Budget('thorough', 'about a day', half=False, controls=20, ruin_people=200, views=11, w_steps=200, w_plus_steps=400,
            pivot_steps=100, tuning_steps=350, relearn_steps=400, relearn_every=10, harmless_people=64, harmless_steps=400,
            samples=10000, candidates=1000, ascent_steps=200, walk=25, around=64),
 )}

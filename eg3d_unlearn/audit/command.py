@@ -5,8 +5,10 @@ import click
 
 from eg3d_unlearn.audit import TIERS
 from eg3d_unlearn.audit.budget import BUDGETS
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.evidence_options import evidence_from, evidence_options
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 LADDER = '\n'.join(f'      {tier.key}  {tier.title}: the attacker {tier.attacker}' for tier in TIERS.values())
 SPENT = '\n\n    '.join(budget.describe() for budget in BUDGETS.values())
@@ -37,37 +39,35 @@ def tiers_of(given: str | None) -> list[str] | None:
     keys = [key.strip().upper() for key in given.split(',')]
     unknown = [key for key in keys if key not in TIERS]
     if unknown or not keys:
-        raise InputError(f'--tiers={given} names {unknown[0] or "nothing"!r}, which is no tier. Expected some of {",".join(TIERS)}.')
+        raise InputError(f'--tiers={shown(given)} names {shown(unknown[0]) or "nothing"!r}, which is no tier. Expected some of '
+                         f'{",".join(TIERS)}.')
     return [key for key in TIERS if key in keys]
 
 
-@click.command('audit', help=HELP)
+@command('audit', help=HELP, stopped='Run the same command again to go on after the last tier that was done.')
 @evidence_options
-@click.option('--outdir', help='Folder of the audit. The same command on the same folder goes on.', metavar='DIR', required=True)
+@click.option('--outdir', help='Folder of the audit. The same command on the same folder goes on.', type=PATH, metavar='DIR', required=True)
 @click.option('--budget', help='How hard attackers try.', type=click.Choice(list(BUDGETS)), default='quick', show_default=True)
 @click.option('--tiers', help='Only these tiers, as T0,T3.  [default: all]', metavar='LIST')
-@click.option('--controls', metavar='DIR', help='Photos of control people, one subfolder each, two photos or more.  [default: held-out people '
-              'of the demo world; else random people of the network]')
+@click.option('--controls', type=PATH, metavar='DIR', help='Photos of control people, one subfolder each, two photos or more.  [default: '
+              'held-out people of the demo world; else random people of the network]')
 def main(outdir: str, budget: str, tiers: str | None, controls: str | None, **options) -> None:
     # Heavy imports only when there is work to do.
     from eg3d_unlearn.audit.conduct import AUDIT, AuditFolder, conduct
     from eg3d_unlearn.audit.setting import check_recognisers
     from eg3d_unlearn.audit.subjects import check_controls
-    try:
-        chosen = tiers_of(tiers)
-        folder = AuditFolder(outdir)
-        folder.check()
-        check_controls(controls)
-        check_recognisers([name for name in (options['id_network'] or 'by the network', *options['recognisers']) if name != 'none'])
-        evidence = evidence_from(options)
-        content = conduct(evidence, BUDGETS[budget], outdir, chosen, controls, options['seed'], click.echo)
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException('Stopped by the user. Run the same command again to go on after the last tier that was done.') from None
+    chosen = tiers_of(tiers)
+    folder = AuditFolder(outdir)
+    folder.check()
+    check_controls(controls)
+    check_recognisers([name for name in (options['id_network'] or 'by the network', *options['recognisers']) if name != 'none'])
+    evidence = evidence_from(options)
+    content = conduct(evidence, BUDGETS[budget], outdir, chosen, controls, options['seed'], click.echo)
     click.echo('')
     for sentence in content['verdict']:
         click.echo(sentence)
     if 'MEANING' in content:
         click.echo(content['MEANING'])
+    if any('recovered' in tier for tier in content['tiers']):
+        click.echo(f'{AUDIT} holds a picture of the person as an attack brought them back: treat it as you would treat a photo.')
     click.echo(f'{content["seconds"]:.0f} s. Wrote {folder.path / AUDIT}.')

@@ -4,10 +4,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import secrets
 import time
 from pathlib import Path
 from typing import Callable
+
+from torch import Tensor
 
 from eg3d_unlearn import audit as package
 from eg3d_unlearn import report
@@ -15,19 +18,26 @@ from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.audit import TIERS, ruin, words
 from eg3d_unlearn.audit.budget import Budget
 from eg3d_unlearn.audit.scores import AFTER, BEFORE, figures
-from eg3d_unlearn.audit.setting import FALSE_ACCEPTS, Audit
+from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.audit.tier import Findings, Tier
+from eg3d_unlearn.config import Config
 from eg3d_unlearn.evidence import Evidence
+from eg3d_unlearn.html.pictures import photograph
 from eg3d_unlearn.metrics import cache
+from eg3d_unlearn.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.person import digest
+from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run import given_person
-from eg3d_unlearn.run_folder import RunFolder, write_whole
+from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files, write_json
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import read_json, shown
 
 AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
+FACE = 256                           # pixels along each side of the picture of a person who came back
 RUIN = 'ruin'                        # kept beside the tiers
 # Of the configuration: what changes no figure, and what the fingerprint has by its content.
-LEFT_OUT = ('network', 'outdir', 'image', 'latent', 'latent_seed', 'device', 'batch', 'snap', 'upstream', 'keep_source', 'report')
+LEFT_OUT = ('network', 'outdir', 'image', 'latent', 'latent_seed', 'device', 'batch', 'snap', 'upstream', 'keep_source', 'report',
+            'trust_file')
 
 
 class AuditFolder:
@@ -43,6 +53,7 @@ class AuditFolder:
         if (self.path / AUDIT).exists():
             raise InputError(f'--outdir={self.path} holds a finished audit, which is not overwritten. Choose another folder, or delete '
                              f'{self.path / AUDIT}.')
+        refuse_foreign_files(self.path, '--outdir', [BEGUN, OPTIONS])    # an audit may lie in the run's own folder
 
     def begin(self, options: dict) -> None:
         """Make the folder, or take it up again; refuse one that was begun with other options."""
@@ -66,13 +77,13 @@ class AuditFolder:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            raise InputError(f'{path} cannot be read. Delete it and run the same command again.') from None
+            return read_json(path, 'part of the audit', dict)
+        except InputError as error:
+            raise InputError(f'{error} Delete it and run the same command again.') from None
 
     def write(self, name: str, content: dict) -> None:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-        write_whole(self.path / name, lambda file: file.write(text.encode()))
+        json.dumps(content, allow_nan=False)     # a figure that is no number is a mistake
+        write_json(self.path / name, content)
 
     def finish(self, content: dict) -> None:
         """Write audit.json; the parts, which it holds, go."""
@@ -100,14 +111,21 @@ def conduct(
     keys = [key for key in TIERS if tiers is None or key in tiers]
     folder = AuditFolder(outdir)
     folder.check()
-    salt = (folder.read(BEGUN) or {}).get('salt') or secrets.token_hex(16)
-    folder.begin(fingerprint(evidence, budget, controls, seed, salt))
-    with RunFolder(folder.path).locked(), arithmetic(evidence.config.precision, evidence.device):
+    run_folder = RunFolder(folder.path)
+    with run_folder.locked(), arithmetic(evidence.config.precision, evidence.device):
+        folder.check()               # once more: another audit may have ended here meanwhile
+        run_folder.clean(state=False)
+        salt = (folder.read(BEGUN) or {}).get('salt', secrets.token_hex(16))
+        if not isinstance(salt, str) or not re.fullmatch('(?:[0-9a-f]{2}){1,64}', salt):
+            raise InputError(f'{folder.path / BEGUN} is damaged. Choose another --outdir, or delete that folder and start again.')
+        folder.begin(fingerprint(evidence, budget, controls, seed, salt))
         looked = kept(folder, RUIN, lambda: timed(lambda: ruin.examine(audit)), log)
         log(looked['verdict'])
         results = []
         for key in keys:
-            results.append(kept(folder, key, lambda key=key: timed(lambda: run(audit, TIERS[key])), log))
+            # One picture is enough: that of the attack that needs least.
+            shows = not any('recovered' in result for result in results)
+            results.append(kept(folder, key, lambda key=key, shows=shows: timed(lambda: run(audit, TIERS[key], shows)), log))
             log(f'{key}: {results[-1]["verdict"]}')
         content = whole(audit, looked, results)
         # Of all sittings, where the audit went on after a stop.
@@ -120,6 +138,7 @@ def kept(folder: AuditFolder, key: str, make: Callable[[], dict], log: Callable[
     """A part of the audit: as it was kept, or made and kept."""
     found = folder.read(folder.name(key))
     if found is not None:
+        check_part(found, key, folder.path / folder.name(key))
         log(f'{key} was done before.')
         return found
     made = make()
@@ -127,13 +146,24 @@ def kept(folder: AuditFolder, key: str, make: Callable[[], dict], log: Callable[
     return made
 
 
+def check_part(part: dict, key: str, path: Path) -> None:
+    """Refuse a part of an audit from which audit.json could not be made: it was damaged, or is another program's."""
+    try:
+        words.overall(part, []) if key == RUIN else words.overall({'verdict': '', 'state': ''}, [part])
+        json.dumps(part, allow_nan=False, ensure_ascii=False).encode()
+        if not part['verdict'].isprintable() or not 0 <= part['seconds'] < 1e9 or part.get('tier', RUIN) != key:
+            raise ValueError
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+        raise InputError(f'{shown(path, 300)} is no part of this audit, or is damaged. Delete it and run the same command again.') from None
+
+
 def timed(make: Callable[[], dict]) -> dict:
     begun = time.perf_counter()
     return {**make(), 'seconds': round(time.perf_counter() - begun, 1)}
 
 
-def run(audit: Audit, tier: Tier) -> dict:
-    """One tier's entry of audit.json."""
+def run(audit: Audit, tier: Tier, shows: bool = True) -> dict:
+    """One tier's entry of audit.json; ``shows``: with a picture where the person is brought back."""
     findings = tier.attack(audit)
     name = audit.evidence.measuring[0]
     result = {
@@ -143,7 +173,16 @@ def run(audit: Audit, tier: Tier) -> dict:
                     'recognisers': {other: figures_of(audit, findings, other) for other in audit.evidence.recognisers},
                     'changes': changes(findings, name)},
     }
+    if shows and findings.best is not None and words.brought_back(result) in (True, None):
+        result |= recovered(*findings.best, audit.threshold)
     return {**result, 'verdict': tier.say(result)}
+
+
+def recovered(image: Tensor, likeness: float, threshold: float) -> dict:  # [3, H, W] in -1 to 1
+    """The picture of a person who came back, as a small JPEG in the tier's entry; nothing where it is not the person."""
+    if not likeness >= threshold:
+        return {}
+    return {'recovered': {'likeness': round(likeness, 4), 'picture': photograph(image.nan_to_num(0.0).clamp(-1, 1), FACE).uri}}
 
 
 def figures_of(audit: Audit, findings: Findings, recogniser: str) -> dict:
@@ -174,7 +213,11 @@ def fingerprint(evidence: Evidence, budget: Budget, controls: str | None, seed: 
     The person's mark is salted and slow to make: seeds are few enough to try them all.
     """
     config = evidence.config
-    options = {name: value for name, value in dataclasses.asdict(config).items() if name not in LEFT_OUT}
+    # Only what was given: an audit goes on with a package that has gained an option since.
+    usual = resolve(Config(network=config.network, outdir=config.outdir, method=config.method),
+                    evidence.g_s.family if evidence.is_demo else None)
+    options = {name: value for name, value in dataclasses.asdict(config).items()
+               if name not in LEFT_OUT and value != getattr(usual, name)}
     who = digest(config.person_kind, given_person(config))
     return {'budget': budget.name, 'seed': seed, **{f'network {side}': mark for side, mark in marks(evidence).items()}, 'salt': salt,
             'person': hashlib.scrypt(who.encode(), salt=bytes.fromhex(salt), n=2**14, r=8, p=1).hex(), 'controls': controls,
@@ -200,7 +243,7 @@ def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
         'person': {'photos': len(audit.subjects[0].images), 'given_as': evidence.config.person_kind},
         'controls': len(audit.subjects) - 1, 'controls_are': audit.kind_of_controls,
         'attacked_photo_counts': not audit.leaves_out, 'measured_by': evidence.measuring[0], 'trained_with': evidence.trained_with,
-        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': FALSE_ACCEPTS, 'impostor_pairs': len(audit.impostors)},
+        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': FALSE_ACCEPTS, 'impostor_pairs': audit.impostors.pairs},
         'definition': package.__doc__.split('What the figures mean\n')[1],
         'verdict': [*overall, *(f'{result["tier"]}: {result["verdict"]}' for result in results)],
         'ruin': looked, 'tiers': results, 'not_run': [key for key in TIERS if key not in {result['tier'] for result in results}],

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn import figures
-from eg3d_unlearn.audit.setting import FALSE_ACCEPTS, Audit, embedded
+from eg3d_unlearn.audit.setting import Audit, embedded
 from eg3d_unlearn.audit.words import interval, number
 from eg3d_unlearn.judging import alignment_of
+from eg3d_unlearn.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.photo import detect, to_image
 
 RUINED, DAMAGED = 0.5, 0.9           # shares of people who are still recognised
@@ -67,7 +68,7 @@ def between(people: Tensor) -> float:                  # [N, D]
 def detected(audit: Audit, shown: list[Tensor]) -> dict | None:
     """The share of pictures in which a face is found, before and after; None where pictures show no human faces."""
     config = audit.evidence.config
-    if audit.evidence.is_demo or config.aligned or alignment_of(config, audit.evidence.g_s.family) == 'full':
+    if audit.evidence.is_demo or config.aligned or alignment_of(config, audit.evidence.g_s) == 'full':
         return None
     found = [torch.tensor([bool(detect.find_faces(to_image(image))) for image in part.nan_to_num(0.0).clamp(-1, 1)]) for part in shown]
     return {name: figures.fraction(part, audit.seed).to_json() for name, part in zip(('before', 'after'), found, strict=True)}
@@ -78,7 +79,7 @@ def say(result: dict) -> str:
     share, people, different = result['recognised'], result['people'], result['different_people']
     sentence = (
         f'{OPENINGS[result["state"]]} {round(share["value"] * share["samples"])} of {share["samples"]} people whom nobody asked to forget '
-        f'({people["random"]} random, {people["controls"]} {people["controls_are"]}) are still recognised at {100 * FALSE_ACCEPTS:.0f} % false '
+        f'({people["random"]} random, {people["controls"]} {people["controls_are"]}) are still recognised at {100 * FALSE_ACCEPTS:g} % false '
         f'accepts; identity cosine before against after {interval(result["identity"])}, LPIPS {result["lpips"]["value"]:.3f}; two different '
         f'people have {number(different["after"])} in common ({number(different["before"])} before)')
     if faces := result['detected']:

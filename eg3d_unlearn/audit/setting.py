@@ -8,7 +8,6 @@ from typing import Callable, Iterable
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn import report
 from eg3d_unlearn.audit.budget import Budget
@@ -17,15 +16,16 @@ from eg3d_unlearn.audit.subjects import Subject, check_controls, find_controls, 
 from eg3d_unlearn.audit.tier import Findings, Shown
 from eg3d_unlearn.cameras import MAX_YAW
 from eg3d_unlearn.evidence import Embed, Evidence
-from eg3d_unlearn.figures import threshold_at
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.loss import Perceptual
+from eg3d_unlearn.metrics.settings import Settings
+from eg3d_unlearn.metrics.verification import Impostors, impostors
 from eg3d_unlearn.run import batch_size
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import ufo_target
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
-FALSE_ACCEPTS = 0.01                 # share of impostor pairs above the verification threshold
 PTI_RATE = 3e-4                      # learning rate of the weights in pivotal tuning as published
 
 
@@ -101,19 +101,14 @@ class Audit:
         return self.judge(index, shown)[self.evidence.measuring[0]].nanmean().item()
 
     @cached_property
-    def impostors(self) -> Tensor:                     # [P] cosines
-        """Cosines of all pairs of different random people, as G_s shows them from the front."""
-        rng = torch.Generator().manual_seed(2 * self.seed + 1)
-        ws = self.evidence.g_s.sample(self.budget.impostors, rng)
-        people = torch.cat([embedded(self.frontal(self.evidence.g_s, some), self.evidence.measuring[1])
-                            for some in self.in_batches(ws, 'impostors')])
-        pairs = people @ people.T
-        return pairs[torch.triu(torch.ones_like(pairs, dtype=torch.bool), diagonal=1)]
+    def impostors(self) -> Impostors:
+        """Random people by the recogniser that decides, as metrics and report see them."""
+        return impostors(self.evidence, self.evidence.measuring[0], Settings(seed=self.seed, impostors=self.budget.impostors), half=False)
 
-    @cached_property
+    @property
     def threshold(self) -> float:
         """The cosine from which on two pictures count as one person."""
-        return threshold_at(self.impostors, FALSE_ACCEPTS)
+        return self.impostors.threshold
 
     # ---- networks ----
 
@@ -178,11 +173,17 @@ class Audit:
         steps: int = 1,              # of one attack
     ) -> Findings:
         """Make ``attack`` on each person and both networks."""
-        scores = {}
+        scores, best, name = {}, None, self.evidence.measuring[0]
         with tqdm(total=steps * len(self.subjects) * len(self.sides), desc=desc, unit='step', dynamic_ncols=True) as bar:
             for side in self.sides:
-                scores[side.name] = [self.judge(index, attack(side, index, bar.update)) for index in range(len(self.subjects))]
-        return Findings(scores)
+                scores[side.name] = []
+                for index in range(len(self.subjects)):
+                    shown = attack(side, index, bar.update)
+                    scores[side.name].append(self.judge(index, shown))
+                    if side.name == AFTER and index == 0:
+                        alike, at = scores[AFTER][0][name].nanmean(1).max(0)
+                        best = torch.cat([part.images for part in shown])[at], alike.item()
+        return Findings(scores, best=best)
 
 
 def check_recognisers(names: list[str]) -> None:

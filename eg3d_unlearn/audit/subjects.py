@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from eg3d_unlearn.config import PICTURES, pictures_at
 from eg3d_unlearn.demo.photo import photos_of
 from eg3d_unlearn.evidence import Evidence
 from eg3d_unlearn.finding import photo_camera, prepare_photo
+from eg3d_unlearn.photo.folders import PICTURES, folders_in, pictures_at
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 # Numbers of held-out demo people: far from those whom an erasing run takes as witnesses.
 DEMO_CONTROLS, DEMO_BYSTANDERS, DEMO_APART = 700_000, 50, 100
@@ -65,8 +65,7 @@ def check_controls(folder: str | None) -> None:
 
 def people_in(folder: str) -> list[list[Path]]:
     """The photos of each subfolder, by name; subfolders without any are left out."""
-    found = [pictures_at(path) for path in sorted(Path(folder).iterdir()) if path.is_dir()]
-    return [photos for photos in found if photos]
+    return [photos for photos in map(pictures_at, folders_in(Path(folder))) if photos]
 
 
 def find_controls(evidence: Evidence, count: int, folder: str | None, seed: int) -> tuple[list[Subject], str]:

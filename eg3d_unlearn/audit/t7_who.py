@@ -12,15 +12,16 @@ import statistics
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn.audit.setting import Audit, embedded
 from eg3d_unlearn.audit.tier import Findings, Shown, Tier
 from eg3d_unlearn.audit.words import interval, number
+from eg3d_unlearn.figures import stands_first
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.loss import adjacent_offsets
 from eg3d_unlearn.scale import latent_radius
 from eg3d_unlearn.target import frobenius
+from torch_utils_ext.progress import tqdm
 
 STEP = 0.05                          # of the way uphill, in latent radii
 NEEDS = {'change': 'both networks', 'misfit': 'G_u alone', 'mirror': 'G_u alone'}
@@ -114,7 +115,7 @@ def standing_out(excess: dict) -> str:
 
 def found(rank: float, count: int) -> str:
     """What a rank means: by chance it lies among the first 5 % once in twenty times."""
-    return ': found out' if rank == 1 and count >= 20 else ': suspect' if rank <= 0.05 * count else ''
+    return ': found out' if stands_first(rank, count) else ': suspect' if rank <= 0.05 * count else ''
 
 
 TIER = Tier('T7', 'who was erased?', 'has both networks, or the unlearned one alone; no photo', attack, say)

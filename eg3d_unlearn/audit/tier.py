@@ -23,6 +23,7 @@ class Findings:
     # 'before' | 'after' -> per person (the erased one first) -> recogniser -> cosines [A, N], NaN = does not count.
     scores: dict[str, list[dict[str, Tensor]]]
     curve: dict | None = None        # {'steps', 'person', 'controls'} against G_u
+    best: tuple[Tensor, float] | None = None  # [3, H, W] of what the attack on G_u shows, what is most like the person, and its likeness
     details: dict = field(default_factory=dict)
 
 

@@ -5,11 +5,11 @@ from typing import Callable
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.inversion.optimise import Optimisation, Wanted
 from eg3d_unlearn.loss import Perceptual
+from torch_utils_ext.progress import tqdm
 
 
 def learning_copy(

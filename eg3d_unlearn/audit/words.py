@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from eg3d_unlearn.audit.scores import holds_zero
+from eg3d_unlearn.figures import stands_first
 
 # On a network that knows the person these attacks show them; where all that do so on G_s do so on G_u, nothing is gone.
 TELLING = ('T0', 'T1', 'T2', 'T5', 'T8')
@@ -14,6 +15,8 @@ def number(value: float) -> str:
 
 
 def interval(given: dict) -> str:
+    if given.get('samples') == 1:    # one sample knows nothing of its spread
+        return number(given['value'])
     return f'{number(given["value"])} [{number(given["low"])}, {number(given["high"])}]'
 
 
@@ -80,11 +83,19 @@ def overall(ruin: dict, tiers: list[dict]) -> list[str]:
     else:
         said.append(f'No difference between the person and people whom nobody asked to forget was shown, in {all_of(len(tiers))}; this does '
                     'not say that nothing was erased.')
-    told = {answer: [tier['tier'] for tier in tiers if brought_back(tier) is answer] for answer in (True, None, False)}
-    if not ruined:
+    told = {answer: [tier['tier'] for tier in tiers if tier['tier'] != 'T7' and brought_back(tier) is answer] for answer in (True, None, False)}
+    if any(told.values()) and not ruined:
         said.append('The person is ' + '; '.join(f'{words} {", ".join(told[answer])}' for answer, words in (
             (True, 'brought back by'), (None, 'brought back at times by'), (False, 'not brought back by')) if told[answer]) + '.')
+    if ways := found_out(tiers):
+        said.append(f'Who was erased can be found out (T7): the person comes first of all candidates by {" and ".join(ways)}.')
     return said
+
+
+def found_out(tiers: list[dict]) -> list[str]:
+    """By which ways of looking (T7) the person is the most suspect of all candidates, where these are too many for chance."""
+    details = next((tier['details'] for tier in tiers if tier['tier'] == 'T7'), {})
+    return [way for way, rank in details.get('ranks', {}).items() if stands_first(rank['person'], details['candidates'])]
 
 
 def brought_back(tier: dict) -> bool | None:

@@ -19,9 +19,9 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn import networks
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.demo import scene, shipped, train_stylegan2
 from eg3d_unlearn.demo.judges import COMMANDS, load_judge
 from eg3d_unlearn.demo.people import NUISANCE, Z_DIM, People, attributes_of
@@ -32,8 +32,9 @@ from eg3d_unlearn.demo.sheet import grid
 from eg3d_unlearn.demo.train_judges import recogniser_figures
 from eg3d_unlearn.demo.training import psnr
 from eg3d_unlearn.generator import Generator, wrap
-from eg3d_unlearn.run_folder import write_whole
-from torch_utils_ext.errors import InputError
+from eg3d_unlearn.photo import write_sheet
+from eg3d_unlearn.run_folder import refuse_foreign_files, write_json, write_whole
+from torch_utils_ext.progress import tqdm
 
 SEED = 900_000_000                    # of the latents and photos here; steps of a training count their seeds from 0
 LIMIT = 8 * 2**20                     # bytes of a shipped file
@@ -168,7 +169,7 @@ def sheets(name: str, folder: Path) -> None:
 
 
 def save(picture: PIL.Image.Image, path: Path) -> None:
-    write_whole(path, lambda file: picture.save(file, format='png', optimize=True))
+    write_whole(path, lambda file: write_sheet(file, picture))
 
 
 def judge_figures(people: int) -> list[Figure]:
@@ -206,36 +207,35 @@ def file_figures() -> list[Figure]:
     return [*figures, Figure('all', 'files [MB]', total / 1e6, 30, at_most=True)]
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command()
 @click.option('--people', help='People to be told apart.', type=click.IntRange(min=10), default=100, show_default=True, metavar='INT')
 @click.option('--walks', help='Latent walks for each generator.', type=click.IntRange(min=1), default=6, show_default=True, metavar='INT')
-@click.option('--outfile', help='Also write the figures as json.', metavar='FILE')
-@click.option('--sheets', 'sheet_folder', help='Also write sheets of pictures into this folder.', metavar='DIR')
+@click.option('--outfile', help='Also write the figures as json.', type=PATH, metavar='FILE')
+@click.option('--sheets', 'sheet_folder', help='Also write sheets of pictures into this folder.', type=PATH, metavar='DIR')
 def main(people: int, walks: int, outfile: str | None, sheet_folder: str | None) -> None:
     """Print a table of what the demo networks can do, with the bars that they are held to (about three minutes on a CPU)."""
+    refuse_existing(outfile)
     jobs = [('files', file_figures), ('recognisers', lambda: judge_figures(people))]
     shipped_networks = [name for name in NETWORKS if (shipped.FOLDER / f'{name}.pt').is_file()]
     jobs += [(name, lambda name=name: generator_figures(name, people, walks)) for name in shipped_networks]
     if sheet_folder:
+        refuse_foreign_files(Path(sheet_folder), '--sheets', [])
         Path(sheet_folder).mkdir(parents=True, exist_ok=True)
         jobs += [(f'sheets of {name}', lambda name=name: sheets(name, Path(sheet_folder)) or []) for name in shipped_networks]
     figures: list[Figure] = []
     if people >= WORTH_COMPILING:
         compile_if_possible()
-    try:
-        with tqdm(jobs, unit='part', dynamic_ncols=True) as bar:
-            for title, job in bar:
-                bar.set_description(title)
-                figures += job()
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    with tqdm(jobs, unit='part', dynamic_ncols=True) as bar:
+        for title, job in bar:
+            bar.set_description(title)
+            figures += job()
     for figure in figures:
         click.echo(figure.line())
     missed = [figure for figure in figures if figure.holds is False]
     click.echo(f'{len(missed)} of {sum(figure.bar is not None for figure in figures)} bars missed.')
     if outfile:
         rows = [{**vars(figure), 'holds': figure.holds} for figure in figures]
-        Path(outfile).write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
+        write_json(Path(outfile), rows)
 
 
 if __name__ == '__main__':

@@ -17,15 +17,16 @@ from typing import Iterable, Sequence
 import click
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import eg3d_unlearn
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.demo import scene
 from eg3d_unlearn.demo.people import ATTRIBUTES, IDENTITY, NUISANCE, ODDITIES, RANGES, nuisances, people
 from eg3d_unlearn.photo import to_image
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.atomic_file import replacing
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 LABELS, TRUTH = 'dataset.json', 'people.json'
 PER_FOLDER = 1000                     # photos in each folder within the data set
@@ -167,7 +168,7 @@ def write(path: Path, photos: Photos) -> None:
     (write_zip if path.suffix.lower() == '.zip' else write_folder)(path, photos)
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command(stopped='Run the same command again to go on with a folder; a zip appears whole or not at all.')
 @click.option('--people', 'count', help='How many people.', metavar='INT', type=click.IntRange(1, 10**6), required=True)
 @click.option('--photos', 'per_person', help='Photos of each.', metavar='INT', type=click.IntRange(1, 10**4), default=1, show_default=True)
 @click.option('--range', 'kind', help='Who they are.', type=click.Choice(RANGES), default='training', show_default=True)
@@ -175,7 +176,7 @@ def write(path: Path, photos: Photos) -> None:
 @click.option('--seed', help='Seed of every random draw.', metavar='INT', type=click.IntRange(0, 10**9), default=0, show_default=True)
 @click.option('--resolution', help='Side of a photo [pixels]: 16, 32, ... 1024.', metavar='INT', type=int, default=128, show_default=True)
 @click.option('--max-yaw', help='Largest yaw of the cameras, to either side [radians]; demo-stylegan2 has seen 0.4.', metavar='FLOAT', type=click.FloatRange(0, scene.MAX_YAW), default=scene.MAX_YAW, show_default=True)
-@click.option('--outfile', help='Folder, or a zip. The same command on an unfinished folder goes on.', metavar='DIR|FILE.zip', required=True)
+@click.option('--outfile', help='Folder, or a zip. The same command on an unfinished folder goes on.', type=PATH, metavar='DIR|FILE.zip', required=True)
 def main(count: int, per_person: int, kind: str, seed: int, resolution: int, max_yaw: float, outfile: str) -> None:
     """Take photos of people of the demo world, as a data set for NVIDIA's training scripts.
 
@@ -186,16 +187,9 @@ def main(count: int, per_person: int, kind: str, seed: int, resolution: int, max
     Example:
       python -m eg3d_unlearn.demo.dataset --people=1000 --photos=2 --outfile=training.zip
     """
-    try:
-        if resolution not in (2**i for i in range(4, 11)):
-            raise InputError(f"--resolution={resolution} is not a power of two from 16 to 1024, which NVIDIA's training scripts expect.")
-        write(Path(outfile), Photos(kind, count, per_person, seed, resolution, max_yaw))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        zipped = outfile.lower().endswith('.zip')
-        left = 'Nothing was written: a zip appears whole or not at all.' if zipped else 'Run the same command again to go on.'
-        raise click.ClickException(f'Stopped by the user. {left}') from None
+    if resolution not in (2**i for i in range(4, 11)):
+        raise InputError(f"--resolution={resolution} is not a power of two from 16 to 1024, which NVIDIA's training scripts expect.")
+    write(Path(outfile), Photos(kind, count, per_person, seed, resolution, max_yaw))
     click.echo(f'Wrote {count * per_person} photos of {count} people to {outfile}.')
 
 

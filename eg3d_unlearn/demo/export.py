@@ -6,22 +6,18 @@ from pathlib import Path
 
 import click
 
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import write_pickle
-from torch_utils_ext.errors import InputError
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command()
 @click.option('--network', help='Which one.', type=click.Choice(list(NETWORKS)), required=True)
-@click.option('--outfile', help='The pickle; an existing file is not overwritten.', metavar='FILE', required=True)
+@click.option('--outfile', help='The pickle; an existing file is not overwritten.', type=PATH, metavar='FILE', required=True)
 def main(network: str, outfile: str) -> None:
     """Write a demo network as a pickle that unmodified NVIDIA tools open: gen_videos.py --network=FILE."""
-    if Path(outfile).exists():
-        raise click.ClickException(f'{outfile} exists and is not overwritten. Delete it, or name another file.')
-    try:
-        write_pickle(network, Path(outfile))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    refuse_existing(outfile)
+    write_pickle(network, Path(outfile))
     click.echo(f'Wrote {outfile} ({Path(outfile).stat().st_size / 2**20:.1f} MiB).')
 
 

@@ -6,6 +6,7 @@ They stand where ArcFace, FaceNet, LPIPS and Inception stand for photos, and wer
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from eg3d_unlearn.identity import Recogniser
 from eg3d_unlearn.resample import FULL, Box, resample
 from eg3d_unlearn.run_folder import write_whole
-from eg3d_unlearn.weights import load_into
+from eg3d_unlearn.weights import build_checked, load_plain
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import did_you_mean, is_file, shown
 
 SIZE = 64                             # pixels along each side of what recognisers and the feature network see
 FOLDER = Path(__file__).parent / 'networks'
@@ -281,18 +283,18 @@ def load_network(
     path: str | Path | None = None,   # None = the file that comes with the package
 ) -> tuple[nn.Module, dict, Path]:    # the network in float32, what `save_network` was given as meta, the file
     if name not in NETWORKS:
-        raise InputError(f'{name} is no judge of the demo world; expected {", ".join(NAMES)}.')
-    path = FOLDER / f'{name}.pt' if path is None else Path(path).expanduser()
+        raise InputError(f'{shown(name)} is no judge of the demo world; expected {", ".join(NAMES)}.{did_you_mean(name, NAMES)}')
+    path = FOLDER / f'{name}.pt' if path is None else Path(os.path.expanduser(path))
     make = f'python -m eg3d_unlearn.demo.train {COMMANDS[name]} --outdir=FOLDER'
-    if not path.is_file():
-        raise InputError(f'The network {path} is missing. Make it with: {make} (FOLDER/{name}.pt).')
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-        state, meta = content['state'], content['meta']
-        network = NETWORKS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in meta['options'].items()})
-    except Exception as error:        # torch.load alone raises six kinds of exception for foreign bytes
-        raise InputError(f'{path} is not a network of the demo world ({type(error).__name__}). Make one with: {make}.') from None
+    if not is_file(path):
+        raise InputError(f'The network {shown(path, 300)} is missing. Make it with: {make} (FOLDER/{name}.pt).')
+    content = load_plain(path, 'a network of the demo world')
+    state, meta = (content.get(part) if isinstance(content, dict) else None for part in ('state', 'meta'))
+    options = meta.get('options') if isinstance(meta, dict) else None
+    if not isinstance(state, dict) or not isinstance(options, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f'{shown(path, 300)} is not a network of the demo world. Make one with: {make}.')
     if meta.get('name') != name:
-        raise InputError(f'{path} holds the network {meta.get("name")}, expected {name}.')
-    load_into(network, state, path)
+        raise InputError(f'{shown(path, 300)} holds the network {shown(meta.get("name"))}, expected {name}.')
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    network = build_checked(lambda: NETWORKS[name](**given), state, path)
     return network.eval(), meta, path

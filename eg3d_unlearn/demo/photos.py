@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn.demo import heads, scene
 from eg3d_unlearn.demo import people as population
 from eg3d_unlearn.demo.people import IDENTITY, RANGES, People, nuisances
 from eg3d_unlearn.run_folder import write_whole
+from torch_utils_ext.progress import tqdm
 
 CHUNK = 20                            # people whose photos are one file
 WORTH_COMPILING = 500                 # pictures; for fewer, compiling takes longer than it saves

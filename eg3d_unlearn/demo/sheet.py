@@ -1,4 +1,4 @@
-"""A sheet of people of the demo world, seen from several sides.
+"""A sheet of people of the demo world, seen from several sides.  Under each held-out person stands what ``--image`` calls them: demo:7.
 
     python -m eg3d_unlearn.demo.sheet --range=held-out --people=24 --views=3 --outfile=people.png
 """
@@ -14,13 +14,14 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.demo import scene
 from eg3d_unlearn.demo.people import RANGES, nuisances, people
-from eg3d_unlearn.photo import to_image
+from eg3d_unlearn.photo import to_image, write_sheet
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 GAP = 2                               # between pictures [pixels]
 ACROSS = 8                            # people side by side in a sheet
@@ -90,50 +91,48 @@ def sheet(
     kind: str,                        # one of `people.RANGES`
     count: int = 24,                  # people
     views: int = 3,                   # pictures of each, below each other
-    seed: int = 0,                    # which people, with which faces
+    first: int = 0,                   # number of the first one, as in ``--image=demo:7``
     resolution: int = 128,            # of a picture [pixels]
 ) -> PIL.Image.Image:
     """People of one range, `ACROSS` side by side, each from several sides and with another expression and light in each view."""
-    who, cameras = people(kind, count, seed), cameras_around(views)
-    faces = nuisances(views * count, seed).unflatten(0, (views, count))
+    cameras = cameras_around(views)
     images = torch.empty(views, count, 3, resolution, resolution)
     with tqdm(total=views * count, desc=kind, unit='picture', dynamic_ncols=True) as bar:
         for person in range(count):
+            who, faces = people(kind, 1, seed=first + person), nuisances(views, seed=first + person)
             for view in range(views):
-                posed = who[person : person + 1].posing(faces[view, person : person + 1])
+                posed = who.posing(faces[view : view + 1])
                 images[view, person] = scene.render(posed, cameras[view : view + 1], resolution).image[0]
                 bar.update()
-    titles = [f'{kind} {person}' for person in range(count)]
+    name = 'demo:' if kind == 'held-out' else f'{kind} '
+    titles = [f'{name}{first + person}' for person in range(count)]
     blocks = range(0, count, ACROSS)
     return stack([grid(images[:, i : i + ACROSS], column_titles=titles[i : i + ACROSS]) for i in blocks])
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command()
 @click.option('--range', 'kind', help='Whom to show.', type=click.Choice(RANGES), default='held-out', show_default=True)
 @click.option('--people', 'count', help='How many people.', metavar='INT', type=click.IntRange(1, 1000), default=24, show_default=True)
 @click.option('--views', help='Pictures of each.', metavar='INT', type=click.IntRange(1, 20), default=3, show_default=True)
-@click.option('--seed', help='Seed of people and expressions.', metavar='INT', type=click.IntRange(0, 10**9), default=0, show_default=True)
+@click.option('--first', help='Number of the first person; of held-out people that of --image=demo:7 of unlearn.py.', metavar='INT',
+              type=click.IntRange(0, 999_999), default=0, show_default=True)
 @click.option('--resolution', help='Side of a picture [pixels].', metavar='INT', type=click.IntRange(16, 1024), default=128, show_default=True)
-@click.option('--outfile', help='The sheet, a png; an existing file is not overwritten.', metavar='FILE', required=True)
-def main(kind: str, count: int, views: int, seed: int, resolution: int, outfile: str) -> None:
+@click.option('--outfile', help='The sheet, a png; an existing file is not overwritten.', type=PATH, metavar='FILE', required=True)
+def main(kind: str, count: int, views: int, first: int, resolution: int, outfile: str) -> None:
     """Draw people of the demo world, each from several sides and with several expressions.
 
     \b
     Example:
       python -m eg3d_unlearn.demo.sheet --range=out-of-domain --people=16 --outfile=people.png
     """
-    try:
-        path = Path(outfile)
-        if path.suffix.lower() != '.png':
-            raise InputError(f'--outfile={outfile} does not end in .png. Name a png file.')
-        if path.exists():
-            raise InputError(f'{outfile} exists and is not overwritten. Delete it, or name another file.')
-        if not path.parent.is_dir():
-            raise InputError(f'The folder of --outfile={outfile} is not there. Make it, or name another file.')
-        paper = sheet(kind, count, views, seed, resolution)
-        write_whole(path, lambda file: paper.save(file, format='png'))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    path = Path(outfile)
+    if path.suffix.lower() != '.png':
+        raise InputError(f'--outfile={outfile} does not end in .png. Name a png file.')
+    refuse_existing(outfile)
+    if not path.parent.is_dir():
+        raise InputError(f'The folder of --outfile={outfile} is not there. Make it, or name another file.')
+    paper = sheet(kind, count, views, first, resolution)
+    write_whole(path, lambda file: write_sheet(file, paper))
     click.echo(f'Wrote {outfile} ({paper.width} x {paper.height} pixels).')
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.weights import load_state
-from torch_utils_ext.download import default_cache
+from torch_utils_ext.download import default_cache, make_folder, recorded, sha256_of, write_record
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle
 from torch_utils_ext.network_save import save_network_pickle
@@ -50,19 +51,21 @@ def write_pickle(name: str, path: Path, state_dict: dict[str, Tensor] | None = N
 
 
 def network_path(name: str) -> Path:
-    """The pickle of a demo network in the user's cache, written on first use."""
+    """The pickle of a demo network in the user's cache, written on first use, and again where it was changed since."""
     source = FOLDER / f'{name}.pt'
     content = source.read_bytes() if source.is_file() else b''
     # What the package ships may change with its version: the name tells which it was made from.
     mark = hashlib.sha256(content + repr(NETWORKS[name]).encode()).hexdigest()[:12]
     path = default_cache() / f'{name}-{mark}.pkl'
-    if not path.is_file():
-        state = shipped_state(name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f'The cache {path.parent} cannot be made: {error.strerror}.') from None
-        write_pickle(name, path, state)
+    if path.is_file():
+        if (checksum := recorded(path)) and sha256_of(path) == checksum:
+            return path
+        if checksum is not None:
+            print(f'{path} is not what this package wrote there (its checksum differs) and is made anew.', file=sys.stderr)
+    state = shipped_state(name)
+    make_folder(path.parent)
+    write_pickle(name, path, state)
+    write_record(path)
     return path
 
 

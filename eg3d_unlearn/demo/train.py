@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Callable
 
 import click
-import torch
 
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.demo import shipped
 from eg3d_unlearn.run import choose_device
-from eg3d_unlearn.run_folder import STATE, write_whole
-from torch_utils_ext.errors import InputError
+from eg3d_unlearn.run_folder import STATE, load_whole, write_whole
 
 GENERATORS = ('eg3d', 'stylegan2')
 JUDGES = ('loss-recogniser', 'measuring-recogniser', 'perceptual', 'features')
@@ -38,9 +37,9 @@ def trainer(which: str, quick: bool, device: str) -> Callable[[str], dict]:
     return lambda outdir: train(which, outdir, schedule)
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command(stopped='Run the same command again to go on from the last saved state.')
 @click.argument('which', type=click.Choice([*GENERATORS, *JUDGES]))
-@click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
+@click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', type=PATH, metavar='DIR', required=True)
 @click.option('--device', help='auto, cpu, cuda or cuda:N; judges are trained on the CPU.', default='auto', show_default=True)
 @click.option('--quick', help='A few steps only, to see that everything works; the network is good for nothing.', is_flag=True)
 @click.option('--ship', help='At the end, put the network into the package, in place of the one that it came with.', is_flag=True)
@@ -51,20 +50,15 @@ def main(which: str, outdir: str, quick: bool, ship: bool, device: str) -> None:
     The folder gets training_options.json, log.txt, stats.jsonl, samples.png, the state to resume from, report.json,
     and at the end demo-WHICH.pt, the network in half precision.
     """
-    try:
-        report = trainer(which, quick, str(choose_device(device)))(outdir)
-        if which in GENERATORS:
-            average = torch.load(Path(outdir) / STATE, map_location='cpu', weights_only=True)['average']
-            out = Path(outdir) / f'demo-{which}.pt'
-            shipped.pack(average, out)
-            shipped.write_pickle(f'demo-{which}', out.with_suffix('.pkl'), average)
-            if ship:
-                shipped.pack(average, shipped.FOLDER / out.name)
-                write_whole(shipped.FOLDER / f'demo-{which}.json', lambda file: file.write((Path(outdir) / 'report.json').read_bytes()))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException('Stopped by the user. Run the same command again to go on from the last saved state.') from None
+    report = trainer(which, quick, str(choose_device(device)))(outdir)
+    if which in GENERATORS:
+        average = load_whole(Path(outdir) / STATE)['average']
+        out = Path(outdir) / f'demo-{which}.pt'
+        shipped.pack(average, out)
+        shipped.write_pickle(f'demo-{which}', out.with_suffix('.pkl'), average)
+        if ship:
+            shipped.pack(average, shipped.FOLDER / out.name)
+            write_whole(shipped.FOLDER / f'demo-{which}.json', lambda file: file.write((Path(outdir) / 'report.json').read_bytes()))
     click.echo('  '.join(f'{name} {value:.4g}' for name, value in report['figures'].items() if isinstance(value, float)))
 
 

@@ -340,7 +340,7 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
         optimiser = Muon.of_convolutions(network, schedule.lr, schedule.lr_others)
         average = averaged(network)
         parts = {'network': network, 'average': average, 'optimiser': optimiser}
-        run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, parts)
+        run = TrainingRun(outdir, {'network': 'eg3d', **asdict(schedule)}, schedule.steps, parts, defaults=asdict(Schedule()))
         if compiled:
             compile_if_possible()
         if run.step == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -9,18 +10,20 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator
 
+import click
 import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from eg3d_unlearn.demo.people import normal
 from eg3d_unlearn.memory import keep_freed_memory
+from eg3d_unlearn.photo import write_sheet
 from eg3d_unlearn.report import hardware, versions
-from eg3d_unlearn.run_folder import STATS, RunFolder
+from eg3d_unlearn.run_folder import STATS, RunFolder, write_whole
 from eg3d_unlearn.training_loop import Interruption
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 # Of the latents that figures are about.  Steps draw from seeds that count up from 0.
 EXAMINED_SEED = 3_000_000_123
@@ -39,18 +42,28 @@ class TrainingRun:
         steps: int,
         parts: dict,                  # name -> what has a state dict: modules, optimisers
         save_every: float = 120,      # seconds
+        *,
+        defaults: dict | None = None,  # of options that a run may have been begun without, by an earlier version
     ):
         self.folder = RunFolder(outdir)
-        self.folder.check(options)
+        self.folder.check(options, defaults)
+        self._lock = contextlib.ExitStack()  # until the report is written, or the command or the process ends
+        self._lock.enter_context(self.folder.locked())
+        if (command := click.get_current_context(silent=True)) is not None:
+            command.call_on_close(self._lock.close)
+        self.folder.check(options, defaults)
         self.folder.begin(options)
         self.steps, self.parts, self.save_every = steps, parts, save_every
         self.step, self.seconds = 0, 0.0
         keep_freed_memory()
         state = self.folder.load_state()
         if state is not None:
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-            self.step, self.seconds = state['step'], state['seconds']
+            try:
+                for name, part in parts.items():
+                    part.load_state_dict(state[name])
+                self.step, self.seconds = state['step'], state['seconds']
+            except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise self.folder.damaged(type(error).__name__) from None
             self.folder.drop_stats_after(self.step)
             self.folder.log(f'Resuming at step {self.step} of {steps}.')
 
@@ -61,8 +74,7 @@ class TrainingRun:
     def stats(self, **numbers) -> None:
         """Append one line of figures to ``stats.jsonl`` and the log."""
         numbers = {'step': self.step, 'minutes': round(self.seconds / 60, 2), **numbers}
-        with open(self.folder / STATS, 'a', encoding='utf-8') as file:
-            file.write(json.dumps(numbers) + '\n')
+        self.folder.append(STATS, json.dumps(numbers))
         self.folder.log('  '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}'
                                   for name, value in numbers.items()))
 
@@ -92,6 +104,7 @@ class TrainingRun:
         report = {'figures': figures, 'steps': self.step, 'seconds': round(self.seconds), 'hardware': hardware(torch.get_default_device()),
                   'versions': versions()}
         self.folder.write_json('report.json', report)
+        self._lock.close()
         return report
 
 
@@ -229,4 +242,5 @@ def save_sheet(path, rows: list[Tensor]) -> None:
     side = max(row.shape[-1] for row in rows)
     rows = [F.interpolate(row, size=(side, side), mode='nearest') for row in rows]
     sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-    PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
+    picture = PIL.Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
+    write_whole(path, lambda file: write_sheet(file, picture))

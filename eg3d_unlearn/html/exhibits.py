@@ -37,4 +37,5 @@ class Exhibits:
     differences: list[tuple[str, Picture]] = field(default_factory=list)
     depth: list[tuple[str, Picture]] = field(default_factory=list)
     saliency: list[tuple[str, Picture]] = field(default_factory=list)
+    recovered: Picture | None = None                         # the person, as an attack of the audit brought them back
     sheet: Picture | None = None     # before-after.png of the run, where no pictures could be made

@@ -1,16 +1,19 @@
 """What a run's folder holds: its report, its curves, and what metrics and audit left beside the network."""
 from __future__ import annotations
 
-import json
-import math
+import os
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from eg3d_unlearn.config import Config
 from eg3d_unlearn.run_folder import REPORT, STATS
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import MAX_JSON_BYTES, is_file, parse_json, read_bytes, read_json, shown
 
 AUDIT = 'audit.json'
 PAGE, VIDEO = 'report.html', 'before-after.mp4'
+MOST = 1e300                         # numbers beyond are no results
 
 
 @dataclass
@@ -47,80 +50,100 @@ def read_folder(
 
 def read_audit(folder: Path, given: Path | None, notes: list[str]) -> dict | None:
     """``audit.json``, wherever it lies; one that was named must be there."""
-    places = [folder / AUDIT, folder / 'audit' / AUDIT] if given is None else [given / AUDIT if given.is_dir() else given]
-    path = next((place for place in places if place.is_file()), None)
+    places = [folder / AUDIT, folder / 'audit' / AUDIT] if given is None else [given / AUDIT if os.path.isdir(given) else given]
+    path = next((place for place in places if is_file(place)), None)
     if path is None:
         if given is not None:
-            raise InputError(f'--audit={given} holds no {AUDIT}. Name the --outdir of a finished audit.')
+            raise InputError(f'--audit={shown(given, 300)} holds no {AUDIT}. Name the --outdir of a finished audit.')
         return None
     try:
-        audit = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        audit = read_json(path, AUDIT, dict)
+    except InputError:
         audit = None
     if isinstance(audit, dict) and isinstance(audit.get('tiers'), list):
         return audit
     if given is not None:
-        raise InputError(f'{path} is no audit.json of evaluate.py audit, or is damaged.')
+        raise InputError(f'{shown(path, 300)} is no audit.json of evaluate.py audit, or is damaged.')
     notes.append(f'{AUDIT} cannot be read and is left out.')
     return None
 
 
 def read_report(folder: Path) -> dict:
     """``report.json`` of a finished run."""
-    if not folder.is_dir():
-        raise InputError(f'--run={folder} is no folder. Name the --outdir of a finished run.')
+    if not os.path.isdir(folder):    # False, too, for names that the system cannot look for
+        raise InputError(f'--run={shown(folder, 300)} is no folder. Name the --outdir of a finished run.')
     path = folder / REPORT
-    if not path.is_file():
-        began = (folder / 'training_options.json').is_file()
+    if not is_file(path):
+        began = is_file(folder / 'training_options.json')
         raise InputError(f'--run={folder} holds no {REPORT}: '
                          + ('its run is not finished. Run the same unlearn.py command again, it goes on.' if began else
                             'name the --outdir of a finished run.'))
     try:
-        report = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        report = None
-    if not isinstance(report, dict) or not isinstance(report.get('networks'), dict):
-        raise InputError(f'{path} is no report of unlearn.py, or is damaged. Name the --outdir of a finished run.')
+        report = read_json(path, 'report', dict)
+    except InputError:
+        report = {}
+    if not isinstance(report.get('networks'), dict):
+        raise InputError(f'{shown(path, 300)} is no report of unlearn.py, or is damaged. Name the --outdir of a finished run.')
     return report
 
 
 def read_lines(path: Path, notes: list[str]) -> list[dict]:
     """The json objects of a file with one in each line; what is damaged is counted in ``notes``."""
-    if not path.is_file():
+    if not path.exists():
+        return []
+    try:
+        content = read_bytes(path, 'file', MAX_JSON_BYTES)
+    except InputError:               # a folder or a pipe of that name
+        notes.append(f'{shown(path.name)} cannot be read and is left out.')
         return []
     lines, damaged = [], 0
-    for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    for text in content.splitlines():
         try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if isinstance(line, dict):
-            lines.append(line)
-        elif text.strip():
-            damaged += 1
+            lines.append(parse_json(text, 'A line', dict))
+        except InputError:
+            damaged += bool(text.strip())
     if damaged:
-        notes.append(f'{damaged} damaged line{"s" * (damaged > 1)} of {path.name} {"are" if damaged > 1 else "is"} left out.')
+        notes.append(f'{damaged} damaged line{"s" * (damaged > 1)} of {shown(path.name)} {"are" if damaged > 1 else "is"} left out.')
     return lines
 
 
 def leave_out_other_networks(found: Found) -> None:
     """Take out what was measured on other networks than the run's, and say so: it says nothing here."""
-    networks = found.report['networks']
-    mine = {side: (networks.get(place) or {}).get('sha256') for side, place in (('before', 'in'), ('after', 'out'))}
+    mine = {side: checksum(found.report, place) for side, place in (('before', 'in'), ('after', 'out'))}
 
     def is_other(what: str, result: dict) -> bool:
         for side, own in mine.items():
-            theirs = (result.get('networks') or {}).get(side)
-            theirs = theirs.get('sha256') if isinstance(theirs, dict) else theirs
+            theirs = checksum(result, side)
             if own and theirs and theirs != own:
-                found.notes.append(f'{what} was measured on another network {side} ({str(theirs)[:12]}…) than this run has '
-                                   f'({own[:12]}…) and is left out.')
+                found.notes.append(f'{what} was measured on another network {side} ({shown(theirs[:12])}…) than this run has '
+                                   f'({shown(own[:12])}…) and is left out.')
                 return True
         return False
-    found.metrics = [metric for metric in found.metrics if not is_other(f'Metric {metric["name"]}', metric)]
+    found.metrics = [metric for metric in found.metrics if not is_other(f'Metric {shown(metric["name"])}', metric)]
     if found.audit and is_other('The audit', found.audit):
         found.audit = None
 
 
+def checksum(content: dict, side: str) -> str | None:
+    """The SHA-256 that a report or a result gives for one of its networks."""
+    networks = content.get('networks')
+    given = networks.get(side) if isinstance(networks, dict) else None
+    given = given.get('sha256') if isinstance(given, dict) else given
+    return given if isinstance(given, str) else None
+
+
+def settings_of(report: dict) -> dict:
+    """'config' of report.json: those options whose values are of the right type and, where numbers, of a usable size."""
+    given = report.get('config')
+    hints = typing.get_type_hints(Config)
+
+    def fits(value: object, hint: object) -> bool:
+        kinds = typing.get_args(hint) or (hint,)
+        if isinstance(value, (bool, str)) or value is None:
+            return value is None or type(value) in kinds
+        return is_number(value) and bool({int, float} & set(kinds)) and abs(value) < 1 << 32
+    return {name: value for name, value in given.items() if name in hints and fits(value, hints[name])} if isinstance(given, dict) else {}
+
+
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MOST

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.cameras import MAX_YAW
@@ -16,8 +15,10 @@ from eg3d_unlearn.html import pictures
 from eg3d_unlearn.html.exhibits import Exhibits, Shown
 from eg3d_unlearn.html.measured import DIRECTIONS, Pair, figures_of
 from eg3d_unlearn.loss import adjacent_offsets
+from eg3d_unlearn.metrics.settings import IMPOSTORS, Settings
 from eg3d_unlearn.saliency import Saliency, rise
 from eg3d_unlearn.target import frobenius, mean_target, ufo_target
+from torch_utils_ext.progress import tqdm
 
 VIEWS = 11                           # yaws from -15 to 15 degrees of 3D networks, as GUIDE measures
 PEOPLE = 40                          # random people who are measured
@@ -33,6 +34,7 @@ class Plan:
     people: int = PEOPLE
     views: int = VIEWS               # an odd number, so that one is frontal
     masks: int = MASKS               # 0: no saliency map
+    impostors: int = IMPOSTORS       # random people from whose pairs the verification threshold is fitted
     show_photo: bool = False         # put the person's photos into the page; those of demo people always are
     seed: int = 0
 
@@ -117,7 +119,8 @@ def look(
         photographed = None if person.images is None else both.pair(person.ws[:1], [person.camera])
         mean_face = both.before(g_s.w_avg[None], [front])[0][0]
         bar.close()
-        figures = figures_of(evidence, groups, photographed, protocol(evidence, yaws, near, plan))
+        settings_ = Settings(seed=plan.seed, impostors=plan.impostors)
+        figures = figures_of(evidence, groups, photographed, protocol(evidence, yaws, near, plan), settings_)
         maps = saliency(evidence, groups['same_photo'], mean_face, figures, plan)
     exhibits = Exhibits(
         views=[Shown(pictures.photograph(pair.before[i]), pictures.photograph(pair.after[i]),

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import html
+import re
 
+STEERING = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
 VOID = ('br', 'hr', 'img', 'input', 'link', 'meta')   # elements without an end tag
 
 
@@ -18,7 +20,12 @@ def markup(content: object) -> Markup:
         return content
     if isinstance(content, (list, tuple)):
         return Markup(''.join(markup(part) for part in content))
-    return Markup(html.escape(str(content)))
+    return Markup(escaped(content))
+
+
+def escaped(content: object) -> str:
+    """Text as HTML; what steers a terminal or turns the direction of reading, and half characters, are written as escapes."""
+    return html.escape(STEERING.sub(lambda found: found[0].encode('unicode_escape').decode('ascii'), str(content)))
 
 
 def tag(name: str, /, *content: object, **attributes: object) -> Markup:
@@ -28,5 +35,5 @@ def tag(name: str, /, *content: object, **attributes: object) -> Markup:
         if value is None or value is False:
             continue
         key = key.removesuffix('_').replace('_', '-')
-        written += f' {key}' if value is True else f' {key}="{html.escape(str(value))}"'
+        written += f' {key}' if value is True else f' {key}="{escaped(value)}"'
     return Markup(f'<{name}{written}>' if name in VOID else f'<{name}{written}>{markup(content)}</{name}>')

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from eg3d_unlearn import figures
 from eg3d_unlearn.evidence import Embed, Evidence
+from eg3d_unlearn.metrics.settings import Settings
+from eg3d_unlearn.metrics.verification import Impostors, impostors
 
-FALSE_ACCEPT_RATE = 0.01             # of the threshold from which two pictures count as one person
 SAMPLES = 5                          # independent ones from which on an interval means something
 DIRECTIONS = 3                       # random people towards whom neighbours lie
 ERASED = ('same_photo', 'other_photos', 'neighbours')    # groups that are to change
@@ -42,11 +43,12 @@ def figures_of(
     groups: dict[str, Pair | None],  # 'same_photo' (one latent, all views) and those of `ERASED` and `KEPT` that there are
     photographed: Pair | None,       # the erased latent from the photo's own camera
     protocol: dict,                  # how the pictures were made
+    settings: Settings,              # how the verification threshold is fitted
 ) -> dict:
     """What ``report.json`` gains: likeness by each recogniser, LPIPS, how far the change reaches."""
     groups = {name: pair for name, pair in groups.items() if pair is not None}
     result: dict = {'measured_by': None, 'trained_with': evidence.trained_with, 'protocol': {
-        **protocol, 'interval_from': SAMPLES, 'false_accept_rate': FALSE_ACCEPT_RATE, 'other_photos': count(groups, 'other_photos'),
+        **protocol, 'interval_from': SAMPLES, 'false_accept_rate': settings.false_accepts, 'other_photos': count(groups, 'other_photos'),
         'strangers': count(groups, 'strangers')}}
     result['lpips'] = {name: apart(evidence, pair, name, protocol['seed']) for name, pair in groups.items()}
     if not evidence.recognisers:
@@ -56,7 +58,7 @@ def figures_of(
                        for group, pair in groups.items()} for name, embed in evidence.recognisers.items()}
     # The one that decides comes first.
     names = sorted(evidence.recognisers, key=lambda name: name != result['measured_by'])
-    result['likeness'] = {name: likeness(embedded[name], protocol['seed']) for name in names}
+    result['likeness'] = {name: likeness(embedded[name], impostors(evidence, name, settings, half=False), protocol['seed']) for name in names}
     deciding = result['likeness'][result['measured_by']]
     # Exact distances to people whom a seed gives would tell where the erased latent lies.
     result['reach'] = {name: [list(point) for point in figures.coarse(pair.distance, torch.tensor(deciding[name]['values']))]
@@ -85,16 +87,13 @@ def embed_all(embed: Embed, images: Tensor, device: torch.device, batch: int = 3
 
 def likeness(
     embedded: dict[str, tuple[Tensor, Tensor]],  # of each group the unit vectors [N, D] before and after
+    others: Impostors,               # what two different people have
     seed: int,
 ) -> dict:
     """Cosines before against after, of each group, and what two different people have."""
-    people = embedded['other_people'][0]
-    pairs = torch.combinations(torch.arange(len(people)))
-    impostors = (people[pairs[:, 0]] * people[pairs[:, 1]]).sum(1)
-    threshold = round(figures.threshold_at(impostors, FALSE_ACCEPT_RATE), 5)
-    low, high = torch.quantile(impostors.double(), torch.tensor([0.025, 0.975]).double()).tolist()
-    result: dict = {'different_people': {'mean': round(impostors.mean().item(), 5), 'low': round(low, 5), 'high': round(high, 5),
-                                         'pairs': len(impostors), 'people': len(people), 'threshold': threshold}}
+    threshold, (low, high) = round(others.threshold, 5), others.usual
+    result: dict = {'different_people': {'mean': round(others.different_people.value, 5), 'low': round(low, 5), 'high': round(high, 5),
+                                         'pairs': others.pairs, 'people': others.people, 'threshold': threshold}}
     for group, (before, after) in embedded.items():
         values = (before * after).sum(1)
         recognised = values >= threshold

@@ -4,7 +4,6 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from eg3d_unlearn import report as run_report
 from eg3d_unlearn.html import audited, charts, results, words
 from eg3d_unlearn.html.exhibits import Exhibits, Picture, Shown
 from eg3d_unlearn.html.files import Found, is_number
@@ -42,22 +41,38 @@ def policy() -> str:
 
 
 def header(found: Found, exhibits: Exhibits, written: str) -> Markup:
-    """For a reader who reads nothing else."""
+    """For a reader who reads nothing else, and no technical word."""
     networks = found.report['networks']
-    meaningless = tag('p', run_report.MEANINGLESS, class_='alarm', role='alert') if 'MEANING' in found.report else None
+    alarms = []
+    if 'MEANING' in found.report:
+        alarms.append('The software that judges faces was not trained: THIS RESULT MEANS NOTHING.')
+    if words.doubts(found.report):
+        alarms.append([tag('b', 'Probably the wrong person was erased.'), ' The generator could not show the person of the photo, so that the '
+                       'face which was erased is another one. The reason stands under ', tag('a', 'what this shows', href='#limits'), '.'])
     result = (networks.get('out') or {}).get('sha256')
     meta = [tag('span', (networks.get('in') or {}).get('file', ''), ' → ', (networks.get('out') or {}).get('file', '')),
-            tag('span', 'written ', written), tag('span', 'SHA-256 of the result ', tag('code', f'{result[:16]}…')) if result else None]
-    text = tag('div', [tag('p', sentence) for sentence in words.summary(found)],
+            tag('span', 'written ', written), tag('span', 'checksum of the result ', tag('code', f'{str(result)[:16]}…')) if result else None]
+    verdict = tag('div', [tag('p', sentence) for sentence in words.verdict(found)], tag('p', words.ALWAYS, class_='always'), class_='answer')
+    text = tag('div', [tag('p', sentence) for sentence in words.summary(found)], recovered(exhibits),
                tag('p', tag('a', 'What this does and does not show', href='#limits'), class_='onward'), class_='words')
     opening = tag('div', text, stage(found, exhibits), class_='opening wide' if exhibits.sheet else 'opening')
     care = words.treat_accordingly(found, exhibits) if exhibits.views or exhibits.sheet else None
-    return tag('header', tag('p', 'Report of an erasure', class_='kind'), tag('h1', TITLE), tag('p', meta, class_='meta'), meaningless, opening,
+    return tag('header', tag('p', 'Report of an erasure', class_='kind'), tag('h1', TITLE), tag('p', meta, class_='meta'),
+               [tag('p', alarm, class_='alarm', role='alert') for alarm in alarms], verdict, opening,
                tag('p', care, class_='care') if care else None)
 
 
+def recovered(exhibits: Exhibits) -> Markup | None:
+    """The person, as an attack of the audit got them out of the changed network."""
+    if exhibits.recovered is None:
+        return None
+    return captioned(exhibits.recovered, 'The person, as an attack brought them back.', 'The person again: made with the changed file, by the '
+                     'first attack that succeeded.', class_='recovered')
+
+
 def contents(sections: list[Section]) -> Markup:
-    return tag('nav', tag('ul', [tag('li', tag('a', section.title, href=f'#{section.key}')) for section in sections]), aria_label='Contents')
+    links = [tag('li', tag('a', section.title, href=f'#{section.key}')) for section in sections]
+    return tag('nav', tag('p', 'Technical details', class_='kind'), tag('ul', links), aria_label='Contents')
 
 
 def footer(found: Found) -> Markup:
@@ -168,7 +183,7 @@ def scales(found: Found) -> Section | None:
                tag('div', class_='value'), class_='row axis')
     key = legend([
         ('band', ['95 % of ', counted(usual['pairs'], 'pair'), ' of different people']),
-        ('threshold', ['from here on two pictures count as one person (', number(usual['threshold']), '; 1 in 100 of those pairs lies above)']),
+        ('threshold', ['from here on two pictures count as one person (', number(usual['threshold']), '; 1 in 1000 of those pairs lies above)']),
         ('one', 'one picture'),
         ('mean', ['mean, with its 95 % interval from ', number(evidence['protocol']['interval_from']), ' independent samples on'])])
     lead = ['Likeness of the same latent before against after, by ', tag('b', evidence['measured_by']), '. The erased should lie left, '

@@ -45,7 +45,13 @@ data { white-space: nowrap; }
 /* The top: what everybody reads. */
 .kind { text-transform: uppercase; letter-spacing: .09em; font-size: .75rem; color: var(--soft); margin: 0 0 .4rem; }
 .meta { max-width: none; color: var(--soft); font-size: .85rem; display: flex; flex-wrap: wrap; gap: .1rem 1.4rem; margin-bottom: 2rem; }
-.alarm { max-width: none; color: var(--alarm); border: 2px solid currentColor; border-radius: 4px; padding: .8rem 1rem; font-weight: 600; }
+.alarm { max-width: none; background: #b3160b; color: #fff; border-radius: 4px; padding: .8rem 1rem; font-weight: 600;
+  print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+.alarm a { color: inherit; }
+.answer { max-width: none; border-left: 4px solid var(--ink); padding: .2rem 0 .2rem 1rem; margin: 0 0 2rem; font-family: var(--serif); }
+.answer p { font-size: clamp(1.15rem, 1rem + .8vw, 1.45rem); line-height: 1.4; max-width: 52rem; margin-bottom: .4em; font-weight: 600; }
+.answer .always { color: var(--alarm); margin-bottom: 0; }
+.recovered { display: grid; grid-template-columns: 8rem 1fr; gap: .9rem; align-items: end; margin: 0 0 1rem; }
 .opening { display: grid; gap: 2rem; }
 .words { font-family: var(--serif); font-size: 1.14rem; line-height: 1.55; }
 .words p { margin-bottom: .8em; text-wrap: pretty; }

@@ -13,7 +13,6 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.cameras import MAX_YAW
@@ -22,6 +21,7 @@ from eg3d_unlearn.html.looking import target_of
 from eg3d_unlearn.photo import to_image
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 FRAMES, PER_SECOND = 72, 24
 SMALLEST = 256                       # pixels along each side of a picture; smaller ones are enlarged

@@ -1,8 +1,7 @@
 """What a page says in words.  Every sentence is chosen by figures, and none says more than they do."""
 from __future__ import annotations
 
-import re
-
+from eg3d_unlearn.figures import stands_first
 from eg3d_unlearn.html.exhibits import Exhibits
 from eg3d_unlearn.html.files import Found, is_number
 from eg3d_unlearn.html.markup import Markup, markup, tag
@@ -19,6 +18,66 @@ def deciding(evidence: dict | None) -> dict | None:
     return evidence['likeness'][evidence['measured_by']]
 
 
+# ---- the part that everybody reads: plain words only ----
+
+ALWAYS = 'Whoever has this file and a photo can probably make it show the person again; keep the file private.'
+ATTACKS = {                          # of the audit: what somebody does, for readers who are no specialists
+    'T0': 'asking for the person as before', 'T1': 'giving the changed file other photos of the person',
+    'T2': 'letting the computer search the changed file for the face of a photo', 'T3': 'training the changed file on one photo',
+    'T4': 'teaching the changed file the face of a photo again', 'T5': 'training the changed file on other people',
+    'T6': 'drawing random faces until one fits', 'T8': 'trying faces close to the person’s',
+}
+FOUND_OUT = {'change': 'from the old and the new file', 'misfit': 'from the new file alone', 'mirror': 'from the new file alone'}
+SPOILT, KEPT = 0.5, 0.9              # shares of other people who are still recognised, as in the audit
+
+
+def verdict(found: Found) -> list[Markup]:
+    """What was found, in a sentence or a few, before anything else; how it is to be taken is `ALWAYS`."""
+    report, likeness = found.report, deciding(found.report.get('evidence'))
+    if 'MEANING' in report:
+        said: list[object] = ['There is no verdict: the software that compares faces was not trained in this run, which was a test.']
+    elif doubts(report):
+        said = ['There is no verdict about the person of the photo: what was erased was probably another face.']
+    elif likeness is not None:
+        said = [*by_itself(likeness, took_part(found)), *spoilt(likeness)]
+    else:
+        said = [by_the_run(report.get('summary') or {})]
+    if any(answer is not False for _, answer in attacks_of(found.audit)):
+        said.append('Attacks on the changed file show that the person can come back.')
+    if ways := found_out(found.audit):
+        said.append(['Who was erased can be found out without any photo, ', listed(ways), '.'])
+    return [markup(sentence) for sentence in said]
+
+
+def by_itself(likeness: dict, took_part: bool) -> list[object]:
+    """Whether the changed generator shows the person without anybody's doing."""
+    views, photos = likeness['same_photo'], likeness.get('other_photos')
+    if views['recognised']:
+        return ['The changed generator still shows the person' + ('.' if views['recognised'] == views['of'] else ' from some sides.')]
+    if photos is not None and photos['recognised'] and not took_part:
+        return ['From the photo that was given the changed generator no longer shows the person, but from other photos it still does.']
+    return ['By itself the changed generator no longer shows the person.']
+
+
+def spoilt(likeness: dict) -> list[object]:
+    """Whether others were changed along with the person."""
+    people = likeness['other_people']
+    share = people['recognised'] / people['of'] if people['of'] else 1.0
+    if share >= KEPT:
+        return []
+    return ['Most other people are somebody else now, too.' if share < SPOILT else 'Some other people are somebody else now, too.']
+
+
+def by_the_run(figures: dict) -> str:
+    """The same from the run's own figures: nearer to two different people, or to one and the same."""
+    person, different = figures.get('erased_same_photo'), figures.get('different_people_mean')
+    if not is_number(person) or not is_number(different):
+        return 'It is not known whether the changed generator still shows the person: nothing compared the faces.'
+    if person - different < 1 - person:
+        return 'By itself the changed generator shows a face that is more like somebody else than like the person.'
+    return 'The changed generator still shows a face that is more like the person than like somebody else.'
+
+
 def summary(found: Found) -> list[Markup]:
     """The answer for a reader who wants no paper: what was done, what is gone, what is left, who else was touched, who attacked."""
     likeness = deciding(found.report.get('evidence'))
@@ -27,31 +86,53 @@ def summary(found: Found) -> list[Markup]:
         sentences += [this_photo(likeness), other_photos(likeness, took_part(found)), other_people(likeness)]
     else:
         sentences += from_the_run(found)
-    return [*sentences, attacks(found.audit)]
+    return [*sentences, *to_the_eye(found), *attacks(found.audit)]
 
 
 def what_was_done(found: Found) -> Markup:
-    given = {'seed': 'by the seed of a generated face', 'latent': 'by a latent code', 'image': 'by a photo', 'demo': 'by a photo (a person of '
-             'the synthetic demo world)'}.get((found.report.get('person') or {}).get('given_as'), '')
+    given = {'seed': 'by the number of a generated face', 'latent': 'by the code of a face', 'image': 'by a photo', 'demo': 'by a photo'}.get(
+        (found.report.get('person') or {}).get('given_as'), '')
     network = (found.report['networks'].get('in') or {}).get('file', 'a face generator')
-    return markup(['A person, given ', given, ', was to be removed from the face generator ', tag('b', network), '.'])
+    return markup(['A person, given ', given, ', was to be removed from the face generator ', tag('b', network), '.',
+                   ' It is a demonstration: it knows drawn people of a made-up world only, and nobody real.' if of_demo_world(found) else None])
+
+
+def of_demo_world(found: Found) -> bool:
+    report = found.report
+    return bool(report.get('demo_world') or str((report.get('config') or {}).get('network', '')).startswith('demo-')
+                or (report.get('person') or {}).get('given_as') == 'demo')
+
+
+def doubts(report: dict) -> list[str]:
+    """Why the face that was erased may be another one than the photo's, as the run said it; technical."""
+    person = report.get('person') or {}
+    encoder = person.get('encoder') if isinstance(person.get('encoder'), dict) else {}
+    return [str(said['warning']) for said in (person, encoder) if said.get('warning')]
 
 
 def this_photo(likeness: dict) -> Markup:
-    """Whether the erased latent still shows the person."""
+    """Whether the generator still shows the person when it is asked as before."""
     views, usual = likeness['same_photo'], likeness['different_people']
-    shown = f'in {"all" if views["of"] > 1 else "the"} {views["of"]} views' if views['of'] > 1 else 'in the picture'
     if views['recognised'] == 0:
-        verdict: list = ['the recogniser takes it for the person in none of ', counted(views['of'], 'view')] if views['of'] > 1 else [
-            'the recogniser does not take it for the person']
-        first = ['Asked for this person again, the changed generator shows something else: ', verdict]
+        told: list = ['. It is taken for the person in none of ', counted(views['of'], 'view')] if views['of'] > 1 else [
+            ', which is not taken for the person']
+        first = ['Asked for this person again, the changed generator shows something else', told]
     elif views['recognised'] == views['of']:
-        first = ['Asked for this person again, the changed generator ', tag('b', 'still shows the person'), ': the recogniser sees them ', shown]
+        shown = ['in all ', number(views['of']), ' views'] if views['of'] > 1 else 'in the picture'
+        first = ['Asked for this person again, the changed generator ', tag('b', 'still shows the person'), ', ', shown]
     else:
         first = ['Asked for this person again, the changed generator ', tag('b', 'still shows the person from some sides'),
-                 ': the recogniser sees them in ', number(views['recognised']), ' of ', counted(views['of'], 'view')]
+                 ', in ', number(views['recognised']), ' of ', counted(views['of'], 'view')]
     return markup([first, ' (likeness ', number(views['value']), '; 1 is the same person, ', number(usual['mean']),
                    ' is usual between two different people).'])
+
+
+def to_the_eye(found: Found) -> list[Markup]:
+    """What the pictures are to be looked at for: a face may be another one to the figures and not to an eye."""
+    if doubts(found.report):
+        return []
+    return [markup('Look at the pictures as well: haircut, outline and gaze often stay, while colours, glasses or a beard change. Who knows the '
+                   'person may see a likeness where the comparison sees none.')]
 
 
 def moves_neighbours(found: Found) -> bool:
@@ -98,7 +179,7 @@ def from_the_run(found: Found) -> list[Markup]:
     """The same from what the run itself measured, where nobody has looked closer."""
     figures = found.report.get('summary') or {}
     if not is_number(figures.get('erased_same_photo')):
-        return [markup('No recogniser judged the result, so it is not known whether the face is still the person.')]
+        return [markup('Nothing compared the faces before and after, so that it is not known whether the face is still the person.')]
     said = [markup(['Asked for this person again, the changed generator shows a face whose likeness to the old one is ',
                     number(figures['erased_same_photo']), ' (1 is the same person, ', number(figures.get('different_people_mean')),
                     ' is usual between two different people).'])]
@@ -106,34 +187,46 @@ def from_the_run(found: Found) -> list[Markup]:
         said.append(markup(['From ', counted(figures['other_photos'], 'other photo'), ' of the person the likeness is ',
                             number(figures['erased_other_photos']), '.']))
     said.append(markup([counted(figures.get('others', 0), 'other person', 'other people'), ' kept a likeness of ',
-                        number(figures.get('other_people')), ' to themselves on average.']))
+                        number(figures.get('other_people')), ' to themselves on average',
+                        ['; the one who changed most has ', number(figures['other_people_worst'])] if is_number(figures.get(
+                            'other_people_worst')) else None, '.']))
     return said
 
 
-def attacks(audit: dict | None) -> Markup:
+def attacks(audit: dict | None) -> list[Markup]:
     """What attackers got, or that there were none."""
     if audit is None:
-        return markup('Nobody has attacked the changed generator for this report: whether someone who holds its file, or another photo, can '
-                      'bring the person back was not tested.')
-    tiers = [tier for tier in audit['tiers'] if isinstance(tier, dict)]
-    tried = ['Of ', counted(len(tiers), 'kind'), ' of attack that were tried, ']
-    back, at_times = ([tier for tier in tiers if brings_back(tier) is answer] for answer in (True, None))
+        return [markup('Nobody attacked the changed generator for this report. Where it was tried, on the demonstration networks, the person '
+                       'came back within minutes.')]
+    told = attacks_of(audit)
+    tried = ['Of ', counted(len(told), 'kind'), ' of attack that were tried, ']
+    back, at_times = ([ATTACKS[key] for key, found in told if found is answer] for answer in (True, None))
     if not back and not at_times:
-        return markup([tried, 'none brought the person back.'])
-    said = [[tag('b', [number(len(back)), ' brought the person back']), ' (', listed([named(tier) for tier in back]), ')'] if back else None,
-            [number(len(at_times)), ' did so at times (', listed([named(tier) for tier in at_times]), ')'] if at_times else None]
-    easiest = (back or at_times)[0].get('attacker')
-    needs = [f'. The first of them is open to whoever {plainly(easiest)}'] if easiest else None
-    return markup([tried, listed([part for part in said if part]), needs, '.'])
+        return [markup([tried, 'none brought the person back; others may.'])] if told else []
+    said = [[tag('b', [number(len(back)), ' brought the person back']), ': ', listed(back)] if back else None,
+            [number(len(at_times)), ' did so at times: ', listed(at_times)] if at_times else None]
+    parts = [part for part in said if part]
+    return [markup([tried, [[part, '; '] for part in parts[:-1]], parts[-1], '.'])]
 
 
-def plainly(text: str) -> str:
-    """Without what stands in brackets, for readers who are no specialists."""
-    return re.sub(r' \([^()]*\)', '', str(text))
+def attacks_of(audit: dict | None) -> list[tuple[str, bool | None]]:
+    """Of each attack of the audit that we know, whether it brings the person back.  T7, which looks for anybody, is none of them."""
+    tiers = [] if audit is None else [tier for tier in audit['tiers'] if isinstance(tier, dict)]
+    return [(tier['tier'], brings_back(tier)) for tier in tiers if isinstance(tier.get('tier'), str) and tier['tier'] in ATTACKS]
 
 
-def named(tier: dict) -> str:
-    return f'{tier.get("tier", "")} {tier.get("title", "")}'.strip()
+def found_out(audit: dict | None) -> list[str]:
+    """Who can find out who was erased (T7); [] where nobody could, or nobody tried."""
+    ways = []
+    for tier in [] if audit is None else audit['tiers']:
+        details = tier.get('details') if isinstance(tier, dict) and tier.get('tier') == 'T7' else None
+        ranks = details.get('ranks') if isinstance(details, dict) else None
+        for way, needs in FOUND_OUT.items():
+            rank = ranks.get(way) if isinstance(ranks, dict) else None
+            if isinstance(rank, dict) and is_number(rank.get('person')) and is_number(details.get('candidates')) \
+                    and stands_first(rank['person'], details['candidates']) and needs not in ways:
+                ways.append(needs)
+    return ways
 
 
 def brings_back(tier: dict) -> bool | None:
@@ -155,9 +248,15 @@ def shows(found: Found) -> list[Markup]:
     """What the figures carry."""
     evidence = found.report.get('evidence')
     likeness = deciding(evidence)
+    said = [point('That the photo was not reconstructed.', doubt) for doubt in doubts(found.report)]
+    if back := [key for key, answer in attacks_of(found.audit) if answer is not False]:
+        budget = (found.audit or {}).get('budget', 'unknown')
+        said.append(point('That the person can come back.', listed(back), ' of the audit, with the budget “', budget, '”, brought the person '
+                          'back, always or at times.'))
+    if found_out(found.audit):
+        said.append(point('That it can be found out who was erased.', 'Attack T7 ranks the person first of all candidates.'))
     if likeness is None:
-        return [markup('The figures that the run measured itself, and nothing beyond them.')]
-    said = []
+        return [*said, markup('The figures that the run measured itself, and nothing beyond them.')]
     views, people, usual = likeness['same_photo'], likeness['other_people'], likeness['different_people']
     several = [' at most ', number(views['highest']), ' over ', counted(views['of'], 'view')]
     over = several if views['of'] > 1 else [' ', number(views['value'])]
@@ -183,7 +282,7 @@ def does_not_show(found: Found) -> list[Markup]:
     said = []
     if 'MEANING' in report or config.get('random_metric_weights'):
         said.append(point('Anything.', 'Recogniser and perceptual distance have random weights: every figure here is meaningless.'))
-    said += [never_again(found.audit),
+    said += [*never_again(found.audit),
              point('Anything about the old file.', 'The original network still shows the person, wherever copies of it are kept.')]
     if evidence is None:
         said.append(point('Views, neighbours, chance.', 'This page was written from the run’s own figures: few pictures and no intervals.'))
@@ -192,22 +291,26 @@ def does_not_show(found: Found) -> list[Markup]:
     if not any(str(metric.get('name', '')).startswith(('fid', 'dfid', 'kid')) for metric in found.metrics):
         said.append(point('How good all pictures still are.', 'No Fréchet or kernel distance between samples of the two networks is in the '
                           'folder.'))
-    if report.get('demo_world') or str(config.get('network', '')).startswith('demo-') or (report.get('person') or {}).get('given_as') == 'demo':
+    if of_demo_world(found):
         said.append(point('Anything about real faces.', 'Network, people and recognisers belong to a synthetic world, in which identity is '
                           'known exactly and easier to judge.'))
-    return [*said, *(point('Note.', note) for note in found.notes)]
+    of_file = (report['networks'].get('in') or {}).get('notes')
+    of_file = [note for note in of_file if isinstance(note, str)] if isinstance(of_file, list) else []
+    return [*said, *(point('Note.', note) for note in [*of_file, *found.notes])]
 
 
 def point(title: str, *text: object) -> Markup:
     return markup([tag('b', title), ' ', text])
 
 
-def never_again(audit: dict | None) -> Markup:
+def never_again(audit: dict | None) -> list[Markup]:
     title = 'That the person cannot come back.'
     if audit is None:
-        return point(title, 'No attack was made. Who holds the weights and a photo can try to train the person back in; how much work that is '
-                     'was not measured.')
-    return point(title, 'The attacks above had the budget “', audit.get('budget', 'unknown'), '”. Longer or cleverer ones were not made.')
+        return [point(title, 'No attack was made here. Who holds the weights and a photo can invert the photo anew, or train the person back '
+                      'in; how much work that is was not measured.')]
+    if any(answer is not False for _, answer in attacks_of(audit)):
+        return []                    # the contrary is among what it shows
+    return [point(title, 'The attacks had the budget “', audit.get('budget', 'unknown'), '”. Longer or cleverer ones were not made.')]
 
 
 def every_photo(likeness: dict) -> Markup:
@@ -237,4 +340,5 @@ def treat_accordingly(found: Found, exhibits: Exhibits) -> str:
         photo = bool((report.get('config') or {}).get('keep_source')) or (report.get('person') or {}).get('given_as') == 'demo'
     return ('This page shows pictures of the erased person, made by the original network'
             + (', and photos of them' if photo else '; it holds no photo of them')
-            + f', and no latent code. Treat it as you would treat a photo. It is about the {NETWORK} beside it.')
+            + ', and no code that a generator would turn into their face. Treat it as you would treat a photo. It is about the '
+            f'{NETWORK} beside it.')

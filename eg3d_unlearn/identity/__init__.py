@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-import zipfile
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 from eg3d_unlearn import weights as weight_files
 from eg3d_unlearn.identity import crop
 from eg3d_unlearn.resample import Box, resample
+from eg3d_unlearn.torchscript import Unoptimised, load_program, try_out
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 NAMES = ('facenet', 'arcface', 'curricularface')
 ALIGNMENTS = ('eg3d', 'ffhq', 'full')
@@ -75,20 +76,23 @@ def load_identity(
     random_weights: bool = False,          # untrained: for tests and timings, the numbers mean nothing
     seed: int = 0,                         # of the untrained weights
     download: bool = True,                 # fetch missing weights where a checked address is known
+    trust: bool = False,                   # load a TorchScript file, WHICH RUNS CODE OF ITS AUTHOR
+    option: str = '--id-network',          # that named it, for errors
 ) -> Recogniser | None:                    # None for 'none'
     """A recogniser by name, or any TorchScript module [N, 3, 112, 112] in [-1, 1] -> [N, D] by path.
 
-    A TorchScript file is a program (a sandboxed one: tensors and arithmetic): load those that you trust.  It sees the
-    same crop as ArcFace.
+    A TorchScript file is a program that may read and write any file: it is loaded with ``trust`` only.  It sees the same
+    crop as ArcFace.
 
     Raises:
-        InputError: unknown name, missing or foreign weights, a module that does not map pictures to vectors.
+        InputError: unknown name, missing or foreign weights, a TorchScript file without ``trust``, a module that does not map
+            pictures to vectors.
     """
     name = str(name_or_path)
     if name == 'none':
         return None
     if name not in NAMES:
-        return _load_torchscript(Path(name).expanduser(), device)
+        return _load_torchscript(name, device, trust, option)
     source = None if random_weights else weight_files.find(name, weights, download)
     network = _empty_network(name)
     if random_weights:
@@ -136,66 +140,18 @@ def _fill_randomly(network: nn.Module, input_size: int, seed: int):
     network.eval()
 
 
-def _load_torchscript(path: Path, device: torch.device | str) -> Recogniser:
+def _load_torchscript(path: str, device: torch.device | str, trust: bool, option: str) -> Recogniser:
     """A user's own recogniser, tried at once on two pictures."""
-    if not path.is_file():
-        raise InputError(f'--id-network={path} is neither one of {", ".join(NAMES)}, none, nor a file. '
-                         'Expected a TorchScript file (torch.jit.save).')
-    if not _is_torchscript(path):
-        raise InputError(f'--id-network={path} is not a TorchScript file. Save the recogniser with torch.jit.script or '
-                         'torch.jit.trace and torch.jit.save; a file of weights belongs to --id-weights.')
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='.*torch.jit.load')  # new torch calls the format deprecated
-            module = torch.jit.load(str(path), map_location=device)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f'--id-network={path} cannot be loaded: {str(error).strip().splitlines()[0]}') from None
-    recogniser = Recogniser(str(path), _Unoptimised(module), crop.ARCFACE_SIZE, crop.arcface_box, path).to(device)
-    _try_out(recogniser.network, path, device)
-    return recogniser
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
-    return any('/code/' in name for name in names) and any(name.endswith('/constants.pkl') for name in names)
-
-
-class _Unoptimised(nn.Module):
-    """Runs TorchScript as written: its optimiser changes roundings after the first calls; a resumed run must not."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(
-        self,
-        faces: Tensor,  # [N, 3, 112, 112] float32 in [-1, 1]
-    ) -> Tensor:        # [N, D]
-        with torch.jit.optimized_execution(False):
-            return self.module(faces)
-
-
-def _try_out(network: nn.Module, path: Path, device: torch.device | str):
-    """Raise InputError unless two pictures give two finite vectors that gradients can pass."""
     size = crop.ARCFACE_SIZE
+    module = load_program(path, option, (*NAMES, 'none'), 'a file of weights belongs to --id-weights', device, trust)
+    source = Path(os.path.expanduser(path))
+    recogniser = Recogniser(str(source), Unoptimised(module), size, crop.arcface_box, source).to(device)
     faces = torch.linspace(-1, 1, 2 * 3 * size * size, device=device).sin().reshape(2, 3, size, size).requires_grad_()
-    expected = f'expected [N, 3, {size}, {size}] in [-1, 1] -> [N, D], a finite float vector for each picture'
+    named = f'{option}={shown(path, 300)}'
     with torch.enable_grad():
-        try:
-            out = network(faces)
-        except Exception as error:  # whatever the user's program raises
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise InputError(f'--id-network={path} fails on pictures [2, 3, {size}, {size}] ({reason}); '
-                             f'{expected}.') from None
-        if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != 2 or not out.is_floating_point():
-            got = f'{out.dtype} {list(out.shape)}' if isinstance(out, Tensor) else type(out).__name__
-            raise InputError(f'--id-network={path} maps [2, 3, {size}, {size}] to {got}; {expected}.')
-        if not out.isfinite().all() or (out == 0).all(1).any():
-            raise InputError(f'--id-network={path} gives NaN, infinite or zero vectors; {expected}.')
-        if not out.requires_grad:
-            raise InputError(f'--id-network={path} passes no gradient to its pictures, so that the identity loss could '
-                             'not work. Save it without torch.no_grad() or detach().')
+        out = try_out(recogniser.network, faces, named,
+                      f'expected [N, 3, {size}, {size}] in [-1, 1] -> [N, D], a finite float vector for each picture')
+    if not out.requires_grad:
+        raise InputError(f'{named} passes no gradient to its pictures, so that the identity loss could not work. Save it without '
+                         'torch.no_grad() or detach().')
+    return recogniser

@@ -18,6 +18,7 @@ from eg3d_unlearn.inversion.psp import PSP
 from eg3d_unlearn.inversion.pti import PivotalTuning
 from eg3d_unlearn.inversion.published import PublishedEncoder
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import did_you_mean, shown
 
 PUBLISHED: dict[str, type[PublishedEncoder]] = {'goae': GOAE, 'e4e': E4E, 'psp': PSP}
 ENCODERS = ('encoder', *PUBLISHED)
@@ -43,8 +44,8 @@ def plan(name: str) -> Plan:
     starts = tuple(rest.split('+')) if rest else ('mean',)
     known = all(start == 'mean' or start in ENCODERS for start in starts) and len(set(starts)) == len(starts)
     if not known or (space is None and (len(starts) > 1 or starts == ('mean',))):
-        raise InputError(f'--inversion={name} is not known. It names a start (mean, {", ".join(ENCODERS)}) and the space that it is '
-                         f'refined in ({", ".join(SPACES)}), joined with +, for instance {EXAMPLES}.')
+        raise InputError(f'--inversion={shown(name)} is not known. It names a start (mean, {", ".join(ENCODERS)}) and the space that it is '
+                         f'refined in ({", ".join(SPACES)}), joined with +, for instance {EXAMPLES}.{did_you_mean(name, EXAMPLES.split(", "))}')
     return Plan(starts, space)
 
 

@@ -4,17 +4,16 @@
 """
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import click
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.config import OPTIMISERS, Config
+from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.demo.photo import photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import encoder_path
@@ -25,8 +24,9 @@ from eg3d_unlearn.judging import Judges, load_judges
 from eg3d_unlearn.presets import FROM_ENCODER, FROM_MEAN, begins_with_encoder, resolve
 from eg3d_unlearn.report import hardware, versions
 from eg3d_unlearn.run import choose_device, load_generator
-from eg3d_unlearn.run_folder import write_whole
+from eg3d_unlearn.run_folder import write_json
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
 
 FIRST_PERSON = 200                   # of the held-out people; the main run's is not among them
 ROWS = ('w:500', 'w+:500', 'encoder', 'encoder+w:50', 'encoder+w+:50', 'encoder+w+:50:lbfgs', 'pti:50')
@@ -99,38 +99,36 @@ def title_of(row: dict) -> str:
     return row['inversion'] + (' lbfgs' if row['optimiser'] == 'lbfgs' else '')
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command()
 @click.option('--network', help='Which demo network.', type=click.Choice(list(NETWORKS)), required=True)
 @click.option('--people', help='People, one photo each.', type=click.IntRange(min=1), default=8, show_default=True)
 @click.option('--rows', help='Inversions with their steps and, if it is not adam, their optimiser, separated by commas.', metavar='NAME:STEPS[:lbfgs],...', default=','.join(ROWS), show_default=True)
-@click.option('--outfile', help='Also write the figures as json.', metavar='FILE')
+@click.option('--outfile', help='Also write the figures as json.', type=PATH, metavar='FILE')
 @click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 def main(network: str, people: int, rows: str, outfile: str | None, device: str) -> None:
     """Invert photos of held-out demo people in several ways and print how near each comes, and how long it takes.
 
     The photos are rendered from the truth, not by the network. Pivotal tuning (pti) takes 100 further steps on the weights.
     """
-    try:
-        wanted = [read_row(row) for row in rows.split(',')]
-        place = choose_device(device)
-        config = resolve(Config(network=network, outdir=''), NETWORKS[network]['family'])
-        _, generator = load_generator(config, place)
-        judges = load_judges(config, generator.family, place)
-        precision = choose_precision(None, True, place)
-        images, cameras = (None if part is None else part.to(place) for part in photos(people, generator))
-        results = []
-        for name, steps, optimiser in wanted:
-            with arithmetic(precision, place):
-                found, seconds = invert(name, steps, network, generator, judges, images, cameras, optimiser)
-            results.append({'inversion': name, 'optimiser': optimiser, 'steps': steps, 'seconds_per_photo': round(seconds, 2),
-                            **figures_of(found, generator, judges, images, cameras)})
-            click.echo(table(results[-1:]).splitlines()[1] if len(results) > 1 else table(results))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    refuse_existing(outfile)
+    wanted = [read_row(row) for row in rows.split(',')]
+    place = choose_device(device)
+    config = resolve(Config(network=network, outdir=''), NETWORKS[network]['family'])
+    _, generator = load_generator(config, place)
+    judges = load_judges(config, generator, place)
+    precision = choose_precision(None, True, place)
+    images, cameras = (None if part is None else part.to(place) for part in photos(people, generator))
+    results = []
+    for name, steps, optimiser in wanted:
+        with arithmetic(precision, place):
+            found, seconds = invert(name, steps, network, generator, judges, images, cameras, optimiser)
+        results.append({'inversion': name, 'optimiser': optimiser, 'steps': steps, 'seconds_per_photo': round(seconds, 2),
+                        **figures_of(found, generator, judges, images, cameras)})
+        click.echo(table(results[-1:]).splitlines()[1] if len(results) > 1 else table(results))
     if outfile:
         content = {'network': network, 'people': people, 'first_person': FIRST_PERSON, 'precision': precision, 'rows': results,
                    'hardware': hardware(place), 'versions': versions()}
-        write_whole(Path(outfile), lambda file: file.write(json.dumps(content, indent=2).encode()))
+        write_json(Path(outfile), content)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ are known (`python -m eg3d_unlearn.inversion.train`).
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Callable
 
@@ -18,13 +19,17 @@ from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.inversion.optimise import Inversion, Recogniser, reconstruction, shrink
 from eg3d_unlearn.loss import Perceptual
 from eg3d_unlearn.run_folder import write_whole
-from eg3d_unlearn.weights import load_state
+from eg3d_unlearn.weights import build_checked, load_state
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import parse_json, shown
 
 ROUNDS, STRIDE = 6, 0.5               # of `closest`
 BATCH = 16                           # pictures at once
 META = 'options'                     # key of the file's description, json as bytes
+LIMITS = {                           # of the options in it
+    'size': (16, 1024), 'w_dim': (1, 1 << 16), 'camera_dim': (0, 25), 'width': (8, 1 << 12), 'hidden': (1, 1 << 16), 'num_ws': (1, 1 << 10),
+}
 
 
 class EncoderNetwork(nn.Module):
@@ -119,25 +124,45 @@ def resume_from(path: Path, generator: Generator, space: str) -> EncoderNetwork:
 
 def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
     """The encoder of a file that `save_encoder` wrote, checked against the generator."""
-    if not path.is_file():
-        raise InputError(f'The encoder {path} is not there. Train one: python -m eg3d_unlearn.inversion.train --network=PKL --outdir=DIR, '
-                         'or choose --inversion=w+.')
+    if not os.path.exists(path):
+        raise InputError(f'The encoder {shown(path, 300)} is not there. Train one: python -m eg3d_unlearn.inversion.train --network=PKL '
+                         '--outdir=DIR, or choose --inversion=w+.')
     state = load_state(path)
-    if META not in state:
-        raise InputError(f'{path} is no encoder of this package: it has no "{META}". Give the encoder.pt of eg3d_unlearn.inversion.train.')
-    options = json.loads(bytes(state.pop(META).tolist()))
-    options.pop('network_sha256', None)
-    network = EncoderNetwork(**options)
+    options = options_of(state.pop(META, None), path)
     if options['w_dim'] != generator.w_dim or (options['camera_dim'] > 0) != generator.is_3d or options['size'] > generator.img_resolution:
         kind = {True: '3D', False: '2D'}
-        raise InputError(f'The encoder {path} is for a {kind[options["camera_dim"] > 0]} network with w_dim {options["w_dim"]} and at least '
-                         f'{options["size"]} px; this one is {kind[generator.is_3d]} with {generator.w_dim} and '
+        raise InputError(f'The encoder {shown(path, 300)} is for a {kind[options["camera_dim"] > 0]} network with w_dim {options["w_dim"]} and '
+                         f'at least {options["size"]} px; this one is {kind[generator.is_3d]} with {generator.w_dim} and '
                          f'{generator.img_resolution} px. Train one for it: python -m eg3d_unlearn.inversion.train.')
-    if network.options['num_ws'] not in (1, generator.num_ws):
-        raise InputError(f'The encoder {path} finds latents of {network.options["num_ws"]} layers; this network has {generator.num_ws}. '
+    if options['num_ws'] not in (1, generator.num_ws):
+        raise InputError(f'The encoder {shown(path, 300)} finds latents of {options["num_ws"]} layers; this network has {generator.num_ws}. '
                          'Train one for it: python -m eg3d_unlearn.inversion.train.')
-    network.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
+    network = build_checked(lambda: EncoderNetwork(**options), state, path)
     return network.eval().requires_grad_(False).to(generator.device)
+
+
+def options_of(
+    described: Tensor | None,        # json as bytes
+    path: Path,
+) -> dict[str, int]:
+    """What `EncoderNetwork` is made with, as the file says it.
+
+    Raises:
+        InputError: no encoder of ours, or options of another kind.
+    """
+    name = f'{shown(path, 300)} is no encoder of this package'
+    if described is None:
+        raise InputError(f'{name}: it has no "{META}". Give the encoder.pt of eg3d_unlearn.inversion.train.')
+    if described.dtype != torch.uint8 or described.ndim != 1:
+        raise InputError(f'{name}: its "{META}" are no text.')
+    options = parse_json(described.numpy().tobytes(), f'The text "{META}" in {shown(path, 300)}', dict)
+    options.pop('network_sha256', None)
+    options = {'num_ws': 1, **options}   # encoders of before there was a choice
+    wrong = sorted(set(options) ^ set(LIMITS)) + [key for key, limit in LIMITS.items() if type(options.get(key)) is not int
+                                                  or not limit[0] <= options[key] <= limit[1]]
+    if wrong or options['size'] & (options['size'] - 1) or options['camera_dim'] not in (0, 25):
+        raise InputError(f'{name}, or is damaged: its option {shown((wrong or ["size or camera_dim"])[0])} is missing, unknown or out of range.')
+    return options
 
 
 class Encoder:
@@ -147,7 +172,7 @@ class Encoder:
         if path is None:
             raise InputError('This inversion needs an encoder for the network. Train one: python -m eg3d_unlearn.inversion.train '
                              '--network=PKL --outdir=DIR, and give --encoder=DIR/encoder.pt; or choose --inversion=w+.')
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
 
     def load(self, generator: Generator) -> EncoderNetwork:
         """The encoder on the generator's device, checked against it."""

@@ -17,6 +17,7 @@ from eg3d_unlearn.networks.encoders.psp import INPUT_SIZE, PSPEncoder
 from eg3d_unlearn.networks.encoders.pyramid import CHANNELS
 from eg3d_unlearn.resample import resample
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 ENCODER, DECODER = 'encoder.', 'decoder.'
 # The same tensor under the two names: the first layer of the mapping network.
@@ -49,7 +50,7 @@ class PSP(PublishedEncoder):
             raise InputError(f'{source} holds {weight_files.describe(content)}; expected the checkpoint of a pSp or e4e training with the '
                              'entries state_dict, latent_avg and opts.')
         # Names that belong to neither part stay in, so that load_into names them.
-        state = {name.removeprefix(ENCODER): value for name, value in tensors.items() if not name.startswith(DECODER)}
+        state = {str(name).removeprefix(ENCODER): value for name, value in tensors.items() if not str(name).startswith(DECODER)}
         options = content.get('opts')
         options = options if isinstance(options, dict) else {}
         self._check_kind(state, options, source, generator)
@@ -59,12 +60,13 @@ class PSP(PublishedEncoder):
     def _check_kind(self, state: dict[str, Tensor], options: dict, source: Path, generator: Generator):
         """Raise InputError for a file of another encoder or for a generator of another size."""
         kind = options.get('encoder_type')
+        kind = kind if isinstance(kind, str) else None
         # pSp's and e4e's files have the same names and shapes: only the options tell them apart.
         if kind is not None and INVERSION_OF.get(kind) != self.name:
             other = INVERSION_OF.get(kind)
             cure = f'Use --inversion={other}.' if other else f'Expected one of {", ".join(INVERSION_OF)}.'
             raise InputError(f'{source} is a file for another encoder than --inversion={self.name}: its opts say '
-                             f'encoder_type {kind}. {cure}')
+                             f'encoder_type {shown(kind)}. {cure}')
         styles = {name.split('.')[1] for name in state if name.startswith('styles.')}
         if styles and len(styles) != generator.num_ws:
             raise InputError(f'{source} makes {len(styles)} latents, for a StyleGAN2 of {pixels(len(styles))} pixels; this network has '

@@ -5,10 +5,12 @@ as much as the encoder does, so it is recorded, as is the checksum of the file.
 """
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from eg3d_unlearn.loss import Perceptual
 from eg3d_unlearn.person import load_array
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import is_file, shown
 
 BATCH = 4                            # pictures that go through at once: these networks are large
 
@@ -45,9 +48,9 @@ class PublishedEncoder:
         seed: int = 0,                      # of the untrained weights
     ):
         self.source = None if random_weights else weight_files.find(self.name, weights)
-        self.mean, self.seed = None if mean is None else Path(mean).expanduser(), seed
-        if self.mean is not None and not self.mean.is_file():
-            raise InputError(f'--encoder-mean={mean} is not a file; expected an .npy, .npz or .pt file with a mean latent.')
+        self.mean, self.seed = None if mean is None else Path(os.path.expanduser(mean)), seed
+        if self.mean is not None and not is_file(self.mean):
+            raise InputError(f'--encoder-mean={shown(mean, 300)} is not a file; expected an .npy, .npz or .pt file with a mean latent.')
 
     # ---- what a subclass fills in ----
 
@@ -146,6 +149,10 @@ def mean_latent(
     generator: Generator,
 ) -> Tensor:               # [num_ws, w_dim] float32
     """A mean latent in W or W+ for every layer of the generator."""
+    if isinstance(value, np.ndarray):
+        value = value.astype(np.float32) if value.dtype.kind in 'fiu' else None
+    if not isinstance(value, (Tensor, np.ndarray)) or not value.size:
+        raise InputError(f'The mean latent in {source} is no array of numbers.')
     mean = torch.as_tensor(value).detach().float()
     got = list(mean.shape)
     mean = mean[0] if mean.ndim == 3 and len(mean) == 1 else mean

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from eg3d_unlearn.arithmetic import PRECISIONS, arithmetic, choose_precision
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.demo.shipped import encoder_path, is_demo
 from eg3d_unlearn.demo.training import TrainingRun, averaged, cosine, follow
 from eg3d_unlearn.generator import Generator
@@ -139,7 +140,8 @@ def train(generator: Generator, judges: Judges, outdir: str, schedule: Schedule,
         average = averaged(network)
         optimiser = torch.optim.Adam(network.parameters(), lr=schedule.lr, betas=(0.9, 0.99))
         options = {'network_sha256': made_for, **vars(schedule), 'data': data, 'resume': resume and sha256_of(Path(resume)), 'precision': precision}
-        run = TrainingRun(outdir, options, schedule.steps, {'network': network, 'average': average, 'optimiser': optimiser})
+        run = TrainingRun(outdir, options, schedule.steps, {'network': network, 'average': average, 'optimiser': optimiser},
+                          defaults=vars(Schedule(**(ON_PHOTOS if data else {}))))
         samples = Samples(generator, run.folder.path / 'samples', schedule.chunk, network.options['size'])
         w, cameras = samples.latents(HELD_OUT_SEED)
         w, cameras = w[:schedule.held_out], None if cameras is None else cameras[:schedule.held_out]
@@ -195,7 +197,7 @@ def prepare(network: str, device: str, random_judges: bool, precision: str | Non
     pickle, generator = load_generator(resolve(config, demo_family(network)), place)
     generator.precision = choose_precision(precision, is_demo(pickle), place)
     family = generator.family if is_demo(pickle) else None
-    judges = load_judges(resolve(config, family), generator.family, generator.device)
+    judges = load_judges(resolve(config, family), generator, generator.device)
     return generator, judges, pickle.sha256()
 
 
@@ -206,17 +208,17 @@ def setting(flag: str, text: str, **options) -> Callable:
     return click.option(flag, help=f'{text}  [default: {usual}; with --data {on_photos}]', **options)
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
-@click.option('--network', help='Network pickle: file, URL, published name, or demo-eg3d, demo-stylegan2.', metavar='PKL', required=True)
-@click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', metavar='DIR', required=True)
+@command(stopped='Run the same command again to go on from the last saved state.')
+@click.option('--network', help='Network pickle: file, URL, published name, or demo-eg3d, demo-stylegan2.', type=PATH, metavar='PKL', required=True)
+@click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', type=PATH, metavar='DIR', required=True)
 @setting('--steps', 'Training steps.', type=click.IntRange(min=1))
 @click.option('--size', help='Pixels a side of the pictures that the encoder sees; at most what the network makes.', type=click.Choice(['32', '64', '128', '256']), callback=lambda c, p, v: int(v), default=str(Schedule.size), show_default=True)
 @setting('--batch', 'Pictures a step.', type=click.IntRange(min=1))
 @click.option('--reuse', help='How often a sample is seen, on average; the higher, the fewer are made.', type=click.FloatRange(min=1), default=Schedule.reuse, show_default=True)
 @setting('--lr', 'Peak learning rate of Adam.', type=click.FloatRange(min=0, min_open=True))
 @setting('--space', 'What it finds: one vector for all layers (w), or one for each (w+).', type=click.Choice(['w', 'w+']))
-@click.option('--data', help="Photos to learn from as well: folder or zip as NVIDIA's tools take it, for 3D networks with their cameras in dataset.json.", metavar='DIR|ZIP')
-@click.option('--resume', help='Encoder to begin with instead of an untrained one; it keeps its --size.', metavar='ENCODER.pt')
+@click.option('--data', help="Photos to learn from as well: folder or zip as NVIDIA's tools take it, for 3D networks with their cameras in dataset.json.", type=PATH, metavar='DIR|ZIP')
+@click.option('--resume', help='Encoder to begin with instead of an untrained one; it keeps its --size.', type=PATH, metavar='ENCODER.pt')
 @setting('--image-share', 'Share of the steps, at the end, that also look at what the latents show.', type=click.FloatRange(0, 1))
 @setting('--image-every', 'Of these steps, one in so many looks.', type=click.IntRange(min=1))
 @setting('--image-batch', 'Pictures that it looks at: of --data, else samples.', type=click.IntRange(min=1))
@@ -235,20 +237,17 @@ def main(network: str, outdir: str, device: str, data: str | None, resume: str |
     The folder gets encoder.pt, training_options.json, log.txt, stats.jsonl with the error on held-out samples, report.json.
     Then: unlearn.py --inversion=encoder --encoder=DIR/encoder.pt.
     """
-    try:
-        if ship and demo_family(network) is None:
-            raise InputError(f'--ship is for the demo networks, whose encoders come with the package; got --network={network}.')
-        generator, judges, made_for = prepare(network, device, random_metric_weights, precision)
-        if options['half'] and not generator.is_3d:
-            raise InputError('--half is about rays, which 2D networks have not. Leave it out.')
-        given = {name: value for name, value in options.items() if value is not None}
-        schedule = Schedule(**{**(ON_PHOTOS if data else {}), **given})
-        report = train(generator, judges, outdir, schedule, made_for, data=data, resume=resume, precision=generator.precision)
-        if ship:
-            for name, path in (('encoder.pt', encoder_path(network)), ('report.json', encoder_path(network).with_suffix('.json'))):
-                write_whole(path, lambda file, name=name: file.write((Path(outdir) / name).read_bytes()))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    if ship and demo_family(network) is None:
+        raise InputError(f'--ship is for the demo networks, whose encoders come with the package; got --network={network}.')
+    generator, judges, made_for = prepare(network, device, random_metric_weights, precision)
+    if options['half'] and not generator.is_3d:
+        raise InputError('--half is about rays, which 2D networks have not. Leave it out.')
+    given = {name: value for name, value in options.items() if value is not None}
+    schedule = Schedule(**{**(ON_PHOTOS if data else {}), **given})
+    report = train(generator, judges, outdir, schedule, made_for, data=data, resume=resume, precision=generator.precision)
+    if ship:
+        for name, path in (('encoder.pt', encoder_path(network)), ('report.json', encoder_path(network).with_suffix('.json'))):
+            write_whole(path, lambda file, name=name: file.write((Path(outdir) / name).read_bytes()))
     click.echo('  '.join(f'{name} {value:.4g}' for name, value in report['figures'].items()))
 
 

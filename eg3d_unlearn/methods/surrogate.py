@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.judging import Judges
 from eg3d_unlearn.target import frobenius
+from torch_utils_ext.progress import tqdm
 
 STEPS, LR, WIDTH = 60, 1e-3, 128
 PLAUSIBLE = 0.5                      # weight of the distance to the mean latent's picture

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.generator import Generator
-from eg3d_unlearn.run_folder import write_whole
-from torch_utils_ext.download import CACHE_VARIABLE
+from eg3d_unlearn.run_folder import load_whole, write_whole
+from torch_utils_ext.download import make_folder
 from torch_utils_ext.errors import InputError
 
 
@@ -41,12 +42,19 @@ class Cache:
         if content is None:
             content = make()
             if path is not None:
-                make_folder(path.parent)
-                write_whole(path, lambda file: torch.save(content, file))
+                self._keep(path, content)
         self.kept[name] = content
         if 'network' in key:
             self.network_of[name] = key['network']
         return content
+
+    def _keep(self, path: Path, content: Any) -> None:
+        try:
+            make_folder(path.parent)
+            write_whole(path, lambda file: torch.save(content, file))
+        except InputError as error:  # a full disk costs time when the same is asked for again, not the figure
+            self.folder = None
+            print(f'{error} The measurement goes on without the cache.', file=sys.stderr)
 
     def forget(self, network: str) -> None:
         """Let go, in memory, of what one network showed; ``network`` is its `fingerprint`."""
@@ -54,21 +62,13 @@ class Cache:
             del self.kept[name], self.network_of[name]
 
 
-def make_folder(path: Path) -> None:
-    """A folder of the cache, or an `InputError` that says why there can be none."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'The cache {path} cannot be made: {error.strerror}. {CACHE_VARIABLE} names another folder.') from None
-
-
 def read(path: Path) -> Any | None:
     """The content of a file; None where there is none, or a damaged one, which is then made anew."""
     if not path.is_file():
         return None
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception:                # torch.load fails in many ways on a damaged file
+        return load_whole(path)
+    except Exception:                # a damaged file fails in many ways
         return None
 
 

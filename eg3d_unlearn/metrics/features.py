@@ -2,21 +2,22 @@
 from __future__ import annotations
 
 import io
-import warnings
-import zipfile
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eg3d_unlearn import weights as weight_files
 from eg3d_unlearn.demo.judges import load_judge
 from eg3d_unlearn.metrics.looking import to_floats
 from eg3d_unlearn.metrics.settings import Settings
+from eg3d_unlearn.torchscript import Unoptimised, load_program, try_out
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evidence import Evidence
@@ -54,7 +55,7 @@ def load_features(evidence: Evidence, settings: Settings) -> Features:
     if name == 'inception':
         untrained = evidence.config.random_metric_weights and settings.inception_weights is None
         return inception(settings.inception_weights, untrained, device)
-    return torchscript(Path(name).expanduser(), device)
+    return torchscript(name, device, evidence.config.trust_file)
 
 
 def inception(path: str | None, random_weights: bool, device: torch.device) -> Features:
@@ -81,53 +82,17 @@ def inception(path: str | None, random_weights: bool, device: torch.device) -> F
     return Features('inception', None if source is None else sha256_of(source), lambda pictures: network(pictures)[0], device)
 
 
-def torchscript(path: Path, device: torch.device) -> Features:
+def torchscript(path: str, device: torch.device, trust: bool) -> Features:
     """A user's own network, [N, 3, H, W] uint8 -> [N, D], tried at once on two pictures.
 
-    A TorchScript file is a program (tensors and arithmetic): load those that you trust.  Of NVIDIA's
+    A TorchScript file is a program that may read and write any file: it is loaded with ``trust`` only.  Of NVIDIA's
     ``inception-2015-12-05.pt``, whose plain answer is class probabilities, the features are taken.
     """
-    if not path.is_file():
-        raise InputError(f'--features={path} is neither inception, demo, nor a file. Expected a TorchScript file (torch.jit.save).')
-    if not is_torchscript(path):
-        raise InputError(f'--features={path} is not a TorchScript file. Save the network with torch.jit.script or torch.jit.trace and '
-                         'torch.jit.save; weights of Inception belong to --inception-weights.')
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='.*torch.jit.load')  # new torch calls the format deprecated
-            module = torch.jit.load(str(path), map_location=device).eval()
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f'--features={path} cannot be loaded: {str(error).strip().splitlines()[0]}') from None
-    options = {'return_features': True} if 'return_features' in str(module.forward.schema) else {}
-
-    def network(pictures: Tensor) -> Tensor:
-        # As written: TorchScript's optimiser changes roundings after the first calls.
-        with torch.jit.optimized_execution(False):
-            return module(pictures, **options)
-    try_out(network, path, device)
-    return Features(path.name, sha256_of(path), network, device)
-
-
-def is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any('/code/' in name for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
-
-
-@torch.no_grad()
-def try_out(network: Callable[[Tensor], Tensor] | nn.Module, path: Path, device: torch.device) -> None:
-    """Raise InputError unless two pictures give two finite vectors."""
+    module = load_program(path, '--features', ('inception', 'demo'), 'weights of Inception belong to --inception-weights', device, trust)
+    network = Unoptimised(module, **({'return_features': True} if 'return_features' in str(module.forward.schema) else {}))
     pictures = (torch.arange(2 * 3 * 64 * 64, device=device) * 37 % 256).to(torch.uint8).view(2, 3, 64, 64)
     expected = 'expected [N, 3, H, W] uint8 (RGB, 0 to 255) -> [N, D], a finite float vector for each picture'
-    try:
-        out = network(pictures)
-    except Exception as error:       # whatever the user's program raises
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise InputError(f'--features={path} fails on pictures [2, 3, 64, 64] uint8 ({reason}); {expected}.') from None
-    if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != 2 or not out.is_floating_point():
-        got = f'{out.dtype} {list(out.shape)}' if isinstance(out, Tensor) else type(out).__name__
-        raise InputError(f'--features={path} maps [2, 3, 64, 64] to {got}; {expected}.')
-    if not out.isfinite().all():
-        raise InputError(f'--features={path} gives NaN or infinite features; {expected}.')
+    with torch.no_grad():
+        try_out(network, pictures, f'--features={shown(path, 300)}', expected)
+    source = Path(os.path.expanduser(path))
+    return Features(source.name, sha256_of(source), network, device)

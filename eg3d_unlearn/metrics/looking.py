@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Iterable, Iterator
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from eg3d_unlearn import cameras
 from eg3d_unlearn.generator import Backbone, Generator
 from eg3d_unlearn.metrics.cache import checksum
 from eg3d_unlearn.metrics.settings import Settings
+from torch_utils_ext.progress import tqdm
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evidence import Evidence

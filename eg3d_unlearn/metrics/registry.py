@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import did_you_mean, shown
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evidence import Evidence
@@ -72,10 +73,11 @@ def parse(text: str) -> Name:
         InputError: no such metric; a number where none belongs, or one that is too small.
     """
     found = re.fullmatch(r'(?P<base>[a-z_]+?)(?P<count>\d{1,7}k?)?(?P<half>-half)?', text.strip())
-    known = ', '.join(metric.example for metric in METRICS.values())
+    examples = [metric.example for metric in METRICS.values()]
+    known = ', '.join(examples)
     if found is None or found['base'] not in METRICS:
-        raise InputError(f'There is no metric {text.strip()!r}. Known: {known}; the number is that of pictures or people (500, 5k), and '
-                         f'{HALF} behind a name takes half the rays along each side (EG3D).')
+        raise InputError(f'There is no metric {shown(text.strip())!r}. Known: {known}; the number is that of pictures or people (500, 5k), and '
+                         f'{HALF} behind a name takes half the rays along each side (EG3D).{did_you_mean(text.strip(), examples)}')
     entry = METRICS[found['base']]
     if found['count'] is None:
         return Name(entry.base, entry.default_count, found['half'] is not None)

@@ -1,6 +1,8 @@
 """Would a recogniser take two pictures for one person?  Thresholds are fitted on people whom the network itself makes.
 
 A threshold of the literature belongs to photos; on renders of one network, all in one style, two strangers are more alike.
+Report, metrics and audit take theirs from `impostors`, with the same people and the same rate: one threshold for a network and a
+recogniser, at a false-accept rate of `settings.FALSE_ACCEPTS`.
 """
 from __future__ import annotations
 
@@ -27,6 +29,7 @@ class Impostors:
     people: int
     pairs: int
     different_people: Figure         # cosine of two different people
+    usual: tuple[float, float]       # between which 95 % of the pairs lie
 
     def to_json(self, false_accepts: float) -> dict:
         return {'threshold': self.threshold, 'false_accept_rate': false_accepts, 'impostor_pairs': self.pairs,
@@ -38,7 +41,8 @@ def impostors(evidence: Evidence, recogniser: str, settings: Settings, half: boo
     people = crowd_embeddings(evidence, recogniser, settings, settings.impostors, half)
     cosines = upper(people @ people.T)
     threshold = figures.threshold_at(cosines, settings.false_accepts)
-    return Impostors(threshold, len(people), len(cosines), mean_of_pairs(people @ people.T, settings.seed))
+    usual = figures.interval(cosines.double().numpy())
+    return Impostors(threshold, len(people), len(cosines), mean_of_pairs(people @ people.T, settings.seed), usual)
 
 
 def crowd_embeddings(evidence: Evidence, recogniser: str, settings: Settings, count: int, half: bool) -> Tensor:   # [N, D]

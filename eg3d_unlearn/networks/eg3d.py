@@ -19,6 +19,7 @@ from eg3d_unlearn.networks.rendering import (
 from eg3d_unlearn.networks.stylegan2 import Generator
 from eg3d_unlearn.networks.superresolution import MODULES
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 PLANE_RESOLUTION = 256
 
@@ -56,8 +57,8 @@ class TriPlaneGenerator(nn.Module):
 
     def _superresolution(self, img_resolution: int, sr_num_fp16_res: int, sr_kwargs: dict) -> nn.Module:
         name = self.rendering_kwargs.get('superresolution_module')
-        if name not in MODULES:
-            raise InputError(f"superresolution_module is {name!r}; known are {', '.join(MODULES)}.")
+        if not isinstance(name, str) or name not in MODULES:
+            raise InputError(f"superresolution_module is {shown(repr(name))}; known are {', '.join(MODULES)}.")
         antialias = self.rendering_kwargs.get('sr_antialias', False)
         return MODULES[name](COLOR_FEATURES, img_resolution, sr_num_fp16_res, antialias, **sr_kwargs)
 

@@ -135,7 +135,7 @@ class Conv2dLayer(nn.Module):
         super().__init__()
         self.activation, self.up, self.down, self.conv_clamp = activation, up, down, conv_clamp
         self.padding = kernel_size // 2
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.weight_gain, self.act_gain = 1 / math.sqrt(in_channels * kernel_size**2), activation_funcs[activation].gain
         self.weight = random_kernel(out_channels, in_channels, kernel_size, channels_last)
         self.bias = nn.Parameter(torch.zeros([out_channels])) if bias else None
         self.register_buffer('resample_filter', setup_filter(resample_filter))
@@ -146,18 +146,13 @@ class Conv2dLayer(nn.Module):
             x, weight, self.resample_filter, up=self.up, down=self.down, padding=self.padding, flip_weight=self.up == 1
         )
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        gain_out, clamp = scaled_activation(self.activation, gain, self.conv_clamp)
-        return bias_act(x, bias, act=self.activation, gain=gain_out, clamp=clamp)
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act(x, bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
 
 def random_kernel(out_channels: int, in_channels: int, size: int, channels_last: bool) -> nn.Parameter:
     weight = torch.randn([out_channels, in_channels, size, size])
     return nn.Parameter(weight.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format))
-
-
-def scaled_activation(activation: str, gain: float, clamp: float | None) -> tuple[float, float | None]:
-    """Gain and clamp for `bias_act` when a layer's output counts ``gain`` times."""
-    return activation_funcs[activation].gain * gain, None if clamp is None else clamp * gain
 
 
 def demodulation(

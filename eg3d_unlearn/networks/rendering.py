@@ -19,10 +19,13 @@ from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.networks.layers import FullyConnectedLayer, pixel_noise
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.ops.autocast import without_autocast
+from torch_utils_ext.user_files import shown
 
 COLOR_FEATURES = 32
-# Coordinates (x, y, z = 0, 1, 2) that run along a plane's width and height: XY, XZ, ZX.
-PLANE_AXES = ((0, 1), (0, 2), (2, 0))
+# The three directions of each tri-plane: along its width, along its height, across it.  NVIDIA's code as published has
+# XY, XZ and, a known slip, ZX in place of ZY; networks carry the axes that they were trained with.
+PLANE_AXES = torch.tensor([
+    [[1.0, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1], [0, 1, 0]], [[0, 0, 1], [1, 0, 0], [0, 1, 0]]], device='cpu')
 REQUIRED_OPTIONS = (
     'ray_start', 'ray_end', 'box_warp', 'depth_resolution', 'depth_resolution_importance', 'disparity_space_sampling',
     'clamp_mode',
@@ -191,6 +194,16 @@ def widen(colors: Tensor, weight: Tensor | float = 1) -> Tensor:
     return colors * 1.002 - 0.001 * weight
 
 
+def plane_places(
+    axes: Tensor,  # [3, 3, 3] float32
+) -> list[list[int]] | Tensor:  # of width and height, [2, 3] coordinates by plane, or [2, 3, 3] to multiply points with
+    """How points become places on the planes.  Planes along the coordinate axes, as all known networks have them, only pick."""
+    inverse = torch.linalg.inv(axes)[:, :, :2]
+    if ((inverse == 0) | (inverse == 1)).all() and (inverse.sum(1) == 1).all():
+        return inverse.argmax(1).T.tolist()
+    return inverse.permute(2, 1, 0)
+
+
 class PlaneSampler:
     """Features of points in tri-planes: the mean of three bilinear look-ups, zero outside.
 
@@ -203,8 +216,9 @@ class PlaneSampler:
         self,
         planes: Tensor,  # [N, 96, H, W]
         box_warp: float,  # side of the cube that the planes span
+        axes: Tensor = PLANE_AXES,  # [3, 3, 3]
     ):
-        self.planes, self.box_warp = planes.to(torch.float32), box_warp
+        self.planes, self.box_warp, self.where = planes.to(torch.float32), box_warp, plane_places(axes)
         self._rows: Tensor | None = None
 
     def __call__(self, points: Tensor) -> Tensor:  # [N, M, 3] -> [N * M, 32] float32
@@ -219,9 +233,15 @@ class PlaneSampler:
     def _by_grid(self, points: Tensor) -> Tensor:
         n, channels, height, width = self.planes.shape
         planes = self.planes.reshape(n * 3, channels // 3, height, width)
-        grid = torch.stack([points[..., axes] for axes in PLANE_AXES], dim=1).flatten(0, 1)[:, None]
+        grid = torch.stack(self._places(points), dim=-1).movedim(2, 1).flatten(0, 1)[:, None]
         features = F.grid_sample(planes, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
         return features.view(n, 3, channels // 3, -1).mean(1).transpose(1, 2).flatten(0, 1)
+
+    def _places(self, points: Tensor) -> list[Tensor]:  # [N, M, 3] -> along width and height, [N, M, 3] each: on the three planes
+        if isinstance(self.where, list):
+            return [points[..., axes] for axes in self.where]
+        with arithmetic('fp32', points.device):
+            return [points @ axes for axes in self.where.to(points.device)]
 
     def _rows_in_all(self) -> int:
         n, _, height, width = self.planes.shape
@@ -242,8 +262,9 @@ class PlaneSampler:
         """For each point the four pixels around it in each plane, as rows [N * M, 12], and their shares [N * M, 12]."""
         n, m, _ = points.shape
         height, width = self.planes.shape[2:]
-        left, right, left_share, right_share = neighbours(points[..., [axes[0] for axes in PLANE_AXES]], width)
-        top, bottom, top_share, bottom_share = neighbours(points[..., [axes[1] for axes in PLANE_AXES]], height)
+        across, down = self._places(points)
+        left, right, left_share, right_share = neighbours(across, width)
+        top, bottom, top_share, bottom_share = neighbours(down, height)
         picture = torch.arange(n, dtype=torch.int32, device=points.device).view(n, 1, 1) * (height * width * 3)
         plane = torch.arange(3, dtype=torch.int32, device=points.device) + picture
         top, bottom = top * (width * 3) + plane, bottom * (width * 3) + plane
@@ -296,6 +317,10 @@ class _WeightedRows(torch.autograd.Function):
 class ImportanceRenderer(nn.Module):
     """Rays through tri-planes to colour features, depth and opacity.  Holds no parameters."""
 
+    def __init__(self):
+        super().__init__()
+        self.plane_axes = PLANE_AXES  # as upstream no buffer: it is not in the state dict
+
     def forward(
         self,
         planes: Tensor,  # [N, 96, H, W]
@@ -307,7 +332,7 @@ class ImportanceRenderer(nn.Module):
     ) -> Rendering:
         check_options(options)
         draws = draws or Draws()
-        sampler = PlaneSampler(planes, options['box_warp'])
+        sampler = PlaneSampler(planes, options['box_warp'], self.plane_axes)
 
         def sample(depths: Tensor) -> tuple[Tensor, Tensor]:
             points = (origins[:, :, None] + depths[..., None] * directions[:, :, None]).flatten(1, 2)
@@ -328,7 +353,7 @@ class ImportanceRenderer(nn.Module):
     def run_model(self, planes, decoder, points, options, draws: Draws | None = None) -> dict[str, Tensor]:
         """At ``points`` [N, M, 3]: ``sigma`` [N, M, 1], density before the softplus, and ``rgb`` [N, M, C]."""
         shape = points.shape[:2]
-        sampler = PlaneSampler(planes, options['box_warp'])
+        sampler = PlaneSampler(planes, options['box_warp'], self.plane_axes)
         sigma, rgb = self._sample(sampler, decoder, points, (*shape, 1), options, draws or Draws())
         return {'rgb': widen(rgb).view(*shape, -1), 'sigma': sigma}
 
@@ -380,7 +405,7 @@ def check_options(options: dict) -> None:
     if missing:
         raise InputError(f"rendering_kwargs lacks {', '.join(missing)}.")
     if options['clamp_mode'] != 'softplus':
-        raise InputError(f"rendering_kwargs has clamp_mode {options['clamp_mode']!r}; only 'softplus' exists.")
+        raise InputError(f"rendering_kwargs has clamp_mode {shown(repr(options['clamp_mode']))}; only 'softplus' exists.")
     if (options['ray_start'] == 'auto') != (options['ray_end'] == 'auto'):
         raise InputError("rendering_kwargs: ray_start and ray_end are both numbers or both 'auto'.")
 

@@ -19,10 +19,9 @@ from eg3d_unlearn.networks.layers import (
     modulated_conv2d,
     pixel_noise,
     random_kernel,
-    scaled_activation,
 )
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.ops import bias_act, setup_filter, upsample2d
+from torch_utils_ext.ops import activation_funcs, bias_act, setup_filter, upsample2d
 from torch_utils_ext.ops.autocast import without_autocast
 
 FILTER = (1, 3, 3, 1)
@@ -51,7 +50,7 @@ class SynthesisLayer(nn.Module):
     ):
         super().__init__()
         self.resolution, self.up, self.use_noise, self.activation = resolution, up, use_noise, activation
-        self.conv_clamp, self.padding = conv_clamp, kernel_size // 2
+        self.conv_clamp, self.padding, self.act_gain = conv_clamp, kernel_size // 2, activation_funcs[activation].gain
         self.register_buffer('resample_filter', setup_filter(resample_filter))
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = random_kernel(out_channels, in_channels, kernel_size, channels_last)
@@ -77,8 +76,8 @@ class SynthesisLayer(nn.Module):
         noise = self._noise(len(w), noise_mode, generator, x.device)
         if noise is not None:
             x = x.add_(noise.to(x.dtype))  # x is new here, and no gradient needs it as it was
-        gain_out, clamp = scaled_activation(self.activation, gain, self.conv_clamp)
-        return bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=gain_out, clamp=clamp)
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
     def _noise(self, n: int, mode: str, generator: torch.Generator | None, device: torch.device) -> Tensor | None:
         if mode not in NOISE_MODES:
@@ -179,6 +178,7 @@ class SynthesisBlock(nn.Module):
         if architecture not in ARCHITECTURES:
             raise InputError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}.")
         self.in_channels, self.resolution, self.up, self.architecture = in_channels, resolution, up, architecture
+        self.w_dim, self.img_channels, self.is_last = w_dim, img_channels, is_last
         self.use_fp16, self.channels_last = use_fp16, use_fp16 and fp16_channels_last
         self.num_conv = 1 if in_channels == 0 else 2
         self.num_torgb = int(is_last or architecture == 'skip')
@@ -251,6 +251,8 @@ class SynthesisNetwork(nn.Module):
         super().__init__()
         if img_resolution < 4 or img_resolution & (img_resolution - 1):
             raise InputError(f'img_resolution is {img_resolution}; expected a power of two from 4 on.')
+        if channel_base < img_resolution:
+            raise InputError(f'channel_base is {channel_base}; expected at least {img_resolution}, one channel at the last resolution.')
         self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
         self.block_resolutions = [2**i for i in range(2, img_resolution.bit_length())]
         first_fp16 = max(img_resolution * 2 // 2**num_fp16_res, 8)

@@ -44,6 +44,9 @@ def plan_signals(
     margin_size: int,
 ) -> list[Signal]:
     """The outputs of the layers, ToRGB last: ``num_layers + 1`` signals (appendix C.2)."""
+    if num_critical >= num_layers or first_cutoff >= first_stopband:
+        raise InputError(f'num_critical={num_critical} of num_layers={num_layers} and first_cutoff={first_cutoff:g} of first_stopband='
+                         f'{first_stopband:g} are given; expected the first of each to be the smaller one.')
     progress = np.minimum(np.arange(num_layers + 1) / (num_layers - num_critical), 1)
     last_cutoff = img_resolution / 2
     cutoffs = first_cutoff * (last_cutoff / first_cutoff) ** progress
@@ -55,6 +58,9 @@ def plan_signals(
     # The margin hides the picture's border from the filters; the last layer and ToRGB are cropped to the picture.
     sizes = [int(rate) + 2 * margin_size for rate in rates[:-2]] + [img_resolution] * 2
     channels[-1] = img_channels
+    if channels.min() < 1 or half_widths.min() <= 0:
+        raise InputError('The synthesis network has layers without channels, or filters without a transition band; expected a larger '
+                         'channel_base and stopbands above the cutoffs.')
     return [Signal(int(c), size, int(rate), float(cutoff), float(half_width))
             for c, size, rate, cutoff, half_width in zip(channels, sizes, rates, cutoffs, half_widths, strict=True)]
 

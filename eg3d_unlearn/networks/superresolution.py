@@ -92,6 +92,10 @@ class SuperresolutionHybridDeepfp32(Superresolution):
 
     output_resolution, input_resolution, channels = 256, 128, (128, 64)
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.sr_antialias = False
+
 
 class SuperresolutionHybrid8XDC(Superresolution):
     output_resolution, input_resolution, channels = 512, 128, (256, 128)

@@ -39,6 +39,7 @@ class Face:
     box: tuple[float, float, float, float]  # left, top, right, bottom [pixels]
     landmarks: np.ndarray            # [5, 2] pixels: eye on the left of the picture, on the right, nose tip, mouth corners
     probability: float               # 0..1
+    spread: float = 0.0              # by which many looks at it disagree about the landmarks, in sides of EG3D's crop
 
     @property
     def area(self) -> float:
@@ -67,8 +68,8 @@ def look(image: PIL.Image.Image, side: int, smallest: int) -> list[Face]:
     longest = max(image.size)
     scale = min(side / longest, max(1.0, min(4.0, side / 2 / longest)))
     size = tuple(max(1, round(length * scale)) for length in image.size)
-    # Below 12 pixels MTCNN's first network has no output at all.
-    if min(size) < 24:
+    # MTCNN shrinks the picture until the smallest face has 12 pixels; of fewer its first network makes nothing at all.
+    if min(size) < smallest:
         return []
     seen = image if size == image.size else image.resize(size, PIL.Image.Resampling.BICUBIC, reducing_gap=3.0)
     boxes, probabilities, landmarks = detector(smallest).detect(seen, landmarks=True)
@@ -127,13 +128,14 @@ def refine(image: PIL.Image.Image, face: Face) -> tuple[Face, int]:
     if upright is None:
         return face, 0
     box = np.array(upright.box).reshape(2, 2) / scale + low
-    return Face(tuple(box.ravel().tolist()), steady(image, upright.landmarks / scale + low), face.probability), 0
+    landmarks, spread = steady(image, upright.landmarks / scale + low)
+    return Face(tuple(box.ravel().tolist()), landmarks, face.probability, spread), 0
 
 
 def steady(
     image: PIL.Image.Image,
     landmarks: np.ndarray,           # [5, 2] pixels
-) -> np.ndarray:                     # [5, 2] pixels
+) -> tuple[np.ndarray, float]:       # [5, 2] pixels; by how much the looks disagree, in crop sides
     """The landmarks in the mean of many looks at the straightened face and its mirror image.
 
     A single look is off by two pixels of 512, differently in every copy of a photo, which turns the camera by several
@@ -144,10 +146,11 @@ def steady(
         crop = align.cut(image, square, STEADY_SIDE)
         points, probabilities = looks(crop)
         # Of a face that most looks do not see, or see differently (a profile), the mean is no better than what was found.
-        if np.median(probabilities) < SURE or points.std(0).mean() > AGREE:
-            return landmarks
+        spread = float(points.std(0).mean())
+        if np.median(probabilities) < SURE or spread > AGREE:
+            return landmarks, spread
         landmarks = square.from_crop(points.mean(0))
-    return landmarks
+    return landmarks, spread
 
 
 def straightened(

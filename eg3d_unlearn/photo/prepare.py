@@ -10,9 +10,11 @@ from torch import Tensor
 
 from eg3d_unlearn.photo import align, detect
 from eg3d_unlearn.photo.detect import Face
-from eg3d_unlearn.photo.files import read_image, to_tensor
+from eg3d_unlearn.photo.doubts import doubts
+from eg3d_unlearn.photo.files import read_photo, to_tensor
 from eg3d_unlearn.photo.pose import Pose, pose_of
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 CROPS = tuple(align.SQUARES)
 SMALLEST_CROP = 96                   # photo pixels across the crop; below, a face is a few blurred dots
@@ -37,6 +39,7 @@ class Prepared:
     pose: Pose | None = None         # for EG3D's crop, where there is a face
     others: list[Face] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was done, and what to mind
+    photo: PIL.Image.Image | None = None  # where it came from, if from a file
 
     @property
     def camera(self) -> Tensor | None:  # [1, 25] float32
@@ -52,11 +55,12 @@ class Prepared:
 
 def prepare_file(path: Path, kind: str = 'eg3d', face: int | None = None, aligned: bool = False, size: int | None = None) -> Prepared:
     """`prepare` of a picture file; errors name the file."""
-    image = read_image(path)
+    image, notes = read_photo(path)
     try:
-        return prepare(image, kind, face, aligned, size)
+        prepared = prepare(image, kind, face, aligned, size)
     except InputError as error:
-        raise InputError(f'{path}: {error}') from None
+        raise InputError(f'{shown(path, 300)}: {error}') from None
+    return replace(prepared, photo=image, notes=notes + prepared.notes)
 
 
 def prepare(
@@ -91,7 +95,7 @@ def prepare(
     notes += judge(image, chosen, square, pose)
     notes.append(f'{kind} crop of {square.side:.0f} pixels about {square.x:.0f},{square.y:.0f} brought to {size}')
     return Prepared(align.cut(image, square, size), kind, square, False, chosen, pose if kind == 'eg3d' else None, others,
-                    notes + _camera_note(kind, pose))
+                    notes + _camera_note(kind, pose) + doubts(image, chosen, pose, 'crop and camera' if kind == 'eg3d' else 'the crop'))
 
 
 def choose(faces: list[Face], number: int | None) -> tuple[Face, list[Face], list[str]]:
@@ -162,7 +166,10 @@ def _as_it_is(image: PIL.Image.Image, kind: str, face: int | None, size: int, kn
     pose = None if kind != 'eg3d' or found is None else pose_of(square.to_crop(found.landmarks))
     if pose is not None and (pose.misfit > BAD_MISFIT or abs(pose.roll_deg) > TILTED_DEG):
         found = pose = None          # what was found is no face, or no face that fills the crop
-    return Prepared(align.cut(image, square, size), kind, square, True, found, pose, [], notes + _camera_note(kind, pose))
+    notes += _camera_note(kind, pose)
+    if pose is not None:
+        notes += doubts(image, found, pose, 'the camera')
+    return Prepared(align.cut(image, square, size), kind, square, True, found, pose, [], notes)
 
 
 def _camera_note(kind: str, pose: Pose | None) -> list[str]:

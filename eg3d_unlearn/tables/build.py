@@ -15,6 +15,7 @@ from eg3d_unlearn.tables import plots
 from eg3d_unlearn.tables.jobs import Experiment, Row
 from eg3d_unlearn.tables.runner import known
 from eg3d_unlearn.tables.world import EMBEDDINGS
+from torch_utils_ext.errors import InputError
 
 SWEEP = 'figure9'
 HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑'}
@@ -180,6 +181,8 @@ def draw_neighbours(experiment: Experiment, outdir: Path, networks: list[str], p
                 vectors += found['vectors']
                 states += found['states']
                 whose += [f'person {job.person + 1}'] * len(found['states'])
+        if len(set(map(len, vectors))) > 1:
+            raise InputError(f'The results in {outdir} hold embeddings of different recognisers. Have the runs made again.')
         if vectors:
             plots.neighbours(torch.tensor(vectors), whose, states, outdir / f'{experiment.name}-{Path(network).stem}.svg')
 

@@ -15,23 +15,25 @@ import time
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
+from eg3d_unlearn.console import PATH, Terminated, command
 from eg3d_unlearn.tables.jobs import Job, load_experiments
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
+from torch_utils_ext.user_files import read_json, shown
 
 WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')}
 PEOPLE_FILE = 'people.json'         # world and photos that a folder's results are of
 COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real': '{}{samples}', 'retain': '{}{kept}', 'embeddings': '{}'}
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
+@command(stopped='Run the same command again to go on.')
 @click.option('--world', help='demo: the demo networks and their people; ffhq: the published ones, with --data.', type=click.Choice(list(WORLDS)), default='demo', show_default=True)
-@click.option('--network', 'networks', help="Only this network; may be given more than once.  [default: the world's]", metavar='NAME', multiple=True)
+@click.option('--network', 'networks', help="Only this network; may be given more than once.  [default: the world's]", type=PATH, metavar='NAME', multiple=True)
 @click.option('--table', 'tables', help='Only this table: table1 to table4, figure9, tsne, methods; may be given more than once.  [default: all]', metavar='NAME', multiple=True)
-@click.option('--outdir', help='Folder of the results; the same command goes on.', metavar='DIR', required=True)
-@click.option('--data', help='Photos of real people: DIR/in-domain/PERSON/*.jpg and DIR/out-of-domain/PERSON/*.jpg.', metavar='DIR')
-@click.option('--real', help='Real pictures for ΔFID_real, cropped as the training pictures were: folder or zip.  [default: in the demo world its renderer; else ΔFID_real is left out]', metavar='DIR|ZIP')
+@click.option('--outdir', help='Folder of the results; the same command goes on.', type=PATH, metavar='DIR', required=True)
+@click.option('--data', help='Photos of real people: DIR/in-domain/PERSON/*.jpg and DIR/out-of-domain/PERSON/*.jpg.', type=PATH, metavar='DIR')
+@click.option('--real', help='Real pictures for ΔFID_real, cropped as the training pictures were: folder or zip.  [default: in the demo world its renderer; else ΔFID_real is left out]', type=PATH, metavar='DIR|ZIP')
 @click.option('--people', help='People of each scenario.', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
 @click.option('--seeds', help='Seeds of the training for each person.', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--samples', help='Pictures of each FID.', type=click.IntRange(min=50), default=None, metavar='INT')
@@ -53,53 +55,50 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
       python evaluate.py tables --world=demo --outdir=tables -j 2
       python evaluate.py tables --world=ffhq --data=photos --outdir=tables-ffhq --people=10
     """
+    from eg3d_unlearn.run_folder import refuse_foreign_files
     from eg3d_unlearn.tables.build import write_tables
-    from eg3d_unlearn.tables.runner import check_results
-    try:
-        experiments = load_experiments(tables)
-        if world != 'demo':
-            experiments = [experiment for experiment in experiments if experiment.name != 'tsne']
-        networks = networks or WORLDS[world]
-        if world == 'ffhq' and data is None:
-            raise InputError('--world=ffhq is about photos of real people: --data=DIR names a folder with in-domain/PERSON/*.jpg and '
-                             'out-of-domain/PERSON/*.jpg.')
-        if real is not None:
-            from eg3d_unlearn.metrics.real import DataSet
-            DataSet(real)            # one that cannot be read is refused before anything slow
-        samples = samples or (500 if world == 'demo' else 5000)
-        jobs = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs(list(networks), people, seeds)))
-        # What any table asks for, so that no run is made a second time for another one.
-        protocols = protocols_of(load_experiments(), list(networks), people, seeds, samples, world, real is not None)
-        if dry_run:
-            for job in jobs:
-                click.echo(f'{job.name}: {", ".join(protocols[job])}')
-            click.echo(f'{len(jobs)} runs.')
-            return
-        folder, failure = Path(outdir), None
-        check_results(jobs, folder)
-        if not build_only:
-            folder.mkdir(parents=True, exist_ok=True)
-            check_people(folder, world, data, real)
-            try:
-                if hosts:
-                    on_hosts(hosts.split(','), jobs, folder)
-                elif processes > 1:
-                    at_once(processes, jobs, folder)
-                else:
-                    run_all(jobs, folder, protocols, device, data, real)
-            except InputError as error:          # some runs failed: tables are made of the others
-                failure = error
-        if 'TABLES_WORKER' not in os.environ:    # each process of torchrun, so that the last one sees all results
-            text = write_tables(experiments, folder, list(networks), people, seeds)
-            if int(os.environ.get('RANK', '0')) == 0:
-                click.echo(text)
-                click.echo(left_over(jobs, folder), nl=False)
-        if failure is not None:
-            raise failure
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        raise click.ClickException('Stopped by the user. Run the same command again to go on.') from None
+    from eg3d_unlearn.tables.runner import RESULTS, check_results
+    experiments = load_experiments(tables)
+    if world != 'demo':
+        experiments = [experiment for experiment in experiments if experiment.name != 'tsne']
+    networks = networks or WORLDS[world]
+    if world == 'ffhq' and data is None:
+        raise InputError('--world=ffhq is about photos of real people: --data=DIR names a folder with in-domain/PERSON/*.jpg and '
+                         'out-of-domain/PERSON/*.jpg.')
+    if real is not None:
+        from eg3d_unlearn.metrics.real import DataSet
+        DataSet(real)            # one that cannot be read is refused before anything slow
+    samples = samples or (500 if world == 'demo' else 5000)
+    jobs = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs(list(networks), people, seeds)))
+    # What any table asks for, so that no run is made a second time for another one.
+    protocols = protocols_of(load_experiments(), list(networks), people, seeds, samples, world, real is not None)
+    if dry_run:
+        for job in jobs:
+            click.echo(f'{job.name}: {", ".join(protocols[job])}')
+        click.echo(f'{len(jobs)} runs.')
+        return
+    folder, failure = Path(outdir), None
+    refuse_foreign_files(folder, '--outdir', [PEOPLE_FILE, *(f'{RESULTS}/{job.name}.json' for job in jobs)])
+    check_results(jobs, folder)
+    if not build_only:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_people(folder, world, data, real)
+        try:
+            if hosts:
+                on_hosts(hosts.split(','), jobs, folder)
+            elif processes > 1:
+                at_once(processes, jobs, folder)
+            else:
+                run_all(jobs, folder, protocols, device, data, real)
+        except InputError as error:          # some runs failed: tables are made of the others
+            failure = error
+    if 'TABLES_WORKER' not in os.environ:    # each process of torchrun, so that the last one sees all results
+        text = write_tables(experiments, folder, list(networks), people, seeds)
+        if int(os.environ.get('RANK', '0')) == 0:
+            click.echo(text)
+            click.echo(left_over(jobs, folder), nl=False)
+    if failure is not None:
+        raise failure
 
 
 def protocols_of(experiments: list, networks: list[str], people: int, seeds: int, samples: int, world: str, real: bool = True) -> dict[Job, list[str]]:
@@ -130,20 +129,29 @@ def check_people(folder: Path, world: str, data: str | None, real: str | None) -
     from eg3d_unlearn.run_folder import write_whole
     now = {'world': world, **{name: None if path is None else str(Path(path).resolve()) for name, path in (('data', data), ('real', real))}}
     path = folder / PEOPLE_FILE
-    then = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {**now, 'salt': secrets.token_hex(16), 'people': {}}
+    then = read_people(path) if path.exists() else {**now, 'salt': secrets.token_hex(16), 'people': {}}
     for name, value in now.items():
-        if then[name] != value:
-            raise InputError(f'{folder} holds results of --{name}={then[name] or "(none)"}, not of --{name}={value or "(none)"}. '
+        if then.get(name) != value:
+            raise InputError(f'{folder} holds results of --{name}={shown(then.get(name), 300) if then.get(name) else "(none)"}, not of --{name}={value or "(none)"}. '
                              'Choose another --outdir.')
     people = {scenario: [hashlib.sha256((then['salt'] + name).encode()).hexdigest()[:16] for name in names]
               for scenario, names in people_of(data).items()}
     for scenario, before in then['people'].items():
-        if people[scenario][:len(before)] != before:
-            raise InputError(f'{Path(data) / scenario} holds other folders of people than when {folder} was begun, and results go by their '
+        if people.get(scenario, [])[:len(before)] != before:
+            raise InputError(f'{Path(data or ".") / shown(scenario)} holds other folders of people than when {folder} was begun, and results go by their '
                              'order. Let new people come last by name, or choose another --outdir.')
     content = {**then, 'people': people}
-    if not path.is_file() or content != then:
+    if not path.exists() or content != then:
         write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
+
+
+def read_people(path: Path) -> dict:
+    """What a folder says of the people whose results it holds."""
+    then = read_json(path, 'list of people', dict)
+    people = then.get('people')
+    if not isinstance(then.get('salt'), str) or not isinstance(people, dict) or not all(isinstance(names, list) for names in people.values()):
+        raise InputError(f'{shown(path, 300)} is damaged. Choose another --outdir, or delete that file if you know whose results the folder holds.')
+    return then
 
 
 def people_of(data: str | None) -> dict[str, list[str]]:
@@ -151,18 +159,18 @@ def people_of(data: str | None) -> dict[str, list[str]]:
     if data is None:
         return {}
     parents = {scenario: Path(data) / scenario for scenario in ('in-domain', 'out-of-domain')}
-    return {scenario: sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+    from eg3d_unlearn.photo.folders import folders_in
+    return {scenario: [path.name for path in folders_in(parent)] if parent.is_dir() else []
             for scenario, parent in parents.items()}
 
 
 def left_over(jobs: list[Job], folder: Path) -> str:
     """What is said of runs without a result; nothing where all have one."""
-    from eg3d_unlearn.tables.runner import WORK, result_path
+    from eg3d_unlearn.tables.runner import result_path
     missing = [job.name for job in jobs if not result_path(folder, job).is_file()]
     if not missing:
         return ''
-    return (f'{len(missing)} of {len(jobs)} runs have no result yet, the first is {missing[0]}. Run the same command again; if nobody is at '
-            f'them any more, delete {folder / WORK}/*.claim of machines that were switched off.\n')
+    return f'{len(missing)} of {len(jobs)} runs have no result yet, the first is {missing[0]}. Run the same command again.\n'
 
 
 def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], device: str, data: str | None, real: str | None) -> None:
@@ -212,7 +220,10 @@ def wait(workers: list[subprocess.Popen], jobs: list[Job], folder: Path) -> None
                 bar.update(sum(result_path(folder, job).is_file() for job in jobs) - bar.n)
                 time.sleep(1)
             bar.update(sum(result_path(folder, job).is_file() for job in jobs) - bar.n)
-    except KeyboardInterrupt:        # the workers got it, too: each saves its state
+    except KeyboardInterrupt as stop:    # Ctrl-C reaches the workers, too: each saves its state
+        for worker in workers:
+            if isinstance(stop, Terminated):
+                worker.terminate()
         for worker in workers:
             worker.wait()
         raise

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import did_you_mean, shown
 
 EXPERIMENTS = Path(__file__).parent / 'experiments'
 SCENARIOS = ('random', 'in-domain', 'out-of-domain')
@@ -68,7 +69,7 @@ def load_experiments(names: tuple[str, ...] = ()) -> list[Experiment]:
     known = {path.stem: path for path in sorted(EXPERIMENTS.glob('*.json'))}
     for name in names:
         if name not in known:
-            raise InputError(f'--table={name} is not known; expected {", ".join(known)}.')
+            raise InputError(f'--table={shown(name)} is not known; expected {", ".join(known)}.{did_you_mean(name, known)}')
     return [read_experiment(known[name]) for name in names or known]
 
 

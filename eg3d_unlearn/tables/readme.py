@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.tables.build import markdown, ordering, write_tables
 from eg3d_unlearn.tables.command import WORLDS
@@ -59,19 +60,16 @@ def renewed(readme: str) -> str:
     return pattern.sub(lambda _: f'{BEGIN}\n\n{results()}\n{END}', readme)
 
 
-@click.command(context_settings={'help_option_names': ['-h', '--help']})
-@click.option('--readme', help='The file to renew.', metavar='FILE', default='README.md', show_default=True)
+@command()
+@click.option('--readme', help='The file to renew.', type=PATH, metavar='FILE', default='README.md', show_default=True)
 def main(readme: str) -> None:
     """Renew the README's table of results, and tables.md, tables.json and plots beside the results."""
-    try:
-        path = Path(readme)
-        if not path.is_file():
-            raise InputError(f'{readme} is not there. Run this from the top folder, or name the file with --readme.')
-        text = renewed(path.read_text(encoding='utf-8'))
-        write_tables(load_experiments(), RESULTS, list(WORLDS['demo']), PEOPLE, SEEDS)
-        write_whole(path, lambda file: file.write(text.encode()))
-    except InputError as error:
-        raise click.ClickException(str(error)) from None
+    path = Path(readme)
+    if not path.is_file():
+        raise InputError(f'{readme} is not there. Run this from the top folder, or name the file with --readme.')
+    text = renewed(path.read_text(encoding='utf-8'))
+    write_tables(load_experiments(), RESULTS, list(WORLDS['demo']), PEOPLE, SEEDS)
+    write_whole(path, lambda file: file.write(text.encode()))
     steps = agreement()
     click.echo(f'{sum(step["agrees"] for _, step in steps)} of {len(steps)} steps go the way they go in the paper.')
     for network, step in steps:

@@ -4,32 +4,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import glob
 import hashlib
 import json
-import os
+import re
 import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Callable, Iterator
-
-import psutil
 
 from eg3d_unlearn import metrics, report
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import encoder_path, network_path
 from eg3d_unlearn.evidence import Evidence
+from eg3d_unlearn.html.files import is_number
 from eg3d_unlearn.metrics.cache import fingerprint
 from eg3d_unlearn.metrics.settings import Settings
 from eg3d_unlearn.presets import GUIDE, resolve
 from eg3d_unlearn.run import demo_family
-from eg3d_unlearn.run_folder import RunFolder, write_whole
+from eg3d_unlearn.run_folder import LOG, RunFolder, write_whole
 from eg3d_unlearn.tables.jobs import Job
 from eg3d_unlearn.tables.plots import embeddings_of
 from eg3d_unlearn.tables.world import EMBEDDINGS, World, multiple
+from torch_utils_ext.atomic_file import cannot_write, held
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import read_json, shown
 
 RESULTS, WORK, CACHE = 'results', 'work', 'cache'
 
@@ -38,49 +39,49 @@ class QuietFolder(RunFolder):
     """A run's folder whose log is not printed: the bar over all runs is what is looked at."""
 
     def log(self, message: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self / 'log.txt', 'a', encoding='utf-8') as file:
-            file.write(message + '\n')
+        self.make()
+        self.append(LOG, message)
 
 
 def result_path(outdir: Path, job: Job) -> Path:
     return outdir / RESULTS / f'{job.name}.json'
 
 
+def claim_of(outdir: Path, job: Job) -> Path:
+    return outdir / WORK / f'{job.name}.claim'
+
+
 @contextlib.contextmanager
 def claimed(outdir: Path, job: Job) -> Iterator[bool]:
     """Whether this process may do ``job``: no other one on this machine, or on another with the same folder, is at it.
 
-    The claim of a process that died on this machine is void.
+    The claim of a process that died is void.
     """
-    path = outdir / WORK / f'{job.name}.claim'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and is_dead(path):
-        path.unlink(missing_ok=True)
+    path = claim_of(outdir, job)
     try:
-        with open(path, 'x', encoding='utf-8') as file:
-            file.write(f'{socket.gethostname()} {os.getpid()}')
-    except FileExistsError:
-        yield False
-        return
-    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(path))
+        except TimeoutError:
+            yield False
+            return
         yield True
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def is_dead(path: Path) -> bool:
-    """Whether the process that made a claim is gone; of other machines' nothing is known."""
-    try:
-        host, pid = path.read_text(encoding='utf-8').split()
-        return host == socket.gethostname() and not psutil.pid_exists(int(pid))
-    except (OSError, ValueError):    # gone meanwhile, or being written
-        return False
 
 
 def work_goes_on(outdir: Path) -> bool:
     """Whether some process is at a run."""
-    return any(not is_dead(path) for path in (outdir / WORK).glob('*.claim'))
+    return any(is_held(path) for path in (outdir / WORK).glob('*.claim'))
+
+
+def is_held(path: Path) -> bool:
+    try:
+        with held(path):
+            return False
+    except TimeoutError:
+        return True
 
 
 def run_jobs(
@@ -116,6 +117,8 @@ def run_jobs(
                 except InputError as error:              # one that diverged, a person whose photos cannot be used
                     failed.append(f'{job.name}: {error}')
                     continue
+                with contextlib.suppress(OSError):       # whoever gets at this claim now finds the result
+                    claim_of(outdir, job).unlink()
         done(job)
     if failed:
         raise InputError('\n'.join([f'{len(failed)} of {len(jobs)} runs failed, the others have their results:', *failed]))
@@ -130,24 +133,60 @@ def missing(outdir: Path, job: Job, names: list[str]) -> list[str]:
 def known(outdir: Path, job: Job) -> dict[str, dict | None]:
     """The figures of a job's result by protocol; None: cannot be measured on this person."""
     path = result_path(outdir, job)
-    return json.loads(path.read_text(encoding='utf-8'))['figures'] if path.is_file() else {}
+    return read_result(path)['figures'] if path.exists() else {}
+
+
+def read_result(path: Path) -> dict:
+    """What a run left.
+
+    Raises:
+        InputError: the file is damaged, or holds what no run of ours writes.
+    """
+    content = read_json(path, 'result', dict)
+    figures = content.get('figures')
+    if not isinstance(figures, dict) or not all(is_figure(name, figure) for name, figure in figures.items()):
+        raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
+    return content
+
+
+def is_figure(name: str, figure: object) -> bool:
+    """Whether a metric's entry, or the embeddings, are as tables need them."""
+    if name == EMBEDDINGS and isinstance(figure, dict):
+        states, vectors = figure.get('states'), figure.get('vectors')
+        return (isinstance(states, list) and isinstance(vectors, list) and len(states) == len(vectors) > 0
+                and all(isinstance(state, str) for state in states)
+                and all(isinstance(vector, list) and len(vector) == len(vectors[0]) and all(map(is_number, vector)) for vector in vectors))
+    value = figure.get('value') if isinstance(figure, dict) else None
+    return figure is None or (isinstance(value, dict) and is_number(value.get('value')))
 
 
 def check_results(jobs: list[Job], outdir: Path) -> None:
     """Refuse results that were made with other settings than today's: a table of both would compare nothing.
 
     Raises:
-        InputError: there is one, by another version of this package.
+        InputError: there is one, by another version of this package; or one that is damaged or of another run.
     """
     for job in jobs:
         path = result_path(outdir, job)
-        if not path.is_file():
+        if not path.exists():
             continue
-        changed = changed_since(json.loads(path.read_text(encoding='utf-8')))
+        content = read_result(path)
+        if content.get('job') != described(job):
+            raise InputError(f'{shown(path, 300)} is a result of another run than its name says. Move it away to have that run made again.')
+        families = [None, *(recipe['family'] for recipe in NETWORKS.values())]
+        if not isinstance(content.get('config'), dict) or content.get('demo') not in families:
+            raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
+        changed = changed_since(content)
         if changed:
             name, (then, now) = next(iter(changed.items()))
-            raise InputError(f"{path} was made with other settings than today's, by another version of this package ({name} {then}, now {now}). "
-                             'Move it away to have that run made again, or choose another --outdir.')
+            raise InputError(f"{shown(path, 300)} was made with other settings than today's, by another version of this package "
+                             f'({name} {shown(then)}, now {shown(now)}). Move it away to have that run made again, or choose another --outdir.')
+
+
+def described(job: Job) -> dict:
+    """A job as its result names it."""
+    return {'network': job.network, 'scenario': job.scenario, 'person': job.person, 'seed': job.seed, 'method': job.method,
+            'settings': dict(job.settings)}
 
 
 def changed_since(content: dict) -> dict[str, tuple]:
@@ -159,10 +198,10 @@ def changed_since(content: dict) -> dict[str, tuple]:
     # Distances are multiples of the network's own, which its checksum stands for.
     now.update({name: multiple(value, guide[name]) for name, value in job['settings'].items() if name not in ('target_d', 'alpha_max')})
     names = (set(GUIDE) if job['method'] else set()) | {'inversion', 'inversion_steps', 'inversion_lr', 'lpips_net', 'id_network'}
-    names -= {'n_global', 'n_near'} if not then['lambda_global'] else set()
-    names -= {'n_adj'} if not then['lambda_adj'] else set()
+    names -= {'n_global', 'n_near'} if not then.get('lambda_global') else set()
+    names -= {'n_adj'} if not then.get('lambda_adj') else set()
     before = {name: then.get(name, GUIDE.get(name)) for name in names}   # what was no option then was as published
-    before |= {name: content[name] for name in ('network_sha256', 'encoder_sha256')}
+    before |= {name: content.get(name) for name in ('network_sha256', 'encoder_sha256')}
     now |= {'network_sha256': checksum_of(job['network'], before['network_sha256']),
             'encoder_sha256': checksum_once(encoder_path(job['network'])) if job['network'] in NETWORKS else before['encoder_sha256']}
     return {name: (before[name], now[name]) for name in sorted(before) if before[name] != now[name]}
@@ -204,8 +243,7 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
         cache.forget(fingerprint(evidence.g_u))
     options = evidence.config.to_json()
     content = {
-        'job': {'network': job.network, 'scenario': job.scenario, 'person': job.person, 'seed': job.seed, 'method': job.method,
-                'settings': dict(job.settings)},
+        'job': described(job),
         'figures': figures,
         'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
@@ -218,7 +256,9 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
     path = result_path(outdir, job)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
-    shutil.rmtree(folder.path, ignore_errors=True)
+    for left in folder.path.parent.glob(f'{glob.escape(job.name)}-*'):   # states of other settings, too, which hold the person's latent
+        if re.fullmatch('[0-9a-f]{8}', left.name.removeprefix(f'{job.name}-')):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def essence(figure: dict) -> dict:

@@ -14,6 +14,7 @@ from eg3d_unlearn.evidence import Evidence, measuring_recognisers
 from eg3d_unlearn.finding import Person
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.judging import load_judges
+from eg3d_unlearn.photo.folders import folders_in
 from eg3d_unlearn.presets import resolve
 from eg3d_unlearn.run import KEPT, choose_device, demo_family, forget, load_generator, prefixes_of, target_of
 from eg3d_unlearn.run_folder import RunFolder
@@ -41,7 +42,7 @@ class World:
         self.given = dataclasses.replace(self.given, precision=precision, encoder=finding.encoder_of(config, self.demo))
         self.g_s.precision = precision
         config = resolve(self.given, self.demo)
-        self.judges = load_judges(config, self.g_s.family, place)
+        self.judges = load_judges(config, self.g_s, place)
         self.recognisers, self.trained_with = measuring_recognisers(config, self.judges, recognisers, self.g_s, place)
         self.people: dict[tuple[str, int], Person] = {}
 
@@ -77,7 +78,7 @@ class World:
     def _folder(self, scenario: str, number: int) -> Path:
         """The folder of photos of one real person: DATA/SCENARIO/ANY NAME/*.jpg, people by the order of their names."""
         parent = (self.data or Path('.')) / scenario
-        people = sorted(path for path in parent.iterdir() if path.is_dir()) if self.data and parent.is_dir() else []
+        people = folders_in(parent) if self.data and parent.is_dir() else []
         if number >= len(people):
             raise InputError(f'{parent} holds {len(people)} folders of people, but person {number + 1} is asked for. --data=DIR takes a folder '
                              f'with in-domain/PERSON/*.jpg and out-of-domain/PERSON/*.jpg; or ask for fewer with --people.')

@@ -30,6 +30,12 @@ def attacks() -> list[Attack]:
         *found,
         Attack('millions of lists', lambda _: whole(b'(' + b']' * 5_000_000 + b't'), TOO_MUCH),
         Attack('millions of sets', lambda _: whole(b'(' + b'\x8f' * 5_000_000 + b't'), TOO_MUCH),
+        Attack(
+            'set that is added to again and again',
+            lambda _: whole(b'\x8f(' + b'N' * 60_000 + b'\x90' + b'(\x90' * 60_000),
+            'dictionary with a network',
+        ),
+        Attack('millions of integers', lambda _: whole(b'(' + (b'\x8a\x20' + b'\x7f' * 32) * 200_000 + b't'), TOO_MUCH),
         Attack('millions of None', lambda _: whole(b'(' + b'N' * 5_000_000 + b't'), TOO_MUCH),
         Attack('millions of marks', lambda _: whole(b'(' * 5_000_000), TOO_MUCH),
         Attack('millions of memo entries', lambda _: whole(b'N' + b'\x94' * 5_000_000), TOO_MUCH),

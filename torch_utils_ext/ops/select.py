@@ -51,7 +51,7 @@ def _build(folder: Path) -> dict[str, Callable]:
     if not _has_compiler():
         raise _NotUsable('no nvcc: install the CUDA toolkit or set CUDA_HOME to use the CUDA kernels')
     custom_ops = upstream.import_upstream(folder, 'torch_utils.custom_ops')
-    custom_ops.verbosity = 'none'
+    custom_ops.__dict__['verbosity'] = 'none'
     kernels = {}
     for name in OPERATIONS:
         if not (folder / 'torch_utils' / 'ops' / f'{name}.py').is_file():
@@ -115,11 +115,12 @@ def _compare(name: str, module: ModuleType) -> None:
 
     x = torch.randn([2, 3, 9, 7], generator=torch.Generator().manual_seed(0))
     b, f, taps = x[0, :, 0, 0].clone(), setup_filter([1, 3, 3, 1]), setup_filter([1, 2, 3, 4, 4, 3, 2, 1])
-    plain, arguments, options = {
+    examples: dict[str, tuple[Callable, list, dict]] = {
         'bias_act': (bias_act, [x, b], {'act': 'lrelu', 'clamp': 1.0}),
         'upfirdn2d': (upfirdn2d, [x, f], {'up': 2, 'padding': [2, 1, 2, 1], 'gain': 4}),
         'filtered_lrelu': (filtered_lrelu, [x, taps, taps, b], {'up': 2, 'down': 2, 'padding': [7, 6, 7, 6]}),
-    }[name]
+    }
+    plain, arguments, options = examples[name]
     there = getattr(module, name)(*[a.cuda() for a in arguments], **options).cpu()
     difference = (there - plain(*arguments, **options)).abs().max().item()
     if not difference <= TOLERANCE:

@@ -19,7 +19,7 @@ from torch_utils_ext.ops.autocast import without_autocast
 
 def setup_filter(
     f,  # None (identity), a number, [taps] (made square unless `separable`) or [height, width]
-    device: torch.device | str = 'cpu',
+    device: torch.device | str | None = None,  # None: torch's default device
     normalize: bool = True,  # scale to sum 1
     flip_filter: bool = False,
     gain: float = 1,
@@ -40,7 +40,8 @@ def setup_filter(
         f = f / f.sum()
     if flip_filter:
         f = f.flip(tuple(range(f.ndim)))
-    return (f * gain ** (f.ndim / 2)).to(device)
+    f = f * gain ** (f.ndim / 2)
+    return f if device is None else f.to(device)
 
 
 def upfirdn2d(

@@ -1,0 +1,127 @@
+"""How long a run will take, estimated from one picture on this machine, and what would make it shorter."""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+
+from eg3d_unlearn import report
+from eg3d_unlearn.arithmetic import arithmetic
+from eg3d_unlearn.config import Config
+from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS
+from eg3d_unlearn.generator import Generator
+from eg3d_unlearn.inversion import plan
+from eg3d_unlearn.judging import Judges
+from eg3d_unlearn.metrics.settings import IMPOSTORS
+
+ENOUGH_S = 0.3                       # what takes less is timed again: a first call also makes room and chooses kernels
+# A pass backward costs as much as one forward in all that only hands the gradient on, and twice as much where weights learn.
+PAIR_NETWORK = 4                     # passes of the network for one pair of pictures: G_u, G_s, and G_u backward
+PAIR_JUDGE = 3                       # passes of a judge: both pictures, and one of them backward
+INVERSION = 2, 2                     # of network and LPIPS, for one step of an inversion: forward and backward
+FULL_PAGE, MASKS = 60 + IMPOSTORS, 800  # what a full report.html shows of each network, roughly, and looks at for its maps
+LONG_S = 15 * 60                     # from here on it is said what would be shorter
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of one pass forward with one picture."""
+    picture: float                   # of the network, as the report shows it
+    seen: float                      # of the network, as the losses see it
+    lpips: float
+    recogniser: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of each part of a run."""
+    inversion: float
+    step: float
+    iters: int
+    pictures: float                  # before-after.png, report.html
+
+    @property
+    def whole(self) -> float:
+        return self.inversion + self.step * self.iters + self.pictures
+
+    def __str__(self) -> str:
+        steps = f'{self.iters} step{"s" * (self.iters != 1)} of {spoken(self.step)}'
+        return (f'about {spoken(self.whole)}, by the time of one picture here: {spoken(self.inversion)} to find the person, '
+                f'{spoken(self.step * self.iters)} for {steps}, {spoken(self.pictures)} for the pictures of the report')
+
+
+def estimate(config: Config, generator: Generator, judges: Judges) -> Estimate:
+    """What the run of a resolved ``config`` will take; times one picture, and leaves all random numbers alone."""
+    return from_costs(config, costs_of(config, generator, judges))
+
+
+@torch.no_grad()
+def costs_of(config: Config, generator: Generator, judges: Judges) -> Costs:
+    """Time one picture, and what the judges need for it."""
+    camera, device = generator.camera(0.0) if generator.is_3d else None, generator.device
+    seen_as = {'raw': config.loss_resolution in ('raw', 'mixed'), 'half': config.loss_resolution == 'half'}
+
+    def picture(**options) -> torch.Tensor:
+        return generator.render(generator.backbone(generator.w_avg[None]), camera, **options).image
+    with arithmetic(config.precision, device):
+        whole, image = seconds_of(picture, device)
+        seen, image = seconds_of(lambda: picture(**seen_as), device) if any(seen_as.values()) else (whole, image)
+        lpips, _ = seconds_of(lambda: judges.perceptual.features(image), device)
+        recogniser = 0.0 if judges.recogniser is None else seconds_of(lambda: judges.recogniser(image), device)[0]
+    return Costs(whole, seen, lpips, recogniser)
+
+
+def seconds_of(call: Callable[[], object], device: torch.device) -> tuple[float, object]:
+    """Seconds of a call and what it returns; short ones are called twice."""
+    for again in (True, False):
+        begun = time.perf_counter()
+        result = call()
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - begun
+        if not again or seconds > ENOUGH_S:
+            break
+    return seconds, result
+
+
+def from_costs(config: Config, costs: Costs) -> Estimate:
+    """The same from the time of one picture."""
+    pairs_of_person = bool(config.lambda_local) + (config.n_adj if config.lambda_adj else 0)
+    pairs = pairs_of_person + (config.n_global if config.lambda_global else 0)
+    step = (pairs * (PAIR_NETWORK * costs.seen + PAIR_JUDGE * costs.lpips)
+            + bool(config.lambda_id) * pairs_of_person * PAIR_JUDGE * costs.recogniser)
+    images = 0 if not config.image else len(config.photos) or 1 + OTHER_PHOTOS + STRANGERS
+    steps = config.inversion_steps if images and plan(config.inversion).space is not None else 0
+    inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))
+    shown = 2 * (len(report.OTHER_SEEDS) + 2 * len(report.YAWS) + images)
+    full = 0.0 if config.report == 'brief' else 2 * FULL_PAGE * costs.picture + 2 * MASKS * costs.recogniser
+    return Estimate(inversion, step, config.iters, shown * (costs.picture + costs.lpips) + full)
+
+
+def shorter(config: Config, generator: Generator, seconds: float) -> str | None:
+    """The flags that would shorten a long run; None where it is short."""
+    if seconds < LONG_S:
+        return None
+    flags = [f'--iters (now {config.iters})']
+    if generator.is_3d and config.loss_resolution == 'full':
+        flags.append('--loss-resolution=half (about half the work)')
+    if config.lpips_resolution is None and generator.img_resolution > 256 and config.loss_resolution != 'raw':
+        flags.append('--lpips-resolution=256')
+    if config.precision == 'fp32':
+        flags.append('--precision=bf16')
+    if config.image and config.inversion_steps and config.inversion_optimiser == 'adam':
+        flags.append(f'--inversion-steps (now {config.inversion_steps})')
+    if config.report == 'full':
+        flags.append('--report=brief')
+    return f'What makes it shorter: {", ".join(flags)}{"; or a GPU (--device=cuda)" if generator.device.type == "cpu" else ""}.'
+
+
+def spoken(seconds: float) -> str:
+    """A span of time in one rounded number."""
+    for unit, size in (('days', 86400.0), ('h', 3600.0), ('min', 60.0)):
+        if seconds >= 1.5 * size:
+            count = seconds / size
+            return f'{count:.0f} {unit}' if count >= 10 else f'{count:.1f} {unit}'
+    return f'{seconds:.0f} s' if seconds >= 10 else f'{seconds:.1f} s'
