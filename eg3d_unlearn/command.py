@@ -58,7 +58,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--keep-source', help='Keep the photo and the latent in the folder, and who it was in the options.', is_flag=True)
 @option('--report', help="report.html: full looks at both networks once more (views, other photos, neighbours, everybody else; about 150 pictures); brief is written from the run's own figures; auto is full on a GPU and for the demo networks.", type=click.Choice(['auto', 'full', 'brief']), default='auto', show_default=True)
 # The method.
-@option('--method', help='Preset: GUIDE as published; baseline (mean target, local loss only), extrapolated and adjacency, the rows of its Table 1; ft, ga, ga-descent, soft, l1-sparse, prune, salun, sugar: other methods, to compare with.', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
+@option('--method', help='Preset: GUIDE as published; baseline (mean target, local loss only), extrapolated and adjacency, the rows of its Table 1; closed-form: the person taken out of the style layers by a formula, in seconds, without training; ft, ga, ga-descent, soft, l1-sparse, prune, salun, sugar: other methods, to compare with.', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
 @preset_option('--target', click.Choice(['ufo', 'mean', 'surrogate', *DRAWN]), 'Where the person is moved: ufo, beyond the mean latent (Eq. 3); mean, to it; surrogate, learned (SUGAR); random, to a random person; self, away from the own neighbourhood; soft, both in turns.')
 @preset_option('--target-d', float, 'd, how far beyond the mean latent [units of W+].')
 @preset_option('--iters', click.IntRange(min=1), 'Steps.')

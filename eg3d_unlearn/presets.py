@@ -14,6 +14,7 @@ GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=
              lambda_adj=1.0, lambda_global=1.0, lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full',
              lambda_l1=0.0, lambda_ewc=0.0, prune=0.0, saliency=1.0)
 
+CLOSED_FORM = 'closed-form'
 PRESETS = {
     'guide': GUIDE,
     # Table 1, first row: the mean latent as target, local loss only.
@@ -33,8 +34,14 @@ PRESETS = {
     'prune': {**GUIDE, 'target': 'mean', 'prune': 0.3},
     # Random relabelling of the most salient weights, with retention.
     'salun': {**GUIDE, 'target': 'random', 'saliency': 0.5},
+    # No loss at all: the style affines are changed by a formula (`closed_form`).
+    CLOSED_FORM: {**GUIDE, 'target': 'mean', 'iters': 0, 'lambda_adj': 0.0, 'lambda_global': 0.0},
     'sugar': {**GUIDE, 'target': 'surrogate', 'lambda_global': 0.0, 'lambda_ewc': 1.0},
 }
+
+# What the closed form has no use for.
+OF_TRAINING = ('target', 'target_d', 'iters', 'lr', 'lr_decay', 'n_adj', 'n_global', 'n_near', 'alpha_max', 'lambda_local', 'lambda_adj',
+               'lambda_global', 'lambda_l2', 'lambda_lpips', 'lambda_id', 'lambda_l1', 'lambda_ewc', 'prune', 'saliency', 'loss_resolution')
 
 # The demo networks are a thousandth of FFHQ-512 and the main run has three minutes on two cores: fewer and larger steps.
 DEMO = {

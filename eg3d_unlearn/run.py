@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn import duration, finding, photo, report
+from eg3d_unlearn import closed_form, duration, finding, photo, report
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.camera_labels import parse_camera
 from eg3d_unlearn.config import Config, person_of
@@ -32,7 +32,7 @@ from eg3d_unlearn.methods.surrogate import surrogate_target
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.photo.folders import no_photo, pictures_at
-from eg3d_unlearn.presets import resolve
+from eg3d_unlearn.presets import CLOSED_FORM, OF_TRAINING, resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
@@ -168,6 +168,13 @@ def check_inputs(config: Config) -> None:
                          'with --upstream=DIR.')
 
 
+def check_closed_form(given: Config) -> None:
+    """Options of a training would have no effect where nothing is trained."""
+    unused = [name for name in OF_TRAINING if getattr(given, name) is not None] + ['trainable'] * (given.trainable != 'auto')
+    if given.method == CLOSED_FORM and unused:
+        raise InputError(f'--{unused[0].replace("_", "-")} is about training, and --method={CLOSED_FORM} trains nothing. Leave it out.')
+
+
 def check_photos(config: Config) -> None:
     """Refuse photos that cannot be read, and options about photos where there are none."""
     people = [name for name in config.image if person_of(name) is not None]
@@ -238,6 +245,8 @@ def check_against_network(config: Config, generator: Generator, pickle: NetworkP
 
 def prefixes_of(config: Config, generator: Generator) -> list[str]:
     """``--trainable`` as a list of parameter prefixes."""
+    if config.method == CLOSED_FORM:
+        return closed_form.affine_names(generator)
     listed = generator.trainable if config.trainable == 'auto' else config.trainable
     return [prefix.strip() for prefix in listed.split(',')]
 
@@ -264,6 +273,7 @@ def check(
 
     Raises `InputError` for everything that the user can mend.
     """
+    check_closed_form(given)
     config = resolve(given, demo_family(given.network))
     check_inputs(config)
     device = choose_device(config.device)
@@ -372,9 +382,14 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     g_u = generator
     g_s = generator.twin()
     g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
+    if config.method == CLOSED_FORM:
+        with arithmetic('fp32', device):
+            ws_target = closed_form.erase(g_u, ws_source, judges.recogniser, log)
     before = show_all(g_s, state, ws_source=ws_source, ws_target=ws_target)
 
-    steps = forget(folder, config, g_u, g_s, parameters, judges, ws_source, ws_target, state, {name: state[name] for name in KEPT})
+    steps = []
+    if config.method != CLOSED_FORM:
+        steps = forget(folder, config, g_u, g_s, parameters, judges, ws_source, ws_target, state, {name: state[name] for name in KEPT})
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
@@ -390,7 +405,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         **({'MEANING': report.MEANINGLESS} if config.random_metric_weights else {}),
         'summary': report.summary(before, after, judges.measuring, judges.names['measuring']),
         'figures': report.measure(before, after, judges.perceptual, judges.recogniser),
-        'loss': {'first_step': steps[0], 'last_step': steps[-1]},
+        **({'loss': {'first_step': steps[0], 'last_step': steps[-1]}} if steps else {}),
         'person': state['notes'],
         'demo_world': is_demo(pickle),
         'config': config.to_json(),

@@ -1,12 +1,26 @@
 """The closed form: folding is exact, detectors detect, and nobody else is disturbed more than the formula says."""
 import copy
+import json
 
 import pytest
 import torch
-from small import SMALL, small_generator
+from click.testing import CliRunner
+from small import SMALL, poor_mans_recogniser, small_generator
 
-from eg3d_unlearn.closed_form import Population, find_edit, fold, population, style_affines
+from eg3d_unlearn.closed_form import (
+    OTHER_PHOTO,
+    UNSEEN,
+    Population,
+    choose_strength,
+    find_edit,
+    fold,
+    population,
+    share_of_others,
+    style_affines,
+)
+from eg3d_unlearn.command import main
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 
 
 def twin(generator):
@@ -103,3 +117,33 @@ def test_latents_that_cannot_be_told_apart_are_refused():
     for photos in ([w, w], [generator.w_avg[None]]):
         with pytest.raises(InputError, match='nothing tells them apart'):
             find_edit(photos, [generator.w_avg] * len(photos), generator.w_avg, everybody)
+
+
+def test_strength_is_the_least_at_which_nobody_is_recognised():
+    generator = small_generator('stylegan2')
+    everybody, ws = population(generator, 1024), generator.map_seed(3)
+    strength = choose_strength(generator, ws, everybody, poor_mans_recogniser)
+    assert strength.value >= 1 and 'of another photo' in strength.because
+    assert choose_strength(generator, ws, everybody, None).value == UNSEEN
+    # By the first photo alone a detector says little of another one, by both it says 1 of each.
+    both = torch.cat([ws, ws + 0.2 * (generator.map_seed(4) - ws)])
+    assert OTHER_PHOTO <= share_of_others(both, generator.w_avg, everybody) <= 1
+    assert share_of_others(ws, generator.w_avg, everybody) == OTHER_PHOTO
+
+
+@pytest.mark.parametrize('family', SMALL)
+def test_the_command_erases_without_training(family, tmp_path):
+    before = tmp_path / 'before.pkl'
+    save_network_pickle(before, *SMALL[family], small_generator(family).network.state_dict())
+    words = [f'--network={before}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', '--method=closed-form', '--device=cpu', '--report=brief',
+             '--random-metric-weights', '--lpips-net=squeeze', '--id-network=none']
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert 'style affines changed. Strength 1.5' in result.output
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert 'loss' not in report and all(name.endswith('affine') for name in report['trained'])
+    old, new = (read_network_pickle(path).records['G_ema'].state_dict() for path in (before, tmp_path / 'out' / 'network-unlearned.pkl'))
+    assert {name for name in old if not torch.equal(old[name], new[name])} <= {
+        f'{name}.{part}' for name in report['trained'] for part in ('weight', 'bias')}
+    refused = CliRunner().invoke(main, [*words[:2], f'--outdir={tmp_path / "b"}', *words[3:], '--iters=3'])
+    assert refused.exit_code == 1 and '--iters is about training' in refused.output

@@ -7,6 +7,7 @@ from typing import Callable
 
 from eg3d_unlearn import finding, metrics
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
+from eg3d_unlearn.closed_form import erase
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.photo import photos_of
 from eg3d_unlearn.demo.shipped import is_demo
@@ -15,7 +16,7 @@ from eg3d_unlearn.finding import Person
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.judging import load_judges
 from eg3d_unlearn.photo.folders import folders_in
-from eg3d_unlearn.presets import resolve
+from eg3d_unlearn.presets import CLOSED_FORM, resolve
 from eg3d_unlearn.run import KEPT, choose_device, demo_family, forget, load_generator, prefixes_of, target_of
 from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.scale import distances
@@ -115,6 +116,9 @@ class World:
             ws_target = target_of(config, self.g_s, self.judges, person.ws)
         folder.path.mkdir(parents=True, exist_ok=True)
         state = folder.load_state()
+        if config.method == CLOSED_FORM:
+            erase(g_u, person.ws, self.judges.recogniser, folder.log)
+            return g_u
         forget(folder, config, g_u, self.g_s, parameters, self.judges, person.ws, ws_target, state, dict.fromkeys(KEPT))
         g_u.network.requires_grad_(False)
         return g_u
