@@ -69,8 +69,8 @@ def machine() -> dict:
 class RunFolder:
     """``--outdir`` of one run."""
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, last: str = REPORT):
+        self.path, self.last = Path(path), last      # the file that is written last: with it the folder is finished
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -134,7 +134,7 @@ class RunFolder:
             if not self.is_alone:
                 print(f'{self.path} cannot be locked on this file system: do not start the same command twice.', file=sys.stderr)
             yield
-            if (self / REPORT).exists():         # whoever gets at this lock now finds a finished run
+            if (self / self.last).exists():      # whoever gets at this lock now finds a finished folder
                 with contextlib.suppress(OSError):
                     (self / LOCK).unlink()
 

@@ -352,5 +352,5 @@ def test_help_states_budgets_and_tiers():
 
 def test_a_part_that_cannot_be_read(tmp_path):
     (tmp_path / 'audit-T0.json').write_text('{"cut')
-    with pytest.raises(InputError, match='cannot be read. Delete it'):
+    with pytest.raises(InputError, match='is not valid json .* Delete it'):
         AuditFolder(tmp_path).read('audit-T0.json')

@@ -1,4 +1,6 @@
-"""On small networks the person moves to the target, by LPIPS and by features, and random people stay.
+"""On a small StyleGAN3 the person moves to the target, by LPIPS and by features, and random people stay.
+
+EG3D and StyleGAN2 are held to more on the demo networks (`test_demo_run`); StyleGAN3 has none.
 
 The settings in RUNS were searched by hand, on these very latents, until all three bars held; the published weights and
 people nearer to the mean did not meet them on random networks. So this shows that the machinery can do it and guards
@@ -13,21 +15,15 @@ from eg3d_unlearn.loss import Weights, feature_distance
 from eg3d_unlearn.make_network import random_network
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.perceptual import Lpips
-from eg3d_unlearn.settings import TRIAL
 from eg3d_unlearn.target import ufo_target
 
 # Random networks have no faces, so the judge is LPIPS with random weights: a distance between pictures all the same.
 RECIPES = {
-    'eg3d': dict(upstream_class=SMALL['eg3d'][0], family='eg3d', raw=32, init_kwargs={
-        **SMALL['eg3d'][1], 'channel_base': 1024, 'channel_max': 16}),
-    'stylegan2': TRIAL['stylegan2'],
     'stylegan3': dict(upstream_class=SMALL['stylegan3'][0], family='stylegan3', raw=None, init_kwargs={
         **SMALL['stylegan3'][1], 'channel_base': 1024, 'channel_max': 32}),
 }
 # family: how far the person is from the mean and d, both in units of the latent spread; λ_L2, λ_global, steps, learning rate
 RUNS = {
-    'eg3d': (3.5, 1.0, 0.01, 60.0, 70, 0.003),
-    'stylegan2': (1.5, 1.0, 1.0, 20.0, 150, 0.004),
     'stylegan3': (3.0, 1.0, 4.0, 30.0, 200, 0.004),
 }
 
@@ -47,7 +43,7 @@ def test_the_person_moves_and_others_stay(family):
     ws_target = ufo_target(ws_source, g_u.w_avg, distance * spread)
     lpips = Lpips('squeeze', random_weights=True)
     weights = Weights(id=0, l2=lambda_l2, glob=lambda_global)
-    objective = Objective(g_u, g_s, ws_source, ws_target, lpips, None, weights, n_global=2 if family == 'eg3d' else 6,
+    objective = Objective(g_u, g_s, ws_source, ws_target, lpips, None, weights, n_global=6,
                           alpha_max=0.15 * spread, batch=8)
     optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
     for step in range(steps):

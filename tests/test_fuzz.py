@@ -32,7 +32,7 @@ def takes_memory(case, folder):
 @pytest.mark.parametrize('run, kind', [
     (lambda case, folder: None, 'success'), (refuses, 'refused'), (lambda case, folder: {}['x'], 'KeyError'),
     (steers_the_terminal, 'unprintable'), (takes_memory, 'memory'),
-    (lambda case, folder: time.sleep(30), 'time'), (lambda case, folder: os.abort(), 'died')])
+    (lambda case, folder: time.sleep(30), 'time'), (lambda case, folder: os._exit(3), 'died')])
 def test_the_fuzzer_tells_how_a_case_ended(run, kind, tmp_path):
     found = outcomes(Target('planted', lambda: [b'abc'], run), [b'abc'], 0, tmp_path, seconds=1)
     assert [next(found)[1].kind for _ in range(2)] == [kind, kind]

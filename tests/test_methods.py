@@ -170,7 +170,8 @@ def test_presets_differ_from_guide_and_from_each_other():
 def test_every_method_runs_from_the_command(method, tmp_path):
     from eg3d_unlearn.command import main
     out = tmp_path / 'out'
-    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--latent-seed=3', f'--method={method}', '--iters=3', f'--outdir={out}'])
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--latent-seed=3', f'--method={method}', '--iters=3', '--report=brief',
+                                 f'--outdir={out}'])
     assert result.exit_code == 0, result.output
     stats = [json.loads(line) for line in (out / 'stats.jsonl').read_text().splitlines()]
     assert len(stats) == 3 and json.loads((out / 'report.json').read_text())['config']['method'] == method

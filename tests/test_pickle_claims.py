@@ -14,6 +14,7 @@ from small import SMALL, small_generator
 
 from eg3d_unlearn import networks, run
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.foreign import SIZES as SIZES_OF_FOREIGN
 from eg3d_unlearn.foreign import load_trusted
 from eg3d_unlearn.generator import build
 from eg3d_unlearn.html.files import Found
@@ -314,8 +315,9 @@ def test_a_run_tells_the_notes_in_log_and_report(tmp_path, states, monkeypatch):
     monkeypatch.setattr(run, 'load_judges', lambda *_: SimpleNamespace(names=dict.fromkeys(('perceptual', 'recogniser', 'measuring'), '-')))
     monkeypatch.setattr(run, 'run_in', lambda *_: ({'networks': {'in': {}}, 'summary': {}}, None, None))
     monkeypatch.setattr(run, 'write_report', lambda *_, **__: {})
+    monkeypatch.setattr(run, 'how_long', lambda *_: [])
     monkeypatch.setattr(run, 'summarise', lambda *_: None)
-    assert run.unlearn(config)['networks']['in']['notes'] == ['Another generator is here.']
+    assert run.unlearn(config)['networks']['in']['notes'][-1] == 'Another generator is here.'
     assert 'WARNING: Another generator is here.' in (tmp_path / 'out' / 'log.txt').read_text()
 
 
@@ -387,5 +389,8 @@ def test_trusted_file_with_g_ema_alone(tmp_path):
     (tmp_path / 'legacy.py').write_text(
         "import pickle\ndef load_network_pkl(f):\n    data = pickle.load(f)\n    assert data['G']\n    return data\n")
     with open(tmp_path / 'n.pkl', 'wb') as file:
-        pickle.dump({'G_ema': torch.nn.ModuleDict({'mapping': torch.nn.Identity(), 'synthesis': torch.nn.Identity()})}, file)
+        network = torch.nn.ModuleDict({'mapping': torch.nn.Identity(), 'synthesis': torch.nn.Identity()})
+        for size in SIZES_OF_FOREIGN:
+            setattr(network, size, 3)
+        pickle.dump({'G_ema': network}, file)
     assert load_trusted(tmp_path / 'n.pkl', str(tmp_path))[1] == 'stylegan2'

@@ -111,7 +111,7 @@ def conduct(
     keys = [key for key in TIERS if tiers is None or key in tiers]
     folder = AuditFolder(outdir)
     folder.check()
-    run_folder = RunFolder(folder.path)
+    run_folder = RunFolder(folder.path, last=AUDIT)
     with run_folder.locked(), arithmetic(evidence.config.precision, evidence.device):
         folder.check()               # once more: another audit may have ended here meanwhile
         run_folder.clean(state=False)
