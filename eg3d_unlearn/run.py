@@ -356,7 +356,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     log(f'Network: {pickle.path.name}, {generator.family}, {generator.img_resolution} px; mean latent: {generator.w_avg_source}.')
     if is_foreign(generator):
         log(f'The network was loaded by the checkout\'s own loader, which ran code from the file ({config.upstream}).')
-    log(f'F in the local loss: {generator.features_are}.')
+    if config.method != CLOSED_FORM:
+        log(f'F in the local loss: {generator.features_are}.')
     if config.random_metric_weights:
         log(f'WARNING: {report.MEANINGLESS}')
 
