@@ -171,7 +171,7 @@ def choose_strength(
     likeness = (seen @ seen[0]).tolist()
     part = next((part for number, part in enumerate(WAY) if max(likeness[number:]) < limit), WAY[-1])
     return Strength(round(max(1.0, (1 - part) / share), 2),
-                    f'at {part:g} of the way from the mean face the likeness is below {limit:.2f}, the verification threshold less {MARGIN}, and '
+                    f'at {part:g} of the way from the mean face the likeness is below {limit:.2f}, the threshold less {MARGIN}, and '
                     f'the detector says {share:.2f} of another photo')
 
 
