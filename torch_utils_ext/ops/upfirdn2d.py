@@ -26,7 +26,8 @@ def setup_filter(
     separable: bool | None = None,  # None: keep one dimension from 8 taps on
 ) -> Tensor:
     """Filter for :func:`upfirdn2d`: [height, width] or, separable, [taps], float32."""
-    f = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
+    # On the CPU: the few taps cost nothing there, while torch's meta device would import a compiler for them, a second of work.
+    f = torch.as_tensor(1 if f is None else f, dtype=torch.float32, device='cpu')
     if f.ndim > 2 or f.numel() == 0:
         raise ValueError(f'a filter has 0 to 2 dimensions and at least one tap, got the shape {tuple(f.shape)}')
     f = f.reshape(1) if f.ndim == 0 else f
@@ -40,8 +41,7 @@ def setup_filter(
         f = f / f.sum()
     if flip_filter:
         f = f.flip(tuple(range(f.ndim)))
-    f = f * gain ** (f.ndim / 2)
-    return f if device is None else f.to(device)
+    return (f * gain ** (f.ndim / 2)).to(torch.get_default_device() if device is None else device)
 
 
 def upfirdn2d(
