@@ -50,7 +50,7 @@ class Population:
 def population(generator: Generator, count: int = SAMPLES, seed: int = 0) -> Population:
     """Mean and covariance of ``count`` latents of random people."""
     rng = torch.Generator().manual_seed(seed)
-    ws = torch.cat([generator.sample(min(1024, count - start), rng)[:, 0].double().cpu() for start in range(0, count, 1024)])
+    ws = torch.cat([generator.sample(min(1024, count - start), rng)[:, 0].cpu().double() for start in range(0, count, 1024)])
     centred = ws - ws.mean(0)
     return Population(ws.mean(0), centred.T @ centred / len(ws))
 
@@ -64,8 +64,9 @@ class LatentEdit:
 
     def __call__(self, ws: Tensor) -> Tensor:          # [N, num_ws, w_dim], dtype of ws
         """The latents that the edited network sees in place of ``ws``."""
-        said = torch.einsum('lkd,nld->nlk', self.detectors, ws.double() - self.mean)
-        return (ws.double() - torch.einsum('nlk,lkd->nld', said, self.moves)).to(ws.dtype)
+        here = ws.cpu().double()         # double precision is not everywhere
+        said = torch.einsum('lkd,nld->nlk', self.detectors, here - self.mean)
+        return (here - torch.einsum('nlk,lkd->nld', said, self.moves)).to(ws.dtype).to(ws.device)
 
 
 def find_edit(
@@ -80,10 +81,10 @@ def find_edit(
     Raises:
         InputError: photos that cannot be told apart: a person who is the mean face, or two people with the same latent.
     """
-    mean, precision = w_avg.double().cpu(), people.precision(ridge)
-    seen = torch.cat(photos).double().cpu() - mean      # [M, num_ws, w_dim]
+    mean, precision = w_avg.cpu().double(), people.precision(ridge)
+    seen = torch.cat(photos).cpu().double() - mean      # [M, num_ws, w_dim]
     belongs = torch.block_diag(*(torch.ones(len(one), 1, dtype=torch.float64) for one in photos))  # [M, K]
-    moves = torch.stack([one.double().cpu().mean(0) - target.double().cpu() for one, target in zip(photos, targets, strict=True)], dim=1)
+    moves = torch.stack([one.cpu().double().mean(0) - target.cpu().double() for one, target in zip(photos, targets, strict=True)], dim=1)
     reach = seen.transpose(0, 1) @ precision            # [num_ws, M, w_dim]
     gram = reach @ seen.permute(1, 2, 0)                # [num_ws, M, M]
     scale = gram.diagonal(dim1=1, dim2=2)
@@ -133,11 +134,11 @@ def fold(generator: Generator, edit: LatentEdit) -> list[str]:
     """
     names = []
     for name, layer, number in style_affines(generator):
-        weight = layer.weight.double().cpu()
+        weight = layer.weight.cpu().double()
         moved = weight @ edit.moves[number].T           # [out, K]
         shift = moved @ (edit.detectors[number] @ edit.mean[number])
-        layer.weight.copy_(weight - moved @ edit.detectors[number])
-        layer.bias.copy_(layer.bias.double().cpu() + shift * (layer.weight_gain / layer.bias_gain))
+        layer.weight.copy_((weight - moved @ edit.detectors[number]).float())
+        layer.bias.copy_((layer.bias.cpu().double() + shift * (layer.weight_gain / layer.bias_gain)).float())
         names.append(name)
     return names
 
@@ -165,7 +166,7 @@ def choose_strength(
         return torch.cat([recogniser(generator.synthesize(one[None].to(generator.device), generator.frontal()).image) for one in ws])
     anybody = embed(generator.sample(PAIRS_OF, torch.Generator().manual_seed(1)))
     pairs = (anybody @ anybody.T)[torch.triu_indices(PAIRS_OF, PAIRS_OF, 1).unbind()]
-    limit = pairs.double().quantile(1 - FALSE_ACCEPTS).item() - MARGIN
+    limit = pairs.cpu().double().quantile(1 - FALSE_ACCEPTS).item() - MARGIN
     identity = ws_source[:1] - generator.w_avg
     seen = embed(torch.cat([generator.w_avg + part * identity for part in WAY]))
     likeness = (seen @ seen[0]).tolist()
@@ -183,7 +184,7 @@ def share_of_others(ws: Tensor, w_avg: Tensor, people: Population) -> float:
     for index in range(len(ws)):
         others = torch.cat([ws[:index], ws[index + 1:]])
         edit, _ = find_edit([others], [w_avg], w_avg, people)
-        said.append(torch.einsum('ld,ld->l', edit.detectors[:, 0], ws[index].double().cpu() - edit.mean).mean().item())
+        said.append(torch.einsum('ld,ld->l', edit.detectors[:, 0], ws[index].cpu().double() - edit.mean).mean().item())
     return min(1.0, max(OTHER_PHOTO, sum(said) / len(said)))
 
 

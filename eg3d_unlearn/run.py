@@ -364,6 +364,9 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     # The person: found once, kept in the state until the run ends.
     state, person = folder.load_state(), None
     who = digest(config.person_kind, given_person(config))
+    has_camera = state is None or 'camera' in state      # states of before it was kept go on without the photos
+    if state is not None:
+        state.setdefault('camera', None)
     if state is not None and not all(name in state for name in KEPT):
         raise folder.damaged('something is missing')
     if state is not None and state['person'] != who:
@@ -425,7 +428,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         return result, None, ws_target
     if person is None:               # the run was resumed: the photos themselves were not kept, and are read again
         person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'],
-                                finding.photos_again(config, generator), state['camera'])
+                                finding.photos_again(config, generator) if has_camera else None, state['camera'])
     return result, evidence_of(config, pickle, g_s, g_u, person, judges), ws_target
 
 
