@@ -62,7 +62,8 @@ def apply(network: str, files: tuple[str, ...], outfile: str, upstream: str | No
     changing = generator.freeze_except(affine_names(generator)).keys()
     generator.network.requires_grad_(False)
     check_writable(pickle, generator.network.state_dict(), changing)
-    for note in generator.notes + pickle.notes + copies_elsewhere(pickle, changing):
+    # Not the generator's own notes: they are about photos and cameras.
+    for note in getattr(generator.network, 'notes', []) + pickle.notes + copies_elsewhere(pickle, changing):
         click.echo(f'WARNING: {note}')
     changed = fold(generator, delta.edit())
     for note in write_unlearned_pickle(pickle, outfile, generator.network.state_dict()):
@@ -163,7 +164,7 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     from eg3d_unlearn.demo.recipes import NETWORKS
     from eg3d_unlearn.demo.shipped import network_path
     from eg3d_unlearn.generator import has_classes, wrap
-    from eg3d_unlearn.run import make_network
+    from eg3d_unlearn.run import is_foreign, make_network
     from torch_utils_ext.network_pickle import read_network_pickle
     from torch_utils_ext.network_url import resolve_network
     if trust_pickle and not upstream:
@@ -179,6 +180,9 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     made, family = make_network(config, pickle.records['G_ema'], Path(path), torch.device('cpu'))
     # Which class is shown does not matter: all of them are made by the same layers.
     generator = wrap(made, family, 0 if has_classes(made, family) else None)
+    if is_foreign(generator):
+        from eg3d_unlearn.foreign import check_picture
+        check_picture(generator)
     expected, got = tuple(delta.w_avg.shape), (generator.num_ws, generator.w_dim)
     if expected != got:
         raise InputError(f'The delta is for latents of {list(expected)} numbers, and the network has latents of {list(got)}: the delta is damaged.')
