@@ -81,6 +81,7 @@ class Config:
     trust_pickle: bool = False       # load an unknown class through the checkout's own loader
     trust_file: bool = False         # load the user's own TorchScript networks, which run code of their author
     keep_source: bool = False        # leave the photo and the latent in the folder
+    delta: str | None = None         # file that the edit of the closed form is written to; it holds the person's latent
     report: str = 'auto'             # report.html: 'full' = both networks are looked at once more, 'brief' = by the run's own figures
 
     @property
@@ -116,7 +117,7 @@ class Config:
         """The options as they are recorded: who the person is stays out unless ``keep_source`` asks for it."""
         options = {**asdict(self), 'network': without_secrets(self.network)}
         if not self.keep_source:
-            for name in ('image', 'people', 'latent', 'latent_seed', 'camera'):
+            for name in ('image', 'people', 'latent', 'latent_seed', 'camera', 'delta'):
                 options[name] = '(given, not recorded)' if options[name] not in (None, ()) else None
         return options
 

@@ -139,12 +139,13 @@ def erase(
     everybody: Sequence[Photos],     # the people to be erased, together
     recogniser: Embed | None,
     log: Callable[[str], None] = lambda message: None,
+    others: Strangers | None = None,  # of `strangers`, where they were looked at before
 ) -> Erased:
     """Erase people in closed form: choose for each where and how far they go, then fold all of it into the style affines at once."""
     people = population(generator)
     # What cannot be told apart is refused before anything slow.
     edit_of([erasure(one.all, generator.w_avg, generator.w_avg, people) for one in everybody], generator.w_avg)
-    others = None if recogniser is None else strangers(generator, recogniser)
+    others = others or (None if recogniser is None else strangers(generator, recogniser))
     parts = []
     for number, one in enumerate(everybody, 1):
         choice = choose(generator, one, people, recogniser, others)

@@ -15,7 +15,7 @@ EVERY = 10                           # steps between two looks
 PATIENCE = 2                         # looks without anything better, after which it ends
 RANDOM, NEAR, DRAWN = 16, 16, 512    # people looked at: at random, and of `DRAWN` those whom the edit moves most
 GOOD = 0.995                         # likeness of all of them on average: nothing is left to be mended
-NOTHING_GAINED = 0.002               # likeness
+NOTHING_GAINED = 0.005               # likeness; less is chance
 
 
 class Watch:
@@ -57,7 +57,7 @@ class Watch:
         if step % EVERY:
             return False
         others, person = self.look()
-        if others > self.best['others'] + NOTHING_GAINED and person <= self.allowed + NOTHING_GAINED:
+        if others > self.best['others'] + NOTHING_GAINED and person <= self.allowed:
             self.best.update(others=others, step=step, looks=0, parameters={name: p.detach().clone() for name, p in parameters.items()})
         else:
             self.best['looks'] += 1

@@ -36,7 +36,8 @@ PRESETS = {
     'salun': {**GUIDE, 'target': 'random', 'saliency': 0.5},
     # No loss at all: the style affines are changed by a formula (`closed_form`); and a short run of GUIDE's loss from there (`polish`).
     CLOSED_FORM: {**GUIDE, 'target': 'mean', 'iters': 0, 'lambda_adj': 0.0, 'lambda_global': 0.0},
-    POLISHED: {**GUIDE, 'target': 'mean', 'iters': 60},
+    # Its neighbours went along with the person already, so that only the person and everybody else are held.
+    POLISHED: {**GUIDE, 'target': 'mean', 'iters': 60, 'lambda_adj': 0.0},
     'sugar': {**GUIDE, 'target': 'surrogate', 'lambda_global': 0.0, 'lambda_ewc': 1.0},
 }
 
@@ -52,6 +53,9 @@ DEMO = {
                       inversion='encoder+w+'),
 }
 
+# After the closed form little is left to be done, and large steps undo it.
+DEMO_POLISH = dict(lr=5e-4)
+
 # Inversion from the mean latent, and from where an encoder says, whence the way is short.
 FROM_MEAN = dict(inversion_steps=300, inversion_lr=0.1)
 FROM_ENCODER = dict(inversion_steps=100, inversion_lr=0.05)
@@ -66,6 +70,8 @@ def resolve(config: Config, demo: str | None) -> Config:
     several = config.method in CLOSED and len(config.photos) > 1
     settings = {**GUIDE, **(DEMO[demo] if demo else {}), **method, 'forget_from': 'all' if several else 'first',
                 'lpips_net': 'demo' if demo else 'vgg', 'id_network': 'demo' if demo else 'arcface'}
+    if demo and config.method == POLISHED:
+        settings.update(DEMO_POLISH)
     start = 'encoder' if begins_with_encoder(config.inversion or settings['inversion']) else 'mean'
     settings.update(FROM_ENCODER if start == 'encoder' else FROM_MEAN)
     if demo:

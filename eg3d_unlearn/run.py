@@ -18,6 +18,8 @@ from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.camera_labels import parse_camera
 from eg3d_unlearn.closed_form import LatentEdit, affine_names
 from eg3d_unlearn.config import Config, person_of
+from eg3d_unlearn.console import refuse_existing
+from eg3d_unlearn.delta import Delta, write_delta
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
 from eg3d_unlearn.demo.shipped import is_demo, network_path
@@ -182,6 +184,16 @@ def check_closed_form(given: Config) -> None:
         raise InputError(f'--{unused[0].replace("_", "-")} is about training, and --method={CLOSED_FORM} trains nothing. Leave it out.')
 
 
+def check_delta(config: Config) -> None:
+    """Refuse a delta that could not be written at the end."""
+    if config.delta is None:
+        return
+    if config.method != CLOSED_FORM:
+        raise InputError(f'--delta holds what the closed form changes, and --method={config.method} trains all weights. Leave it out, or use '
+                         f'--method={CLOSED_FORM}.')
+    refuse_existing(Path(config.delta), '--delta')
+
+
 def check_photos(config: Config) -> None:
     """Refuse photos that cannot be read, and options about photos where there are none."""
     people = [name for name in config.image if person_of(name) is not None]
@@ -283,6 +295,7 @@ def check(
     Raises `InputError` for everything that the user can mend.
     """
     check_closed_form(given)
+    check_delta(given)
     config = resolve(given, demo_family(given.network))
     check_inputs(config)
     device = choose_device(config.device)
@@ -302,7 +315,7 @@ def check(
     d, alpha_max, distances_are = distances(config, generator)
     config = dataclasses.replace(config, target_d=d, alpha_max=alpha_max, report=report_of(config, device, demo is not None))
     # How the page is written changes nothing of the run: one that was begun on a GPU may end on a CPU.
-    options = {**{name: value for name, value in config.to_json().items() if name != 'report'}, 'network_sha256': pickle.sha256()}
+    options = {**{name: value for name, value in config.to_json().items() if name not in ('report', 'delta')}, 'network_sha256': pickle.sha256()}
     check_judges(config)
     notes = check_against_network(config, generator, pickle)
     usual = resolve(Config(network=given.network, outdir=given.outdir, method=given.method), demo).to_json()
@@ -412,6 +425,9 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
+    if config.delta is not None:
+        write_delta(config.delta, Delta(pickle.sha256(), erased.edit.mean, erased.people))
+        log('Wrote the delta; it holds the latents of who was erased: keep it as you keep photos of them.')
     after = show_all(g_u, people)
     photos = shown_photos(config, generator)
     doubted = report.WRONG_PERSON if words.doubts({'person': state['notes']}) else None

@@ -70,8 +70,9 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
         'distance': 'norm of the difference of the latents over all layers (units of W+), by the mapping before',
         'points': POINTS,
         'kept': 'share of people above the verification threshold whose face is still found', 'depth': 'mean absolute change, world units'}
-    return {'value': found['by'][main]['cosine'], 'sampled': found, 'held_out': None if held_out is None else described(
-        evidence, held_out, fitted, settings), 'thresholds': {key: value.to_json(settings.false_accepts) for key, value in fitted.items()},
+    return {'value': found['by'][main]['cosine'], 'fifth_percentile': found['fifth_percentile'], 'worst': found['by'][main]['worst'],
+            'sampled': found, 'held_out': None if held_out is None else described(evidence, held_out, fitted, settings),
+            'thresholds': {key: value.to_json(settings.false_accepts) for key, value in fitted.items()},
         'protocol': protocol}
 
 
@@ -178,7 +179,8 @@ def described(evidence: Evidence, others: Others, fitted: dict[str, Impostors], 
     by = {name: {'in_loss': name == evidence.trained_with, 'cosine': figures.mean(value, settings.seed, figures.COSINE),
                  'kept': figures.fraction(kept[name], settings.seed), 'worst': value.min().item()} for name, value in cosines.items()}
     values = {'cosine': cosines[main], 'lpips': lpips, 'depth_change': others.depth_change, 'kept': kept[main]}
-    return {'people': len(others), 'by': by, 'lpips': figures.mean(lpips, settings.seed, figures.DISTANCE), 'lpips_worst': lpips.max().item(),
+    return {'people': len(others), 'by': by, 'fifth_percentile': cosines[main].double().quantile(0.05).item(),
+            'lpips': figures.mean(lpips, settings.seed, figures.DISTANCE), 'lpips_worst': lpips.max().item(),
             'depth_change': None if others.depth_change is None else figures.mean(others.depth_change, settings.seed, figures.DISTANCE),
             'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': lpips[number].item()} for number in worst],
             'detection': detection_json(*found), 'curve': curve(others.distance, values, settings.seed)}

@@ -18,7 +18,8 @@ from eg3d_unlearn.tables.world import EMBEDDINGS
 from torch_utils_ext.errors import InputError
 
 SWEEP = 'figure9'
-HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑'}
+HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑',
+            'retain:fifth_percentile': '5th percentile ↑', 'retain:worst': 'worst of 200 ↑', 'id:verified': 'taken for the person ↓'}
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Cell:
     runs: int
     worst: float                     # of the runs
     people: int = 1                  # among the runs
+
+    def told(self, worst: bool) -> str:
+        """The figure, and where it is asked for that of the worst person."""
+        return f'{self} ({self.worst:.2f})' if worst and self.runs > 1 else str(self)
 
     def __str__(self) -> str:
         digits = 1 if abs(self.mean) >= 10 else 2
@@ -46,12 +51,13 @@ def values_of(experiment: Experiment, outdir: Path, network: str, scenario: str,
     Rows without any result do not count; where no run is common to the others, the one that most of them have decides.
     Of several numbers of samples that which most runs have: they are never mixed.
     """
+    base, _, field = metric.partition(':')
     by_name: dict[str, dict[Row, dict[Run, float]]] = {}
     for row in experiment.rows:
-        for run in itertools.product(range(people), range(seeds)):
+        for run in itertools.product(experiment.people(people), range(seeds)):
             for name, figure in known(outdir, row.job(network, scenario, *run)).items():
-                if figure is not None and name != EMBEDDINGS and base_of(name) == metric:
-                    by_name.setdefault(name, {}).setdefault(row, {})[run] = figure['value']['value']
+                if figure is not None and name != EMBEDDINGS and base_of(name) == base and (field or 'value') in figure:
+                    by_name.setdefault(name, {}).setdefault(row, {})[run] = figure[field] if field else figure['value']['value']
     if not by_name:
         return {}
     found = max(by_name.values(), key=lambda rows: sum(map(len, rows.values())))
@@ -64,7 +70,7 @@ def cell_of(row: Row, runs: dict[Run, float], metric: str) -> Cell:
     """The mean over a row's runs; where nothing is learned all seeds of a person are one run."""
     values = list(({run[0]: value for run, value in runs.items()} if row.method is None else runs).values())
     from eg3d_unlearn.metrics import METRICS
-    worst = (max if METRICS[metric].better == 'low' else min)(values)
+    worst = (max if METRICS[metric.partition(':')[0]].better == 'low' else min)(values)
     return Cell(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), worst,
                 len({person for person, _ in runs}))
 
@@ -102,12 +108,13 @@ def markdown(experiment: Experiment, outdir: Path, network: str, people: int, se
     for index, row in enumerate(experiment.rows):
         cells = [by_scenario[scenario][index][1][metric] for scenario, metric in columns]
         if any(cells):
-            lines.append('| ' + ' | '.join([row.title, *('' if one is None else str(one) for one in cells)]) + ' |')
+            lines.append('| ' + ' | '.join([row.title, *('' if one is None else one.told(experiment.worst) for one in cells)]) + ' |')
             filled += [one for one in cells if one]
-    if len(lines) < 4:               # one row compares nothing
+    if len(lines) < 4 and len(experiment.rows) > 1:  # one row of several compares nothing
         return ''
     where = '' if several else f'{columns[0][0]}, '
-    return f'{where}{of_what(filled)}\n\n' + '\n'.join(lines) + '\n'
+    worst = ' The worst person in brackets.' if experiment.worst else ''
+    return f'{where}{of_what(filled)}{worst}\n\n' + '\n'.join(lines) + '\n'
 
 
 def of_what(cells: list[Cell]) -> str:

@@ -30,7 +30,7 @@ COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real':
 @command(stopped='Run the same command again to go on.')
 @click.option('--world', help='demo: the demo networks and their people; ffhq: the published ones, with --data.', type=click.Choice(list(WORLDS)), default='demo', show_default=True)
 @click.option('--network', 'networks', help="Only this network; may be given more than once.  [default: the world's]", type=PATH, metavar='NAME', multiple=True)
-@click.option('--table', 'tables', help='Only this table: table1 to table4, figure9, tsne, methods; may be given more than once.  [default: all]', metavar='NAME', multiple=True)
+@click.option('--table', 'tables', help='Only this table: table1 to table4, figure9, tsne, methods, closed-form, closed-form-against-guide; may be given more than once.  [default: all]', metavar='NAME', multiple=True)
 @click.option('--outdir', help='Folder of the results; the same command goes on.', type=PATH, metavar='DIR', required=True)
 @click.option('--data', help='Photos of real people: DIR/in-domain/PERSON/*.jpg and DIR/out-of-domain/PERSON/*.jpg.', type=PATH, metavar='DIR')
 @click.option('--real', help='Real pictures for ΔFID_real, cropped as the training pictures were: folder or zip.  [default: in the demo world its renderer; else ΔFID_real is left out]', type=PATH, metavar='DIR|ZIP')
@@ -113,6 +113,7 @@ def protocols_of(experiments: list, networks: list[str], people: int, seeds: int
                     continue         # a real face's are biometric data, which no result file is to hold
                 if metric == 'dfid_real' and world != 'demo' and not real:
                     continue
+                metric = metric.partition(':')[0]
                 name = COUNTED[metric].format(metric, samples=samples, kept=200)
                 name += rays if name != metric else ''
                 if name not in found.setdefault(job, []):

@@ -49,13 +49,20 @@ class Experiment:
     name: str
     title: str
     rows: tuple[Row, ...]
-    metrics: tuple[str, ...]         # columns
+    metrics: tuple[str, ...]         # columns; 'retain:worst' is a further figure of a metric
     scenarios: tuple[str, ...] = SCENARIOS
+    first: int = 0                   # number of the first person
+    most: int | None = None          # people at most, where a row takes long
+    worst: bool = False              # whether cells name the worst person, too
     paper: dict = field(default_factory=dict)  # row -> metric -> the paper's figure, where it has one
+
+    def people(self, count: int) -> range:
+        """The numbers of its people."""
+        return range(self.first, self.first + min(count, self.most or count))
 
     def jobs(self, networks: list[str], people: int, seeds: int) -> list[Job]:
         """All runs of the table, without repetition."""
-        every = [row.job(network, scenario, person, seed) for network in networks for person in range(people)
+        every = [row.job(network, scenario, person, seed) for network in networks for person in self.people(people)
                  for seed in range(seeds) for scenario in self.scenarios for row in self.rows]
         return list(dict.fromkeys(every))
 
@@ -77,4 +84,4 @@ def read_experiment(path: Path) -> Experiment:
     content = json.loads(path.read_text(encoding='utf-8'))
     rows = tuple(Row(row['title'], row['method'], tuple(sorted(row.get('settings', {}).items()))) for row in content['rows'])
     return Experiment(path.stem, content['title'], rows, tuple(content['metrics']), tuple(content.get('scenarios', SCENARIOS)),
-                      content.get('paper', {}))
+                      content.get('first', 0), content.get('most'), content.get('worst', False), content.get('paper', {}))

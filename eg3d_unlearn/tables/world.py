@@ -45,6 +45,7 @@ class World:
         self.judges = load_judges(config, self.g_s, place)
         self.recognisers, self.trained_with = measuring_recognisers(config, self.judges, recognisers, self.g_s, place)
         self.people: dict[tuple[str, int], Person] = {}
+        self.strangers: margin.Strangers | None = None
 
     def config(self, job: Job) -> Config:
         """The options of a run, with every multiple of a default worked out."""
@@ -119,7 +120,8 @@ class World:
         if config.method in CLOSED:
             photos = margin.Photos(person.ws, person.ws_mirrored, exact=person.notes['given_as'] == 'seed')
             with arithmetic('fp32', self.g_s.device):
-                edit = margin.erase(g_u, [photos], self.judges.recogniser, folder.log).edit
+                self.strangers = self.strangers or margin.strangers(self.g_s, self.judges.recogniser)
+                edit = margin.erase(g_u, [photos], self.judges.recogniser, folder.log, self.strangers).edit
                 if config.method == POLISHED:
                     polish(folder, config, g_u, self.g_s, parameters, self.judges, [photos.all], edit, state, dict.fromkeys(KEPT))
             g_u.network.requires_grad_(False)
