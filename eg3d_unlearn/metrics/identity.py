@@ -54,7 +54,7 @@ def likeness(evidence: Evidence, name: Name, settings: Settings, which: slice) -
                 'samples': 'photos; views of one photo are no independent samples', 'rays': 'half' if name.half else 'full',
                 'threshold': 'fitted on pairs of random people as the network before shows them, from the same views', 'pixels': '8 bit'}
     detection = detection_json(*(faces_found(evidence, side, settings) for side in (before, after)))
-    return {'value': by[main]['against_render'], 'verified': by[main]['verified_against_render']['value'], 'by': by,
+    return {'value': by[main]['against_render'], 'verified': by[main]['verified_against_render'].value, 'by': by,
             'detection': detection, 'protocol': protocol}
 
 
