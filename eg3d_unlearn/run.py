@@ -25,7 +25,7 @@ from eg3d_unlearn.html import words, write_report
 from eg3d_unlearn.html.files import PAGE
 from eg3d_unlearn.inversion import PUBLISHED, plan
 from eg3d_unlearn.inversion.optimise import check_optimiser
-from eg3d_unlearn.judging import Judges, load_judges
+from eg3d_unlearn.judging import Judges, check_needed, load_judges, without_missing
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.methods import make_rule
 from eg3d_unlearn.methods.surrogate import surrogate_target
@@ -217,6 +217,7 @@ def check_photos(config: Config) -> None:
 
 def check_judges(config: Config) -> None:
     """Options about judges that are not in use would have no effect."""
+    check_needed(config)
     demo = {'lpips': config.lpips_net == 'demo', 'id': config.id_network == 'demo'}
     for kind, option in (('lpips', '--lpips-net=vgg'), ('id', '--id-network=arcface')):
         if demo[kind] and getattr(config, f'{kind}_weights') is not None:
@@ -287,6 +288,7 @@ def check(
     config = resolve(given, demo)
     if config.image:
         check_person(config.image[0], demo is not None)
+    config, missing = without_missing(given, config)
     generator.precision = choose_precision(config.precision, demo is not None, device)
     config = dataclasses.replace(config, precision=generator.precision, encoder=finding.encoder_of(config, demo))
     d, alpha_max, distances_are = distances(config, generator)
@@ -297,12 +299,11 @@ def check(
     notes = check_against_network(config, generator, pickle)
     usual = resolve(Config(network=given.network, outdir=given.outdir, method=given.method), demo).to_json()
     folder.check(options, usual)
-    missing = []
     try:
         with contextlib.nullcontext() if fetch else fetching_nothing():
             judges = load_judges(config, generator, device)
     except NotHere as error:
-        judges, missing = load_judges(dataclasses.replace(config, random_metric_weights=True), generator, device), [str(error)]
+        judges, missing = load_judges(dataclasses.replace(config, random_metric_weights=True), generator, device), [*missing, str(error)]
     about = [f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.',
              f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
              f'{judges.names["measuring"]} in the summary.', f'Distances: {distances_are}.', *missing, *(f'WARNING: {note}' for note in notes)]
@@ -389,7 +390,10 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     if config.method == CLOSED_FORM:
         with arithmetic('fp32', device):
             ws_target = closed_form.erase(g_u, ws_source, judges.recogniser, log)
-    before = show_all(g_s, state, ws_source=ws_source, ws_target=ws_target)
+    trains = config.method != CLOSED_FORM
+    seeds = report.OTHER_SEEDS if trains else report.other_seeds(generator, judges.measure)
+    # What the closed form moves the person to is what the network shows after: it is not shown twice.
+    before = show_all(g_s, state, seeds, ws_source=ws_source, ws_target=ws_target if trains else None)
 
     steps = []
     if config.method != CLOSED_FORM:
@@ -397,7 +401,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
-    after = show_all(g_u, state, ws_source=ws_source)
+    after = show_all(g_u, state, seeds, ws_source=ws_source)
     photos = shown_photos(config, generator)
     doubted = report.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
     warning = report.MEANINGLESS if config.random_metric_weights else doubted
@@ -468,8 +472,8 @@ def batch_size(config: Config, generator: Generator) -> int:
     return 8 if generator.device.type == 'cuda' or generator.img_resolution <= 128 else 2
 
 
-def show_all(generator: Generator, state: dict, ws_source: Tensor, ws_target: Tensor | None = None) -> report.Views:
-    """The person, the target, other photos of the person, and people nobody asked to forget."""
+def show_all(generator: Generator, state: dict, seeds: tuple[int, ...], ws_source: Tensor, ws_target: Tensor | None = None) -> report.Views:
+    """The person, the target, other photos of the person, and people nobody asked to forget: those of ``seeds``."""
     cameras_ = state['cameras']
     others, strangers_ = state['ws_others'], state['ws_strangers']
     count = 0 if others is None else len(others)
@@ -477,7 +481,7 @@ def show_all(generator: Generator, state: dict, ws_source: Tensor, ws_target: Te
     def photographed(ws: Tensor | None, labels: Tensor | None) -> list[Tensor]:
         return [] if ws is None else report.from_cameras(generator, ws.to(generator.device), labels)
 
-    random_people = [report.views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in report.OTHER_SEEDS]
+    random_people = [report.views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in seeds]
     return report.Views(
         source=report.views(generator, ws_source[:1]),
         target=[] if ws_target is None else report.views(generator, ws_target[:1]),
