@@ -50,3 +50,10 @@ def look_at(
     cam2world = torch.eye(4, dtype=torch.float64)
     cam2world[:3, :4] = torch.stack([right, down, forward, origin], dim=1)
     return torch.cat([cam2world.flatten(), intrinsics(fov_deg, focal).double().flatten()]).float().unsqueeze(0)
+
+
+def mirrored(labels: Tensor) -> Tensor:                # [N, 25] -> [N, 25]
+    """The cameras of the mirrored pictures: what was seen from the left is seen from the right."""
+    flip = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0], device=labels.device, dtype=labels.dtype))
+    poses = flip @ labels[:, :16].reshape(-1, 4, 4) @ flip
+    return torch.cat([poses.reshape(-1, 16), labels[:, 16:]], dim=1)

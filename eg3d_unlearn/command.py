@@ -9,7 +9,7 @@ import click
 from eg3d_unlearn.arithmetic import PRECISIONS
 from eg3d_unlearn.config import OPTIMISERS, Config
 from eg3d_unlearn.console import PATH, command
-from eg3d_unlearn.presets import GUIDE, PRESETS
+from eg3d_unlearn.presets import CLOSED_FORM, GUIDE, OF_TRAINING, PRESETS
 from eg3d_unlearn.target import DRAWN
 
 PRESET_DEFAULTS = '  [default: by --method; guide {}]'
@@ -37,7 +37,8 @@ WEIGHT = click.FloatRange(min=0)
 # What goes in and out.
 @option('--network', help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.', type=PATH, metavar='PATH|URL|NAME', required=True)
 @option('--image', help='Photo of the person: any photo, the face is found and cut out; or demo, a person of the demo world (demo:7 is another one). May be given more than once, or be a folder of photos.', type=PATH, metavar='FILE|DIR', multiple=True)
-@option('--forget-from', help='What of several photos, or latents in one file, is erased: the first photo, the mean of their latents, or all of them, in turns. The other photos are evidence in the report.', type=click.Choice(['first', 'mean', 'all']), default='first', show_default=True)
+@option('--people', help='Several people at once instead of one (closed-form): a folder with one folder of photos for each, or demo:4-8,12, people of the demo world.', type=PATH, metavar='DIR')
+@option('--forget-from', help='What of several photos, or latents in one file, is erased: the first photo, the mean of their latents, or all of them (a training takes turns). The other photos are evidence in the report.  [default: first; closed-form: all]', type=click.Choice(['first', 'mean', 'all']), default=None)
 @option('--face', help='Which face of the photo, counted from the left from 1.  [default: the largest]', type=click.IntRange(min=1), default=None)
 @option('--aligned', help="Take the photo as it is: it is the network's crop already, or shows no human face (cats, the demo world).", is_flag=True)
 @option('--latent', help='Latent of the person instead of a photo: .npy, .npz or .pt, W or W+.', type=PATH, metavar='FILE')
@@ -58,7 +59,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--keep-source', help='Keep the photo and the latent in the folder, and who it was in the options.', is_flag=True)
 @option('--report', help="report.html: full looks at both networks once more (views, other photos, neighbours, everybody else; about 150 pictures); brief is written from the run's own figures; auto is full on a GPU and for the demo networks.", type=click.Choice(['auto', 'full', 'brief']), default='auto', show_default=True)
 # The method.
-@option('--method', help='Preset: GUIDE as published; baseline (mean target, local loss only), extrapolated and adjacency, the rows of its Table 1; closed-form: the person taken out of the style layers by a formula, in seconds, without training; ft, ga, ga-descent, soft, l1-sparse, prune, salun, sugar: other methods, to compare with.', type=click.Choice(list(PRESETS)), default='guide', show_default=True)
+@option('--method', help='closed-form: the person is taken out of the style layers by a formula, in seconds, without training; closed-form+guide: a short training after it, where that makes it better; guide as published; baseline (mean target, local loss only), extrapolated and adjacency, the rows of its Table 1; ft, ga, ga-descent, soft, l1-sparse, prune, salun, sugar: other methods, to compare with.  [default: closed-form; guide where an option of the training is given]', type=click.Choice(list(PRESETS)), default=None)
 @preset_option('--target', click.Choice(['ufo', 'mean', 'surrogate', *DRAWN]), 'Where the person is moved: ufo, beyond the mean latent (Eq. 3); mean, to it; surrogate, learned (SUGAR); random, to a random person; self, away from the own neighbourhood; soft, both in turns.')
 @preset_option('--target-d', float, 'd, how far beyond the mean latent [units of W+].')
 @preset_option('--iters', click.IntRange(min=1), 'Steps.')
@@ -115,6 +116,9 @@ def main(dry_run: bool, batch: int | None, **options) -> None:
       # A random person (seed 7), StyleGAN2, 200 steps.
       python unlearn.py --network=stylegan2-ffhq-256x256.pkl --latent-seed=7 --iters=200 --outdir=out
     """
+    if options['method'] is None:
+        trains = any(options[name] is not None for name in OF_TRAINING) or options['trainable'] != 'auto'
+        options['method'] = 'guide' if trains else CLOSED_FORM
     config = Config(batch=batch or 0, **options)
     # Heavy imports only when there is work to do.
     from eg3d_unlearn.run import check, how_long, unlearn

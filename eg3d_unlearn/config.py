@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from eg3d_unlearn.loss import Weights
-from eg3d_unlearn.photo.folders import pictures_at
+from eg3d_unlearn.photo.folders import folders_in, pictures_at
 from torch_utils_ext.download import without_secrets
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 OPTIMISERS = ('adam', 'lbfgs')       # of the inversion
 
@@ -18,7 +20,8 @@ class Config:
     # What goes in and where it comes out.
     network: str                     # path, URL or published name of the network pickle
     outdir: str                      # folder of the run
-    image: tuple[str, ...] = ()      # photos of the person, folders of them, or 'demo', 'demo:N'; one of image, latent, latent_seed
+    image: tuple[str, ...] = ()      # photos of the person, folders of them, or 'demo', 'demo:N'; one of image, latent, latent_seed, people
+    people: str | None = None        # several people: a folder with one for each, or 'demo:4-8,12'
     face: int | None = None          # which face of the photo, counted from the left from 1; None = the largest
     aligned: bool = False            # the photo is the network's crop already
     latent: str | None = None        # .npy/.npz/.pt with W or W+
@@ -26,7 +29,7 @@ class Config:
     camera: str | None = None        # the photo's camera label: 25 numbers, or a .json, .npy or .npz file
     class_label: int | None = None   # class of the person, class-conditional networks only
     trunc: float = 1.0               # truncation psi of latent_seed, 0..1
-    forget_from: str = 'first'       # what of several photos is erased: 'first', 'mean' (of their latents), 'all' (in turns)
+    forget_from: str | None = None   # what of several photos is erased: 'first', 'mean' (of their latents), 'all'; None = by the method
     inversion: str | None = None     # as `inversion.plan` reads it; None = by the network (presets.resolve)
     encoder: str | None = None       # file of its encoder; None = the demo network's, or the published one in the cache
     encoder_mean: str | None = None  # published encoders: file of another mean latent
@@ -82,8 +85,18 @@ class Config:
 
     @property
     def person_kind(self) -> str:
-        """Which of image, latent and latent_seed was given."""
-        return 'image' if self.image else 'latent' if self.latent is not None else 'latent_seed'
+        """Which of image, people, latent and latent_seed was given."""
+        return next((name for name in ('image', 'people', 'latent') if getattr(self, name) not in (None, ())), 'latent_seed')
+
+    @property
+    def each_person(self) -> list[Config]:
+        """The options for each of the people: of one person these."""
+        if self.people is None:
+            return [self]
+        numbers = numbers_of(self.people)
+        images = [f'demo:{number}' for number in numbers] if numbers is not None else [str(folder) for folder in people_in(self.people)]
+        each = [replace(self, people=None, image=(image,)) for image in images]
+        return [replace(one, forget_from='all' if len(one.photos) > 1 else 'first') for one in each]
 
     @property
     def demo_person(self) -> int | None:
@@ -103,7 +116,7 @@ class Config:
         """The options as they are recorded: who the person is stays out unless ``keep_source`` asks for it."""
         options = {**asdict(self), 'network': without_secrets(self.network)}
         if not self.keep_source:
-            for name in ('image', 'latent', 'latent_seed', 'camera'):
+            for name in ('image', 'people', 'latent', 'latent_seed', 'camera'):
                 options[name] = '(given, not recorded)' if options[name] not in (None, ()) else None
         return options
 
@@ -115,3 +128,22 @@ def person_of(image: str) -> int | None:
     """The number of the person that ``--image=demo`` or ``--image=demo:7`` names; None for a file."""
     found = re.fullmatch(r'demo(?::(\d{1,6}))?', image)
     return None if found is None else int(found[1] or DEFAULT_PERSON)
+
+
+def numbers_of(people: str) -> list[int] | None:
+    """The demo people that ``--people=demo:4-8,12`` names; None for a folder."""
+    if not re.fullmatch(r'demo:\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*', people):
+        return None
+    spans = [[int(end) for end in part.split('-')] for part in people.removeprefix('demo:').split(',')]
+    return list(dict.fromkeys(number for span in spans for number in range(span[0], span[-1] + 1)))
+
+
+def people_in(folder: str) -> list[Path]:
+    """The folders in the folder of ``--people``, one for each person."""
+    path = Path(folder)
+    found = folders_in(path) if path.is_dir() else []
+    if not found:
+        what = 'holds no folders' if path.is_dir() else 'is no folder'
+        raise InputError(f'--people={shown(folder, 300)} {what}; it takes a folder with one folder of photos for each person, or '
+                         'demo:4-8,12, people of the demo world. For one person there is --image.')
+    return found

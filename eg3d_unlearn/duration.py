@@ -100,7 +100,7 @@ def from_costs(config: Config, costs: Costs, shown: int = SHOWN) -> Estimate:
     pairs = pairs_of_person + (config.n_global if config.lambda_global else 0)
     step = (pairs * (PAIR_NETWORK * costs.seen + PAIR_JUDGE * costs.lpips)
             + bool(config.lambda_id) * pairs_of_person * PAIR_JUDGE * costs.recogniser)
-    images = 0 if not config.image else len(config.photos) or 1 + OTHER_PHOTOS + STRANGERS
+    images = sum(len(one.photos) or 1 + OTHER_PHOTOS + STRANGERS for one in config.each_person if one.image)
     steps = config.inversion_steps if images and plan(config.inversion).space is not None else 0
     inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))
     full_page = FULL_PAGE + (IMPOSTORS if costs.recogniser else 0)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from eg3d_unlearn.camera_labels import find_camera
+from eg3d_unlearn.cameras import mirrored
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS, Photos, photos_of, strangers
 from eg3d_unlearn.demo.shipped import encoder_path
@@ -20,6 +21,7 @@ from eg3d_unlearn.judging import Judges, alignment_of
 from eg3d_unlearn.person import read_latent
 from eg3d_unlearn.photo.folders import sheets_at
 from eg3d_unlearn.photo.prepare import Prepared, prepare_file
+from eg3d_unlearn.presets import CLOSED
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 
@@ -56,6 +58,7 @@ class Person:
     # What the latents were inverted from, for those who measure; never kept in a run's folder.
     images: Tensor | None = None     # [1 + M + S, 3, H, W] in -1 to 1, the erased photo first
     camera: Tensor | None = None     # [1, 25] of the erased photo
+    ws_mirrored: Tensor | None = None  # [K, num_ws, w_dim] of the erased photos' mirror images, for the closed form
 
 
 def find_person(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
@@ -79,16 +82,16 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
         sources.append(source)
     cameras_ = torch.cat([label.to(generator.device) for label in labels]) if generator.is_3d else None
     what = 'the photo' if len(images) == 1 else f'{len(images)} photos'
-    found, figures = invert(config, generator, judges, torch.cat(images), cameras_, log, what)
+    found, figures, turned = invert_mirrored(config, generator, judges, torch.cat(images), cameras_, log, what, len(images))
     notes = {'given_as': 'image', 'photos': len(images), 'forget_from': config.forget_from, 'camera': sources[0],
              'inversion': config.inversion, **figures[0]}
     seen_from = cameras_ if found.camera is None else found.camera
     camera = None if seen_from is None else seen_from[:1]
     if len(images) == 1:
-        return Person(found.ws, notes, images=images[0], camera=camera)
+        return Person(found.ws, notes, images=images[0], camera=camera, ws_mirrored=turned)
     notes['other_photos'] = figures[1:]
     return Person(erased(found.ws, config.forget_from), notes, found.ws[1:], None, None if seen_from is None else seen_from[1:],
-                  torch.cat(images), camera)
+                  torch.cat(images), camera, turned)
 
 
 def given_latent(config: Config, generator: Generator) -> Tensor:  # [K, num_ws, w_dim]
@@ -133,12 +136,12 @@ def photographed(config: Config, generator: Generator, judges: Judges, mine: Pho
     labels = torch.cat([photos.cameras for photos in all_photos]).to(generator.device) if generator.is_3d else None
     what = f'the photo, {len(mine) - 1} other photos of the person'
     what += '' if others is None else f' and {len(others)} of other people'
-    found, figures = invert(config, generator, judges, images, labels, log, what)
+    found, figures, turned = invert_mirrored(config, generator, judges, images, labels, log, what, len(mine))
     notes = {'given_as': 'demo', 'forget_from': config.forget_from, 'camera': 'of the rendered photo', 'inversion': config.inversion,
              **figures[0]}
     return Person(erased(found.ws[:len(mine)], config.forget_from), notes, found.ws[1:len(mine)],
                   None if others is None else found.ws[len(mine):],
-                  None if labels is None else labels[1:], images, None if labels is None else labels[:1])
+                  None if labels is None else labels[1:], images, None if labels is None else labels[:1], turned)
 
 
 def prepare_photo(config: Config, path: Path, generator: Generator) -> Prepared:
@@ -237,6 +240,25 @@ def invert(config: Config, generator: Generator, judges: Judges, images: Tensor,
     if found.notes:
         first['encoder'] = found.notes
     return found, figures
+
+
+def invert_mirrored(config: Config, generator: Generator, judges: Judges, images: Tensor, labels: Tensor | None, log: Callable[[str], None],
+                    what: str, mine: int) -> tuple[Inversion, list[dict], Tensor | None]:
+    """`invert`, and for the closed form the latents [K, num_ws, w_dim] of the mirror images of what is erased of the first ``mine`` photos.
+
+    A mirrored photo shows the same person in another pose and light, and costs nobody a second photo.
+    """
+    if config.method not in CLOSED:
+        return *invert(config, generator, judges, images, labels, log, what), None
+    count = 1 if config.forget_from == 'first' else mine
+    both = torch.cat([images, images[:count].flip(3)])
+    labels = None if labels is None else torch.cat([labels, mirrored(labels[:count])])
+    found, figures = invert(config, generator, judges, both, labels, log, what)
+    turned = found.ws[len(images):]
+    given = slice(len(images))
+    found = replace(found, ws=found.ws[given], lpips=found.lpips[given], psnr=found.psnr[given],
+                    camera=None if found.camera is None else found.camera[given])
+    return found, figures[given], erased(turned, config.forget_from)
 
 
 @torch.no_grad()

@@ -72,7 +72,7 @@ def real_lpips(config: Config, device: torch.device) -> Lpips:
 
 def needed(config: Config) -> dict[str, bool]:
     """Whether a run needs a recogniser and LPIPS, by the option that names them: an optimisation does, a formula does not."""
-    optimises = bool(config.image) and plan(config.inversion).space is not None
+    optimises = config.person_kind in ('image', 'people') and plan(config.inversion).space is not None
     trains = config.method != CLOSED_FORM
     return {'id_network': trains or optimises and config.inversion_lambda_id > 0, 'lpips_net': trains or optimises}
 

@@ -14,7 +14,7 @@ GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=
              lambda_adj=1.0, lambda_global=1.0, lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full',
              lambda_l1=0.0, lambda_ewc=0.0, prune=0.0, saliency=1.0)
 
-CLOSED_FORM = 'closed-form'
+CLOSED_FORM, POLISHED = CLOSED = ('closed-form', 'closed-form+guide')
 PRESETS = {
     'guide': GUIDE,
     # Table 1, first row: the mean latent as target, local loss only.
@@ -34,8 +34,9 @@ PRESETS = {
     'prune': {**GUIDE, 'target': 'mean', 'prune': 0.3},
     # Random relabelling of the most salient weights, with retention.
     'salun': {**GUIDE, 'target': 'random', 'saliency': 0.5},
-    # No loss at all: the style affines are changed by a formula (`closed_form`).
+    # No loss at all: the style affines are changed by a formula (`closed_form`); and a short run of GUIDE's loss from there (`polish`).
     CLOSED_FORM: {**GUIDE, 'target': 'mean', 'iters': 0, 'lambda_adj': 0.0, 'lambda_global': 0.0},
+    POLISHED: {**GUIDE, 'target': 'mean', 'iters': 60},
     'sugar': {**GUIDE, 'target': 'surrogate', 'lambda_global': 0.0, 'lambda_ewc': 1.0},
 }
 
@@ -61,7 +62,9 @@ def resolve(config: Config, demo: str | None) -> Config:
     """``config`` with every setting that was left open filled in; ``demo`` is the family of a demo network, None: others."""
     # What makes a method another than GUIDE stays, whatever the network.
     method = {name: value for name, value in PRESETS[config.method].items() if value != GUIDE[name]}
-    settings = {**GUIDE, **(DEMO[demo] if demo else {}), **method,
+    # The closed form erases all photos at once; a training takes turns, at the price of each.
+    several = config.method in CLOSED and len(config.photos) > 1
+    settings = {**GUIDE, **(DEMO[demo] if demo else {}), **method, 'forget_from': 'all' if several else 'first',
                 'lpips_net': 'demo' if demo else 'vgg', 'id_network': 'demo' if demo else 'arcface'}
     start = 'encoder' if begins_with_encoder(config.inversion or settings['inversion']) else 'mean'
     settings.update(FROM_ENCODER if start == 'encoder' else FROM_MEAN)

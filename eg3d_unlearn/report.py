@@ -66,6 +66,7 @@ class Views:
     other_photos: list[Tensor]       # latents of other photos of the person; none where there are no other photos
     strangers: list[Tensor]          # latents of photos of other people; likewise
     random_people: list[Tensor]      # random latents
+    people: int = 1                  # erased together; of several, `source` holds one view each
 
     @property
     def others(self) -> list[Tensor]:
@@ -97,11 +98,15 @@ def summary(before: Views, after: Views, embed: Embed | None, name: str) -> dict
     if embed is None:
         return result
     result['erased_same_photo'] = cosines(before.source, after.source, embed).mean().item()
+    if before.people > 1:
+        result['people'] = before.people
+        result['erased_worst'] = cosines(before.source, after.source, embed).max().item()
     if before.other_photos:
         result['erased_other_photos'] = cosines(before.other_photos, after.other_photos, embed).mean().item()
     kept = cosines(before.others, after.others, embed)
     result['other_people'], result['other_people_worst'] = kept.mean().item(), kept.min().item()
-    people = embedded([before.source[len(before.source) // 2], *before.others], embed)
+    faces = [before.source[len(before.source) // 2]] if before.people == 1 else before.source
+    people = embedded([*faces, *before.others], embed)
     pairs = people @ people.T
     result['different_people_mean'] = pairs[~torch.eye(len(people), dtype=torch.bool)].mean().item()
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}
@@ -114,8 +119,11 @@ def summary_lines(figures: dict, measured: dict, seconds: float) -> list[str]:
     if figures['erased_same_photo'] is None:
         return [f'The person: LPIPS {measured["unlearned_against_source"]["lpips"]:.3f} from before; others: LPIPS '
                 f'{measured["others_before_against_after"]["lpips"]:.3f}. {seconds:.0f} s.']
-    rows = [('the erased person, this photo', figures['erased_same_photo']),
-            (f'the erased person, {figures["other_photos"]} other photos', figures['erased_other_photos']),
+    several = figures.get('people')
+    whom = 'the erased person' if several is None else f'{several} erased people'
+    rows = [(f'{whom}, {"this photo" if several is None else "their photos"}', figures['erased_same_photo']),
+            ('  the one who is left most', figures.get('erased_worst')),
+            (f'{whom}, {figures["other_photos"]} other photos', figures['erased_other_photos']),
             (f'{figures["others"]} other people', figures['other_people'])]
     lines = [f'Likeness before against after, by the recogniser {figures["measured_by"]} (1 = the same person, '
              f'{figures["different_people_mean"]:.2f} = two different people):']

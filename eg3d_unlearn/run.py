@@ -8,14 +8,15 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn import closed_form, duration, finding, photo, report
+from eg3d_unlearn import duration, finding, margin, photo, report
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.camera_labels import parse_camera
+from eg3d_unlearn.closed_form import affine_names
 from eg3d_unlearn.config import Config, person_of
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
@@ -32,7 +33,7 @@ from eg3d_unlearn.methods.surrogate import surrogate_target
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.photo.folders import no_photo, pictures_at
-from eg3d_unlearn.presets import CLOSED_FORM, OF_TRAINING, resolve
+from eg3d_unlearn.presets import CLOSED, CLOSED_FORM, OF_TRAINING, resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
@@ -59,7 +60,8 @@ if TYPE_CHECKING:
 DEMO_ONLY = ('a demo network knows the drawn people of the demo world only; nobody real can be shown by it. For a photo of a real person take a '
              'published network, for a demo person --image=demo:N.')
 # What a saved state holds of the person until the run ends.
-KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras', 'camera')
+KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras', 'camera', 'ws_mirrored', 'more')
+LATER = {'camera': None, 'ws_mirrored': None, 'more': []}   # what states of older versions lack
 
 
 def choose_device(name: str) -> torch.device:
@@ -143,14 +145,18 @@ def moves_to(config: Config) -> bool:
 
 def check_inputs(config: Config) -> None:
     """What can be refused before anything is loaded."""
-    given = [name for name in ('image', 'latent', 'latent_seed') if getattr(config, name) not in (None, ())]
+    given = [name for name in ('image', 'people', 'latent', 'latent_seed') if getattr(config, name) not in (None, ())]
     if len(given) != 1:
         options = ', '.join('--' + name.replace('_', '-') for name in given) or 'none'
-        raise InputError(f'Say who is to be forgotten with exactly one of --image, --latent and --latent-seed (got {options}).')
+        raise InputError(f'Say who is to be forgotten with exactly one of --image, --people, --latent and --latent-seed (got {options}).')
+    if config.people is not None and config.method not in CLOSED:
+        raise InputError(f'--people erases several people at once, which --method={CLOSED_FORM} can; --method={config.method} knows one. Leave '
+                         '--method out, or give one person with --image.')
     for name, value in dataclasses.asdict(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
-    check_photos(config)
+    for one in config.each_person:
+        check_photos(one)
     if config.latent is not None and not os.path.exists(config.latent):
         raise InputError(f'The latent file {shown(config.latent, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
     weights = config.weights
@@ -237,7 +243,8 @@ def check_against_network(config: Config, generator: Generator, pickle: NetworkP
         raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
     if config.refine_camera and not generator.is_3d:
         raise InputError(f'--refine-camera was given, but a {generator.family} network has no cameras. Leave it out.')
-    finding.check_person(config, generator)
+    for one in config.each_person:
+        finding.check_person(one, generator)
     trained = generator.freeze_except(prefixes_of(config, generator))
     generator.network.requires_grad_(False)
     check_writable(pickle, generator.network.state_dict(), trained.keys())
@@ -247,7 +254,7 @@ def check_against_network(config: Config, generator: Generator, pickle: NetworkP
 def prefixes_of(config: Config, generator: Generator) -> list[str]:
     """``--trainable`` as a list of parameter prefixes."""
     if config.method == CLOSED_FORM:
-        return closed_form.affine_names(generator)
+        return affine_names(generator)
     listed = generator.trainable if config.trainable == 'auto' else config.trainable
     return [prefix.strip() for prefix in listed.split(',')]
 
@@ -286,8 +293,9 @@ def check(
     # A demo network may also come as a file: exported, or unlearned before.
     demo = generator.family if is_demo(pickle) else None
     config = resolve(given, demo)
-    if config.image:
-        check_person(config.image[0], demo is not None)
+    for one in config.each_person:
+        if one.image:
+            check_person(one.image[0], demo is not None)
     config, missing = without_missing(given, config)
     generator.precision = choose_precision(config.precision, demo is not None, device)
     config = dataclasses.replace(config, precision=generator.precision, encoder=finding.encoder_of(config, demo))
@@ -307,7 +315,7 @@ def check(
     about = [f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.',
              f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
              f'{judges.names["measuring"]} in the summary.', f'Distances: {distances_are}.', *missing, *(f'WARNING: {note}' for note in notes)]
-    if demo is not None and config.photos:
+    if demo is not None and any(one.photos for one in config.each_person):
         about.append(f'NOTE: {DEMO_ONLY}')
     return Checked(config, pickle, generator, judges, folder, options, usual, about, notes)
 
@@ -362,38 +370,40 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     if config.random_metric_weights:
         log(f'WARNING: {report.MEANINGLESS}')
 
-    # The person: found once, kept in the state until the run ends.
-    state, person = folder.load_state(), None
+    # The people: found once, kept in the state until the run ends.
+    state, found = folder.load_state(), None
     who = digest(config.person_kind, given_person(config))
     has_camera = state is None or 'camera' in state      # states of before it was kept go on without the photos
     if state is not None:
-        state.setdefault('camera', None)
+        state = {**LATER, **state}
     if state is not None and not all(name in state for name in KEPT):
         raise folder.damaged('something is missing')
     if state is not None and state['person'] != who:
         raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
     if state is None:
         with arithmetic(config.precision, device):
-            person = finding.find_person(config, generator, judges, log)
-        state = {'step': 0, 'person': who, 'ws_source': person.ws, 'notes': person.notes, 'ws_others': person.ws_others,
-                 'ws_strangers': person.ws_strangers, 'cameras': person.cameras, 'camera': person.camera}
+            found = find_each(config, generator, judges, log)
+        state = {'step': 0, 'person': who, **kept_of(found[0]), 'more': [kept_of(one) for one in found[1:]]}
         folder.save_state(state)
+    people = [state, *state['more']]
     ws_source = state['ws_source'].to(device)
-    with arithmetic(config.precision, device):
-        ws_target = target_of(config, generator, judges, ws_source)
 
     # The network that learns, beside its frozen source.
     parameters = generator.freeze_except(prefixes_of(config, generator))
     g_u = generator
     g_s = generator.twin()
     g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
-    if config.method == CLOSED_FORM:
-        with arithmetic('fp32', device):
-            ws_target = closed_form.erase(g_u, ws_source, judges.recogniser, log)
+    with arithmetic('fp32' if config.method in CLOSED else config.precision, device):
+        if config.method in CLOSED:
+            erased = margin.erase(g_u, [photos_for(one, device) for one in people], judges.recogniser, log)
+            targets = [erased.edit(one['ws_source'].to(device)) for one in people]
+        else:
+            targets = [target_of(config, generator, judges, ws_source)]
+    ws_target = targets[0]
     trains = config.method != CLOSED_FORM
     seeds = report.OTHER_SEEDS if trains else report.other_seeds(generator, judges.measure)
-    # What the closed form moves the person to is what the network shows after: it is not shown twice.
-    before = show_all(g_s, state, seeds, ws_source=ws_source, ws_target=ws_target if trains else None)
+    # What the closed form moves people to is what the network shows after: it is not shown twice.
+    before = show_all(g_s, people, seeds, targets if trains else ())
 
     steps = []
     if config.method != CLOSED_FORM:
@@ -401,7 +411,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
-    after = show_all(g_u, state, seeds, ws_source=ws_source)
+    after = show_all(g_u, people, seeds)
     photos = shown_photos(config, generator)
     doubted = report.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
     warning = report.MEANINGLESS if config.random_metric_weights else doubted
@@ -430,10 +440,34 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         ws_target = None             # nobody is to be shown as what the person was moved to
     if config.report == 'brief':
         return result, None, ws_target
-    if person is None:               # the run was resumed: the photos themselves were not kept, and are read again
+    if found is not None:
+        person = found[0]
+    else:                            # the run was resumed: the photos themselves were not kept, and are read again
         person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'],
                                 finding.photos_again(config, generator) if has_camera else None, state['camera'])
     return result, evidence_of(config, pickle, g_s, g_u, person, judges), ws_target
+
+
+def find_each(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> list[finding.Person]:
+    """Everybody who is to be forgotten."""
+    each, found = config.each_person, []
+    for number, one in enumerate(each, 1):
+        if len(each) > 1:
+            log(f'Person {number} of {len(each)}.')
+        found.append(finding.find_person(one, generator, judges, log))
+    return found
+
+
+def kept_of(person: finding.Person) -> dict:
+    """What a saved state holds of a person."""
+    return {'ws_source': person.ws, 'notes': person.notes, 'ws_others': person.ws_others, 'ws_strangers': person.ws_strangers,
+            'cameras': person.cameras, 'camera': person.camera, 'ws_mirrored': person.ws_mirrored}
+
+
+def photos_for(person: dict, device: torch.device) -> margin.Photos:
+    """A person of a saved state, as the closed form takes people."""
+    ws, turned = (None if person[name] is None else person[name].to(device) for name in ('ws_source', 'ws_mirrored'))
+    return margin.Photos(ws, turned, exact=person['notes'].get('given_as') == 'seed')
 
 
 def evidence_of(config: Config, pickle: NetworkPickle, g_s: Generator, g_u: Generator, person: finding.Person, judges: Judges) -> Evidence:
@@ -457,9 +491,9 @@ def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, pa
 
 
 def given_person(config: Config) -> list[str]:
-    """What names the person: files, a seed, or somebody of the demo world."""
-    if config.image:
-        return [str(path) for path in config.photos] or list(config.image)
+    """What names the people: files, a seed, or somebody of the demo world."""
+    if config.image or config.people is not None:
+        return [name for one in config.each_person for name in [str(path) for path in one.photos] or one.image]
     return [str(config.latent if config.latent is not None else config.latent_seed)]
 
 
@@ -472,29 +506,36 @@ def batch_size(config: Config, generator: Generator) -> int:
     return 8 if generator.device.type == 'cuda' or generator.img_resolution <= 128 else 2
 
 
-def show_all(generator: Generator, state: dict, seeds: tuple[int, ...], ws_source: Tensor, ws_target: Tensor | None = None) -> report.Views:
-    """The person, the target, other photos of the person, and people nobody asked to forget: those of ``seeds``."""
-    cameras_ = state['cameras']
-    others, strangers_ = state['ws_others'], state['ws_strangers']
-    count = 0 if others is None else len(others)
+def show_all(generator: Generator, people: list[dict], seeds: Sequence[int], targets: Sequence[Tensor] = ()) -> report.Views:
+    """The people of a saved state, their targets, other photos of them, and people nobody asked to forget: those of ``seeds``.
 
-    def photographed(ws: Tensor | None, labels: Tensor | None) -> list[Tensor]:
-        return [] if ws is None else report.from_cameras(generator, ws.to(generator.device), labels)
+    Of one person three views and all photos; of several each from the front, and one other photo.
+    """
+    yaws = report.YAWS if len(people) == 1 else (0.0,)
 
+    def from_all_sides(latents: Iterable[Tensor]) -> list[Tensor]:
+        return [view for ws in latents for view in report.views(generator, ws[:1].to(generator.device), yaws)]
+
+    def photographed(person: dict, part: str, cameras: slice) -> list[Tensor]:
+        labels = None if person['cameras'] is None else person['cameras'][cameras]
+        return [] if person[part] is None else report.from_cameras(generator, person[part].to(generator.device), labels)
+
+    photos = []
+    for one in people:
+        count = 0 if one['ws_others'] is None else len(one['ws_others']) if len(people) == 1 else 1
+        photos += photographed({**one, 'ws_others': one['ws_others'][:count] if count else None}, 'ws_others', slice(count))
+    first = 0 if people[0]['ws_others'] is None else len(people[0]['ws_others'])
     random_people = [report.views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in seeds]
-    return report.Views(
-        source=report.views(generator, ws_source[:1]),
-        target=[] if ws_target is None else report.views(generator, ws_target[:1]),
-        other_photos=photographed(others, None if cameras_ is None else cameras_[:count]),
-        strangers=photographed(strangers_, None if cameras_ is None else cameras_[count:]),
-        random_people=random_people)
+    return report.Views(source=from_all_sides(one['ws_source'] for one in people), target=from_all_sides(targets), other_photos=photos,
+                        strangers=photographed(people[0], 'ws_strangers', slice(first, None)), random_people=random_people,
+                        people=len(people))
 
 
 def shown_photos(config: Config, generator: Generator) -> Tensor | None:
     """The photos themselves [1 + K, 3, H, W] for the picture: of demo people always, of others with ``--keep-source`` only."""
     if config.demo_person is not None:
         return photos_of(config.demo_person, 1 + OTHER_PHOTOS, generator.img_resolution).images
-    if not config.image or not config.keep_source:
+    if config.people is not None or not config.image or not config.keep_source:
         return None
     return torch.cat([finding.prepare_photo(config, path, generator).tensor(generator.img_resolution) for path in config.photos])
 

@@ -5,9 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import Callable
 
-from eg3d_unlearn import finding, metrics
+from eg3d_unlearn import finding, margin, metrics
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
-from eg3d_unlearn.closed_form import erase
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.photo import photos_of
 from eg3d_unlearn.demo.shipped import is_demo
@@ -65,7 +64,8 @@ class World:
         return self.people[scenario, number]
 
     def _find(self, scenario: str, number: int, log: Callable[[str], None]) -> Person:
-        config = resolve(self.given, self.demo)
+        # With all that any method needs: mirrored photos are the closed form's.
+        config = resolve(dataclasses.replace(self.given, method=CLOSED_FORM, forget_from='first'), self.demo)
         if scenario == 'random':
             return Person(self.g_s.map_seed(FIRST_SEED + number), {'given_as': 'seed'})
         if self.demo is not None:
@@ -117,7 +117,9 @@ class World:
         folder.path.mkdir(parents=True, exist_ok=True)
         state = folder.load_state()
         if config.method == CLOSED_FORM:
-            erase(g_u, person.ws, self.judges.recogniser, folder.log)
+            photos = margin.Photos(person.ws, person.ws_mirrored, exact=person.notes['given_as'] == 'seed')
+            with arithmetic('fp32', self.g_s.device):
+                margin.erase(g_u, [photos], self.judges.recogniser, folder.log)
             return g_u
         forget(folder, config, g_u, self.g_s, parameters, self.judges, person.ws, ws_target, state, dict.fromkeys(KEPT))
         g_u.network.requires_grad_(False)
