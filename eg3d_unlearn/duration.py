@@ -60,7 +60,8 @@ def estimate(config: Config, generator: Generator, judges: Judges) -> Estimate:
     """What the run of a resolved ``config`` will take; times one picture, and leaves all random numbers alone."""
     shown = SHOWN
     if config.method == CLOSED_FORM:
-        shown = len(report.other_seeds(generator, judges.measure)) + (len(report.YAWS) if generator.is_3d else 1)
+        people = len(config.each_person)
+        shown = len(report.other_seeds(generator, judges.measure)) + (len(report.YAWS) if generator.is_3d and people == 1 else people)
     return from_costs(config, costs_of(config, generator, judges), shown)
 
 
