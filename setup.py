@@ -20,6 +20,7 @@ setup(
         'torchvision>=0.19',
         'numpy>=1.24',
         'pillow>=10.1',
+        'safetensors>=0.4.3',
         'click>=8.1',
         'ninja',
         # torch needs it, too.

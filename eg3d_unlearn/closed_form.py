@@ -67,7 +67,8 @@ def erasure(
 ) -> Erasure:
     """What one person brings to an edit; the same, whoever else is erased."""
     seen = photos.cpu().double() - w_avg.cpu().double()
-    return Erasure(seen, seen @ people.precision(ridge), move.cpu().double())
+    distinct = seen[:, :1] if torch.equal(seen, seen[:, :1].expand_as(seen)) else seen     # W: every layer gets the same bits
+    return Erasure(seen, (distinct @ people.precision(ridge)).expand_as(seen), move.cpu().double())
 
 
 @dataclass(frozen=True)

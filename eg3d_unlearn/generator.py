@@ -250,6 +250,11 @@ FORK = f"Is it a fork's network? {attributes.TRUST}"
 FAMILIES = {cls.family: cls for cls in (EG3D, StyleGAN2, StyleGAN3)}
 
 
+def has_classes(network: nn.Module, family: str) -> bool:
+    """Whether the label of ``network`` is a class; EG3D's is a camera."""
+    return network.c_dim > 0 and not (family == 'eg3d' and network.c_dim == 25)
+
+
 def wrap(network: nn.Module, family: str, class_label: int | None = None, precision: str = 'fp32',
          fov_deg: float | None = None, data: TrainedOn | None = None) -> Generator:
     """The adapter of ``family`` around ``network``, trained on ``data`` (None: by its options alone).
@@ -260,7 +265,7 @@ def wrap(network: nn.Module, family: str, class_label: int | None = None, precis
     if family != 'eg3d' and network.img_channels != 3:
         raise InputError(f'The network makes pictures of {network.img_channels} channel{"s" * (network.img_channels != 1)}; networks of '
                          'colour pictures (3 channels) are supported.')
-    conditional = network.c_dim > 0 and not (family == 'eg3d' and network.c_dim == 25)
+    conditional = has_classes(network, family)
     if conditional and class_label is None:
         raise InputError(f'The network is class-conditional ({network.c_dim} classes): give the class of the person with '
                          f'--class=0 to {network.c_dim - 1}.')

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eg3d_unlearn import duration, finding, margin, photo, report
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.camera_labels import parse_camera
-from eg3d_unlearn.closed_form import affine_names
+from eg3d_unlearn.closed_form import LatentEdit, affine_names
 from eg3d_unlearn.config import Config, person_of
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
@@ -33,7 +33,8 @@ from eg3d_unlearn.methods.surrogate import surrogate_target
 from eg3d_unlearn.objective import Objective
 from eg3d_unlearn.person import digest
 from eg3d_unlearn.photo.folders import no_photo, pictures_at
-from eg3d_unlearn.presets import CLOSED, CLOSED_FORM, OF_TRAINING, resolve
+from eg3d_unlearn.polish import Watch
+from eg3d_unlearn.presets import CLOSED, CLOSED_FORM, OF_TRAINING, POLISHED, resolve
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
@@ -256,7 +257,8 @@ def prefixes_of(config: Config, generator: Generator) -> list[str]:
     if config.method == CLOSED_FORM:
         return affine_names(generator)
     listed = generator.trainable if config.trainable == 'auto' else config.trainable
-    return [prefix.strip() for prefix in listed.split(',')]
+    prefixes = [prefix.strip() for prefix in listed.split(',')]
+    return prefixes + (affine_names(generator) if config.method == POLISHED else [])
 
 
 @dataclass
@@ -406,8 +408,11 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     before = show_all(g_s, people, seeds, targets if trains else ())
 
     steps = []
-    if config.method != CLOSED_FORM:
-        steps = forget(folder, config, g_u, g_s, parameters, judges, ws_source, ws_target, state, {name: state[name] for name in KEPT})
+    kept = {name: state[name] for name in KEPT}
+    if config.method == POLISHED:
+        steps = polish(folder, config, g_u, g_s, parameters, judges, [photos_for(one, device).all for one in people], erased.edit, state, kept)
+    elif config.method != CLOSED_FORM:
+        steps = forget(folder, config, g_u, g_s, parameters, judges, ws_source, ws_target, state, kept)
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(pickle, folder / NETWORK, g_u.network.state_dict())
@@ -478,7 +483,7 @@ def evidence_of(config: Config, pickle: NetworkPickle, g_s: Generator, g_u: Gene
 
 
 def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,
-           ws_source: Tensor, ws_target: Tensor, state: dict | None, keep: dict) -> list[dict]:
+           ws_source: Tensor, ws_target: Tensor, state: dict | None, keep: dict, **loop) -> list[dict]:
     """Let ``parameters`` of G_u forget ``ws_source``, from ``state`` on; the first and the last step's figures."""
     objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, config.weights, config.n_adj,
                           config.n_global, config.n_near, config.alpha_max, config.loss_resolution, batch_size(config, g_u),
@@ -487,7 +492,25 @@ def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, pa
                f'parameters in {", ".join(prefixes_of(config, g_u))}.')
     with arithmetic(config.precision, g_u.device):
         return training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state, keep=keep,
-                             lr_decay=config.lr_decay, rule=make_rule(config, objective, parameters, folder.log))
+                             lr_decay=config.lr_decay, rule=make_rule(config, objective, parameters, folder.log), **loop)
+
+
+def polish(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,
+           photos: list[Tensor], edit: LatentEdit, state: dict | None, keep: dict) -> list[dict]:
+    """Go on from the closed form with a few steps of GUIDE's objective, as long as they make it better."""
+    ws_source = torch.cat(photos)
+    if judges.recogniser is None:
+        raise InputError(f'--method={POLISHED} stops by what a recogniser says, and --id-network=none. Use --method={CLOSED_FORM}.')
+    watch = Watch(g_u, g_s, ws_source, edit, judges.recogniser, folder.log)
+    watch.best.update((state or {}).get('polish', {}))
+    if not watch.needed:
+        folder.log(f'Nothing to polish: others keep {watch.before:.3f} of their likeness, those whom the edit moves most included.')
+        return []
+    untouched = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    steps = forget(folder, config, g_u, g_s, parameters, judges, ws_source, edit(ws_source), state, {**keep, 'polish': watch.best},
+                   enough=lambda step: watch.enough(step, parameters))
+    watch.finish(parameters, untouched)
+    return steps
 
 
 def given_person(config: Config) -> list[str]:

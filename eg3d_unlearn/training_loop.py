@@ -38,6 +38,7 @@ def training_loop(
     state: dict | None = None,       # of an interrupted run: 'step', 'parameters', 'optimiser', 'first_losses'
     keep: dict | None = None,        # what else a saved state must hold
     after_step: Callable[[int], None] = lambda step: None,
+    enough: Callable[[int], bool] = lambda step: False,  # asked after each step: whether to stop early
     lr_decay: float = 0.0,           # share of the steps, at the end, over which lr falls to 0
     rule: Callable[[], None] = lambda: None,  # what a method does to the gradients before the optimiser sees them
 ) -> list[dict]:
@@ -82,11 +83,14 @@ def training_loop(
             scalars.add(figures)
             bar.update()
             bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
-            if (step + 1) % snap == 0 or step + 1 == iters or stop.asked:
+            ends = step + 1 == iters or enough(step + 1)
+            if (step + 1) % snap == 0 or ends or stop.asked:
                 save(step + 1)
                 saved = step + 1
             after_step(step + 1)
-            if stop.asked and step + 1 < iters:
+            if ends:
+                break
+            if stop.asked:
                 raise InputError(f'Stopped by the user after step {step + 1} of {iters}. Nothing is lost: run the same command '
                                  'again to go on.')
     return [first, figures] if figures else []

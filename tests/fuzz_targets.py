@@ -130,6 +130,19 @@ def read_weights(path: Path) -> object:
     return load_state(path)
 
 
+def deltas() -> list[bytes]:
+    from eg3d_unlearn.closed_form import Erasure
+    from eg3d_unlearn.delta import Delta, to_bytes
+    rng = torch.Generator().manual_seed(0)
+    plain, plus = (torch.randn(2, layers, 24, generator=rng, dtype=torch.float64).expand(-1, 10, -1) for layers in (1, 10))
+    return [to_bytes(Delta('a' * 64, plus[0], (Erasure(ws, ws, ws[0]), Erasure(ws.flip(2), ws.flip(2), ws[1])))) for ws in (plain, plus)]
+
+
+def read_delta(path: Path) -> object:
+    from eg3d_unlearn.delta import read_delta
+    return read_delta(path).edit()
+
+
 # ---- photos, data sets, labels ----
 
 def pictures() -> list[bytes]:
@@ -248,6 +261,7 @@ TARGETS = [
     Target('latent', latents, in_file('w.npy', read_latent)),
     Target('latent-pt', lambda: [saved({'w': torch.ones(1, 10, 24)}), saved(torch.ones(24))], in_file('w.pt', read_latent)),
     Target('encoder', encoders, in_file('encoder.pt', read_encoder)),
+    Target('delta', deltas, in_file('person.safetensors', read_delta)),
     Target('weights', weight_files, in_file('weights.pth', read_weights)),
     Target('photo', pictures, in_file('photo.png', read_photo), memory=1 << 30),
     Target('data', data_sets, in_file('data.zip', read_data), memory=1 << 30),

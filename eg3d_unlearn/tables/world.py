@@ -15,8 +15,8 @@ from eg3d_unlearn.finding import Person
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.judging import load_judges
 from eg3d_unlearn.photo.folders import folders_in
-from eg3d_unlearn.presets import CLOSED_FORM, resolve
-from eg3d_unlearn.run import KEPT, choose_device, demo_family, forget, load_generator, prefixes_of, target_of
+from eg3d_unlearn.presets import CLOSED, CLOSED_FORM, POLISHED, resolve
+from eg3d_unlearn.run import KEPT, choose_device, demo_family, forget, load_generator, polish, prefixes_of, target_of
 from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.scale import distances
 from eg3d_unlearn.tables.jobs import Job
@@ -116,10 +116,13 @@ class World:
             ws_target = target_of(config, self.g_s, self.judges, person.ws)
         folder.path.mkdir(parents=True, exist_ok=True)
         state = folder.load_state()
-        if config.method == CLOSED_FORM:
+        if config.method in CLOSED:
             photos = margin.Photos(person.ws, person.ws_mirrored, exact=person.notes['given_as'] == 'seed')
             with arithmetic('fp32', self.g_s.device):
-                margin.erase(g_u, [photos], self.judges.recogniser, folder.log)
+                edit = margin.erase(g_u, [photos], self.judges.recogniser, folder.log).edit
+                if config.method == POLISHED:
+                    polish(folder, config, g_u, self.g_s, parameters, self.judges, [photos.all], edit, state, dict.fromkeys(KEPT))
+            g_u.network.requires_grad_(False)
             return g_u
         forget(folder, config, g_u, self.g_s, parameters, self.judges, person.ws, ws_target, state, dict.fromkeys(KEPT))
         g_u.network.requires_grad_(False)
