@@ -256,8 +256,8 @@ def invert_mirrored(config: Config, generator: Generator, judges: Judges, images
     found, figures = invert(config, generator, judges, both, labels, log, what)
     turned = found.ws[len(images):]
     given = slice(len(images))
-    found = replace(found, ws=found.ws[given], lpips=found.lpips[given], psnr=found.psnr[given],
-                    camera=None if found.camera is None else found.camera[given])
+    lpips, camera = (None if part is None else part[given] for part in (found.lpips, found.camera))
+    found = replace(found, ws=found.ws[given], lpips=lpips, psnr=found.psnr[given], camera=camera)
     return found, figures[given], erased(turned, config.forget_from)
 
 
