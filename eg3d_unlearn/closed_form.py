@@ -12,6 +12,7 @@ editing of key-value maps (arXiv 2007.15646).
 """
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -118,11 +119,14 @@ def affine_names(generator: Generator) -> list[str]:
     return [name for name, _ in generator.network.named_modules() if name.split('.')[-1] == 'affine']
 
 
-@torch.no_grad()
-def style_affines(generator: Generator) -> list[tuple[str, nn.Module, int]]:
-    """Name, layer and number of the latent of every affine that the network reads latents with.
+_watched: weakref.WeakKeyDictionary[nn.Module, dict[str, int]] = weakref.WeakKeyDictionary()
 
-    Which latent a layer reads is not written down anywhere, so the network is watched: one pass with latents that are all different.
+
+@torch.no_grad()
+def watch(generator: Generator) -> Tensor:             # [1, 3, H, W] the picture, which is nobody's
+    """Find out which latent each affine of the network reads, for `style_affines`.
+
+    That is not written down anywhere, so the network is watched: it makes one picture of latents that are all different.
     """
     found: dict[str, int] = {}
     marks = torch.arange(generator.num_ws, dtype=torch.float32, device=generator.device)[:, None].expand(-1, generator.w_dim) + 1
@@ -134,13 +138,21 @@ def style_affines(generator: Generator) -> list[tuple[str, nn.Module, int]]:
     affines = {name: generator.network.get_submodule(name) for name in affine_names(generator)}
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in affines.items()]
     try:
-        generator.synthesize(marks[None], generator.frontal())
+        image = generator.synthesize(marks[None], generator.frontal()).image
     finally:
         for hook in hooks:
             hook.remove()
     if unseen := affines.keys() - found.keys():
         raise InputError(f'The layer {sorted(unseen)[0]} of the network reads no latent in a picture: a network of another kind than expected.')
-    return [(name, affines[name], number) for name, number in found.items()]
+    _watched[generator.network] = found
+    return image
+
+
+def style_affines(generator: Generator) -> list[tuple[str, nn.Module, int]]:
+    """Name, layer and number of the latent of every affine that the network reads latents with."""
+    if generator.network not in _watched:
+        watch(generator)
+    return [(name, generator.network.get_submodule(name), number) for name, number in _watched[generator.network].items()]
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Callable
 
 import torch
 
-from eg3d_unlearn import report
+from eg3d_unlearn import closed_form, report
 from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS
@@ -15,13 +15,15 @@ from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.inversion import plan
 from eg3d_unlearn.judging import Judges
 from eg3d_unlearn.metrics.settings import IMPOSTORS
+from eg3d_unlearn.presets import CLOSED_FORM
 
 ENOUGH_S = 0.3                       # what takes less is timed again: a first call also makes room and chooses kernels
 # A pass backward costs as much as one forward in all that only hands the gradient on, and twice as much where weights learn.
+SHOWN = len(report.OTHER_SEEDS) + 2 * len(report.YAWS)
 PAIR_NETWORK = 4                     # passes of the network for one pair of pictures: G_u, G_s, and G_u backward
 PAIR_JUDGE = 3                       # passes of a judge: both pictures, and one of them backward
 INVERSION = 2, 2                     # of network and LPIPS, for one step of an inversion: forward and backward
-FULL_PAGE, MASKS = 60 + IMPOSTORS, 800  # what a full report.html shows of each network, roughly, and looks at for its maps
+FULL_PAGE, MASKS = 60, 800           # what a full report.html shows of each network, roughly, and looks at for its maps
 LONG_S = 15 * 60                     # from here on it is said what would be shorter
 
 
@@ -47,14 +49,20 @@ class Estimate:
         return self.inversion + self.step * self.iters + self.pictures
 
     def __str__(self) -> str:
-        steps = f'{self.iters} step{"s" * (self.iters != 1)} of {spoken(self.step)}'
-        return (f'about {spoken(self.whole)}, by the time of one picture here: {spoken(self.inversion)} to find the person, '
-                f'{spoken(self.step * self.iters)} for {steps}, {spoken(self.pictures)} for the pictures of the report')
+        parts = [f'{spoken(self.inversion)} to find the person'] if self.inversion else []
+        if self.iters:
+            parts.append(f'{spoken(self.step * self.iters)} for {self.iters} step{"s" * (self.iters != 1)} of {spoken(self.step)}')
+        parts.append(f'{spoken(self.pictures)} for the pictures of the report')
+        return f'about {spoken(self.whole)}, by the time of one picture here: {", ".join(parts)}'
 
 
 def estimate(config: Config, generator: Generator, judges: Judges) -> Estimate:
     """What the run of a resolved ``config`` will take; times one picture, and leaves all random numbers alone."""
-    return from_costs(config, costs_of(config, generator, judges))
+    shown = SHOWN
+    if config.method == CLOSED_FORM:
+        people = len(config.each_person)
+        shown = len(report.other_seeds(generator, judges.measure)) + (len(report.YAWS) if generator.is_3d and people == 1 else people)
+    return from_costs(config, costs_of(config, generator, judges), shown)
 
 
 @torch.no_grad()
@@ -66,9 +74,10 @@ def costs_of(config: Config, generator: Generator, judges: Judges) -> Costs:
     def picture(**options) -> torch.Tensor:
         return generator.render(generator.backbone(generator.w_avg[None]), camera, **options).image
     with arithmetic(config.precision, device):
-        whole, image = seconds_of(picture, device)
+        # The closed form needs a picture of its own: one serves both.
+        whole, image = seconds_of((lambda: closed_form.watch(generator)) if config.method == CLOSED_FORM else picture, device)
         seen, image = seconds_of(lambda: picture(**seen_as), device) if any(seen_as.values()) else (whole, image)
-        lpips, _ = seconds_of(lambda: judges.perceptual.features(image), device)
+        lpips = 0.0 if judges.perceptual is None else seconds_of(lambda: judges.perceptual.features(image), device)[0]
         recogniser = 0.0 if judges.recogniser is None else seconds_of(lambda: judges.recogniser(image), device)[0]
     return Costs(whole, seen, lpips, recogniser)
 
@@ -86,26 +95,26 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> tuple[float,
     return seconds, result
 
 
-def from_costs(config: Config, costs: Costs) -> Estimate:
-    """The same from the time of one picture."""
+def from_costs(config: Config, costs: Costs, shown: int = SHOWN) -> Estimate:
+    """The same from the time of one picture; ``shown``: pictures of the person, the target and random people by each network."""
     pairs_of_person = bool(config.lambda_local) + (config.n_adj if config.lambda_adj else 0)
     pairs = pairs_of_person + (config.n_global if config.lambda_global else 0)
     step = (pairs * (PAIR_NETWORK * costs.seen + PAIR_JUDGE * costs.lpips)
             + bool(config.lambda_id) * pairs_of_person * PAIR_JUDGE * costs.recogniser)
-    images = 0 if not config.image else len(config.photos) or 1 + OTHER_PHOTOS + STRANGERS
+    images = sum(len(one.photos) or 1 + OTHER_PHOTOS + STRANGERS for one in config.each_person if one.image)
     steps = config.inversion_steps if images and plan(config.inversion).space is not None else 0
     inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))
-    shown = 2 * (len(report.OTHER_SEEDS) + 2 * len(report.YAWS) + images)
-    full = 0.0 if config.report == 'brief' else 2 * FULL_PAGE * costs.picture + 2 * MASKS * costs.recogniser
-    return Estimate(inversion, step, config.iters, shown * (costs.picture + costs.lpips) + full)
+    full_page = FULL_PAGE + (IMPOSTORS if costs.recogniser else 0)
+    full = 0.0 if config.report == 'brief' else 2 * full_page * costs.picture + 2 * MASKS * costs.recogniser
+    return Estimate(inversion, step, config.iters, 2 * (shown + images) * (costs.picture + costs.lpips) + full)
 
 
 def shorter(config: Config, generator: Generator, seconds: float) -> str | None:
     """The flags that would shorten a long run; None where it is short."""
     if seconds < LONG_S:
         return None
-    flags = [f'--iters (now {config.iters})']
-    if generator.is_3d and config.loss_resolution == 'full':
+    flags = [f'--iters (now {config.iters})'] if config.iters else []
+    if generator.is_3d and config.loss_resolution == 'full' and config.iters:
         flags.append('--loss-resolution=half (about half the work)')
     if config.lpips_resolution is None and generator.img_resolution > 256 and config.loss_resolution != 'raw':
         flags.append('--lpips-resolution=256')

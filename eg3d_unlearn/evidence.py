@@ -19,9 +19,9 @@ from eg3d_unlearn.finding import Person
 from eg3d_unlearn.generator import Generator
 from eg3d_unlearn.identity import NAMES, load_identity
 from eg3d_unlearn.inversion import make_inverter, plan
-from eg3d_unlearn.judging import Judges, alignment_of, load_judges
+from eg3d_unlearn.judging import Judges, alignment_of, check_needed, load_judges
 from eg3d_unlearn.memory import keep_freed_memory
-from eg3d_unlearn.presets import resolve
+from eg3d_unlearn.presets import CLOSED_FORM, resolve
 from eg3d_unlearn.run import check_inputs, choose_device, demo_family, load_generator
 from eg3d_unlearn.run_folder import OPTIONS
 from torch_utils_ext.errors import InputError
@@ -136,6 +136,7 @@ def gather(
     g_u.w_avg, g_u.w_avg_source = g_s.w_avg, g_s.w_avg_source
     if needs_person:
         finding.check_person(config, g_s)
+    check_needed(dataclasses.replace(config, method=CLOSED_FORM))    # nothing is trained here
     judges = load_judges(config, g_s, device)
     embeds, trained_with = measuring_recognisers(config, judges, recognisers, g_s, device)
     with arithmetic(config.precision, device):

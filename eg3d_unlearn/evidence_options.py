@@ -15,6 +15,7 @@ import click
 from eg3d_unlearn.arithmetic import PRECISIONS
 from eg3d_unlearn.config import OPTIMISERS
 from eg3d_unlearn.console import PATH
+from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evidence import Evidence
@@ -46,7 +47,7 @@ OPTIONS = (
     click.option('--id-network', help='The recogniser that the loss used, by name or as a TorchScript file (a program: --trust-file).  [default: arcface; demo on the demo networks]', type=PATH, metavar='NAME|FILE', default=None),
     click.option('--id-weights', help="File with its weights.  [default: cache, else download]", type=PATH, metavar='FILE'),
     click.option('--face-crop', help='Where the face is in a picture, for the recognisers.  [default: eg3d for EG3D, ffhq for 2D, full for networks that were not trained on aligned faces]', type=click.Choice(['auto', 'eg3d', 'ffhq', 'full']), default='auto'),
-    click.option('--lpips-net', help='Trunk of LPIPS.  [default: vgg; demo on the demo networks]', type=click.Choice(['vgg', 'alex', 'squeeze', 'demo']), default=None),
+    click.option('--lpips-net', help='Trunk of LPIPS; none: not measured (report only).  [default: vgg; demo on the demo networks]', type=click.Choice(['vgg', 'alex', 'squeeze', 'demo', 'none']), default=None),
     click.option('--lpips-weights', help="File with the trunk's weights.  [default: cache, else download]", type=PATH, metavar='FILE'),
     click.option('--lpips-resolution', help='Resolution at which LPIPS sees the pictures [pixels].  [default: as they are]', type=click.IntRange(32, 2048), metavar='INT'),
     click.option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests: THE RESULT MEANS NOTHING.', is_flag=True),
@@ -76,12 +77,16 @@ def evidence_from(
     options: dict,                   # what click gave to the command; further options are left alone
     log: Callable[[str], None] = click.echo,
     needs_person: bool = True,       # False: the networks alone are looked at
+    needs_lpips: bool = True,        # False: the command leaves out what LPIPS would say
 ) -> Evidence:
     """The evidence that the shared options name.
 
     Raises:
-        InputError: as `evidence.gather` does.
+        InputError: as `evidence.gather` does; no LPIPS where it is needed.
     """
+    if needs_lpips and options['lpips_net'] == 'none':
+        raise InputError('--lpips-net=none goes with evaluate.py report only; here LPIPS is needed. Leave it out, or use --lpips-net=squeeze, '
+                         'which is small.')
     from eg3d_unlearn.evidence import gather  # heavy: only when there is work to do
     return gather(**{name: options[name] for name in NAMES}, log=log, needs_person=needs_person)
 

@@ -229,8 +229,9 @@ def invert(config: Config, generator: Generator, judges: Judges, images: Tensor,
             bar.update(len(images) - bar.n)
     figures = quality(found, generator, judges, images, found.camera if found.camera is not None else camera)
     first = figures[0]
+    lpips = f'LPIPS {first["lpips"]:.3f}, ' if 'lpips' in first else ''
     likeness = f', identity cosine {first["identity"]:.2f}' if 'identity' in first else ''
-    log(f'Inverted: LPIPS {first["lpips"]:.3f}, PSNR {first["psnr_db"]:.1f} dB{likeness} to the photo.')
+    log(f'Inverted: {lpips}PSNR {first["psnr_db"]:.1f} dB{likeness} to the photo.')
     if 'warning' in found.notes:
         log(f'WARNING: {found.notes["warning"]}')
     if poor := too_poor(first, judges, generator.family):
@@ -255,8 +256,8 @@ def invert_mirrored(config: Config, generator: Generator, judges: Judges, images
     found, figures = invert(config, generator, judges, both, labels, log, what)
     turned = found.ws[len(images):]
     given = slice(len(images))
-    found = replace(found, ws=found.ws[given], lpips=found.lpips[given], psnr=found.psnr[given],
-                    camera=None if found.camera is None else found.camera[given])
+    lpips, camera = (None if part is None else part[given] for part in (found.lpips, found.camera))
+    found = replace(found, ws=found.ws[given], lpips=lpips, psnr=found.psnr[given], camera=camera)
     return found, figures[given], erased(turned, config.forget_from)
 
 
@@ -267,7 +268,8 @@ def quality(found: Inversion, generator: Generator, judges: Judges, images: Tens
     for index in range(len(images)):
         label = None if camera is None else camera[index if len(camera) > 1 else 0][None]
         photo, shown = images[index:index + 1], generator.synthesize(found.ws[index:index + 1], label).image.clamp(-1, 1)
-        figures.append({'lpips': round(found.lpips[index].item(), 4), 'psnr_db': round(found.psnr[index].item(), 2),
+        lpips = {} if found.lpips is None else {'lpips': round(found.lpips[index].item(), 4)}
+        figures.append({**lpips, 'psnr_db': round(found.psnr[index].item(), 2),
                         'detail': round(fine_detail(photo) / max(fine_detail(shown), 1e-6), 4)})
         if judges.measuring is not None:
             cosine = (judges.measuring(shown) * judges.measuring(photo)).sum()
@@ -287,7 +289,7 @@ def too_poor(figures: dict, judges: Judges, family: str) -> str | None:
     bars, faults = DEMO_BARS[family] if demo else BARS, []
     if 'identity' in figures and figures['identity'] < bars.identity:
         faults.append(f'identity cosine {figures["identity"]:.2f} by {judges.names["measuring"]}, below {bars.identity}')
-    if figures['lpips'] > bars.lpips:
+    if 'lpips' in figures and figures['lpips'] > bars.lpips:
         faults.append(f'LPIPS {figures["lpips"]:.2f}, above {bars.lpips}')
     if figures['psnr_db'] < bars.psnr_db:
         faults.append(f'PSNR {figures["psnr_db"]:.1f} dB, below {bars.psnr_db:g}')

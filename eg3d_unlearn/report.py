@@ -25,9 +25,18 @@ YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and 
 # the next (report.html shows each): the mean of thirty is good to 0.02.
 OTHER_SEEDS = tuple(range(1001, 1031))
 OTHERS_DRAWN = 8                     # of all other people, how many the picture shows
+LARGE = 512                          # pixels: from here on a picture takes seconds on a CPU
 AT_ONCE = 8                          # pictures that a judge looks at together
 WRONG_PERSON = 'PROBABLY THE WRONG PERSON WAS ERASED'
 MEANINGLESS = 'THE JUDGES (LPIPS, RECOGNISER) HAVE RANDOM WEIGHTS: THIS RESULT MEANS NOTHING.'
+
+
+def other_seeds(generator: Generator, judged: bool) -> tuple[int, ...]:
+    """The random people of a run that trains nothing: many where something measures them, else those of the picture; fewer if slow."""
+    slow = generator.device.type == 'cpu' and generator.img_resolution >= LARGE
+    if judged:
+        return OTHER_SEEDS[:OTHERS_DRAWN] if slow else OTHER_SEEDS
+    return OTHER_SEEDS[:OTHERS_DRAWN // 2 if slow else OTHERS_DRAWN]
 
 
 @torch.no_grad()
@@ -105,6 +114,8 @@ def summary(before: Views, after: Views, embed: Embed | None, name: str) -> dict
 
 def summary_lines(figures: dict, measured: dict, seconds: float) -> list[str]:
     """The summary in words that need no paper."""
+    if figures['erased_same_photo'] is None and 'unlearned_against_source' not in measured:
+        return [f'Nothing measured how far the person moved and what others lost: there was neither a recogniser nor LPIPS. {seconds:.0f} s.']
     if figures['erased_same_photo'] is None:
         return [f'The person: LPIPS {measured["unlearned_against_source"]["lpips"]:.3f} from before; others: LPIPS '
                 f'{measured["others_before_against_after"]["lpips"]:.3f}. {seconds:.0f} s.']
@@ -122,22 +133,28 @@ def summary_lines(figures: dict, measured: dict, seconds: float) -> list[str]:
 
 
 @torch.no_grad()
-def measure(before: Views, after: Views, perceptual: Perceptual, recogniser: Embed | None) -> dict:
-    """How far the person moved, and how little the others did: LPIPS and identity cosine, means over views and people."""
+def measure(before: Views, after: Views, perceptual: Perceptual | None, recogniser: Embed | None) -> dict:
+    """How far the person moved, and how little the others did: LPIPS and identity cosine, means over views and people.
+
+    What has no judge or no pictures is left out.
+    """
     def compare(a: list[Tensor], b: list[Tensor]) -> dict[str, float]:
-        lpips = [perceptual.compare(perceptual.features(first), perceptual.features(second)).mean() for first, second in zip(a, b, strict=True)]
-        figures = {'lpips': torch.stack(lpips).mean().item()}
+        figures = {}
+        if perceptual is not None:
+            lpips = [perceptual.compare(perceptual.features(one), perceptual.features(other)).mean() for one, other in zip(a, b, strict=True)]
+            figures['lpips'] = torch.stack(lpips).mean().item()
         if recogniser is not None:
             figures['identity_cosine'] = cosines(a, b, recogniser).mean().item()
         return {name: round(value, 4) for name, value in figures.items()}
 
-    return {
-        'unlearned_against_source': compare(after.source, before.source),
-        'unlearned_against_target': compare(after.source, before.target),
-        'source_against_target_before': compare(before.source, before.target),
-        'others_before_against_after': compare(before.others, after.others),
-        'others': len(before.others),
+    pairs = {
+        'unlearned_against_source': (after.source, before.source),
+        'unlearned_against_target': (after.source, before.target),
+        'source_against_target_before': (before.source, before.target),
+        'others_before_against_after': (before.others, after.others),
     }
+    judged = perceptual is not None or recogniser is not None
+    return {**{name: compare(*pair) for name, pair in pairs.items() if judged and all(pair)}, 'others': len(before.others)}
 
 
 Block = list[tuple[str, list[Tensor]]]  # rows of pictures with their titles

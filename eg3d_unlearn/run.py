@@ -28,7 +28,7 @@ from eg3d_unlearn.html import words, write_report
 from eg3d_unlearn.html.files import PAGE
 from eg3d_unlearn.inversion import PUBLISHED, plan
 from eg3d_unlearn.inversion.optimise import check_optimiser
-from eg3d_unlearn.judging import Judges, load_judges
+from eg3d_unlearn.judging import Judges, check_needed, load_judges, without_missing
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.methods import make_rule
 from eg3d_unlearn.methods.surrogate import surrogate_target
@@ -236,6 +236,7 @@ def check_photos(config: Config) -> None:
 
 def check_judges(config: Config) -> None:
     """Options about judges that are not in use would have no effect."""
+    check_needed(config)
     demo = {'lpips': config.lpips_net == 'demo', 'id': config.id_network == 'demo'}
     for kind, option in (('lpips', '--lpips-net=vgg'), ('id', '--id-network=arcface')):
         if demo[kind] and getattr(config, f'{kind}_weights') is not None:
@@ -310,6 +311,7 @@ def check(
     for one in config.each_person:
         if one.image:
             check_person(one.image[0], demo is not None)
+    config, missing = without_missing(given, config)
     generator.precision = choose_precision(config.precision, demo is not None, device)
     config = dataclasses.replace(config, precision=generator.precision, encoder=finding.encoder_of(config, demo))
     d, alpha_max, distances_are = distances(config, generator)
@@ -320,12 +322,11 @@ def check(
     notes = check_against_network(config, generator, pickle)
     usual = resolve(Config(network=given.network, outdir=given.outdir, method=given.method), demo).to_json()
     folder.check(options, usual)
-    missing = []
     try:
         with contextlib.nullcontext() if fetch else fetching_nothing():
             judges = load_judges(config, generator, device)
     except NotHere as error:
-        judges, missing = load_judges(dataclasses.replace(config, random_metric_weights=True), generator, device), [str(error)]
+        judges, missing = load_judges(dataclasses.replace(config, random_metric_weights=True), generator, device), [*missing, str(error)]
     about = [f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.',
              f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
              f'{judges.names["measuring"]} in the summary.', f'Distances: {distances_are}.', *missing, *(f'WARNING: {note}' for note in notes)]
@@ -414,7 +415,10 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         else:
             targets = [target_of(config, generator, judges, ws_source)]
     ws_target = targets[0]
-    before = show_all(g_s, people, targets)
+    trains = config.method != CLOSED_FORM
+    seeds = report.OTHER_SEEDS if trains else report.other_seeds(generator, judges.measure)
+    # What the closed form moves people to is what the network shows after: it is not shown twice.
+    before = show_all(g_s, people, seeds, targets if trains else ())
 
     steps = []
     kept = {name: state[name] for name in KEPT}
@@ -428,7 +432,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     if config.delta is not None:
         write_delta(config.delta, Delta(pickle.sha256(), erased.edit.mean, erased.people))
         log('Wrote the delta; it holds the latents of who was erased: keep it as you keep photos of them.')
-    after = show_all(g_u, people)
+    after = show_all(g_u, people, seeds)
     photos = shown_photos(config, generator)
     doubted = report.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
     warning = report.MEANINGLESS if config.random_metric_weights else doubted
@@ -541,8 +545,8 @@ def batch_size(config: Config, generator: Generator) -> int:
     return 8 if generator.device.type == 'cuda' or generator.img_resolution <= 128 else 2
 
 
-def show_all(generator: Generator, people: list[dict], targets: Sequence[Tensor] = ()) -> report.Views:
-    """The people of a saved state, their targets, other photos of them, and people nobody asked to forget.
+def show_all(generator: Generator, people: list[dict], seeds: Sequence[int], targets: Sequence[Tensor] = ()) -> report.Views:
+    """The people of a saved state, their targets, other photos of them, and people nobody asked to forget: those of ``seeds``.
 
     Of one person three views and all photos; of several each from the front, and one other photo.
     """
@@ -560,7 +564,7 @@ def show_all(generator: Generator, people: list[dict], targets: Sequence[Tensor]
         count = 0 if one['ws_others'] is None else len(one['ws_others']) if len(people) == 1 else 1
         photos += photographed({**one, 'ws_others': one['ws_others'][:count] if count else None}, 'ws_others', slice(count))
     first = 0 if people[0]['ws_others'] is None else len(people[0]['ws_others'])
-    random_people = [report.views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in report.OTHER_SEEDS]
+    random_people = [report.views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in seeds]
     return report.Views(source=from_all_sides(one['ws_source'] for one in people), target=from_all_sides(targets), other_photos=photos,
                         strangers=photographed(people[0], 'ws_strangers', slice(first, None)), random_people=random_people,
                         people=len(people))

@@ -167,7 +167,7 @@ def test_missing_weights_without_a_network(files, tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
     for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
         monkeypatch.setenv(name, 'http://127.0.0.1:9')
-    result = run(files, tmp_path, [SG2, SEED])
+    result = run(files, tmp_path, [SG2, SEED, '--method=guide'])
     flat = ' '.join(result.output.split())
     assert result.exit_code == 1 and 'https://download.pytorch.org/models/vgg16-397923af.pth' in flat and str(tmp_path / 'cache') in flat
     result = run(files, tmp_path, [SG2, SEED, '--random-metric-weights', '--lpips-net=squeeze', '--id-network=nobody'])

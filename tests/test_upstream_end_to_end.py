@@ -34,14 +34,13 @@ CHECKOUTS = {
     'eg3d': 'EG3D_DIR', 'stylegan2-ada': 'STYLEGAN2_ADA_DIR',
     'stylegan2': 'STYLEGAN3_DIR', 'stylegan3-t': 'STYLEGAN3_DIR',
 }
+METHODS = ('guide', 'closed-form')
 # Where the parameters that learn are.
 TRAINED = {kind: 'backbone.synthesis.' if kind == 'eg3d' else 'synthesis.' for kind in CHECKOUTS}
 SEEDS = (0, 1)
 TOLERANCE = 1e-4  # of a picture in [-1, 1]
-OPTIONS = (
-    '--latent-seed=3', '--iters=3', '--lpips-net=squeeze', '--id-network=none', '--random-metric-weights',
-    '--device=cpu',
-)
+PERSON = ('--latent-seed=3', '--device=cpu')
+OPTIONS = (*PERSON, '--method=guide', '--iters=3', '--lpips-net=squeeze', '--id-network=none', '--random-metric-weights')
 FILES = ['before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.html', 'report.json', 'stats.jsonl', 'training_options.json']
 
 
@@ -56,7 +55,8 @@ def python(*args: object, path: tuple[Path, ...] = (), cwd: Path | None = None) 
     """A Python process with `path` as its PYTHONPATH, and no word of a checkout otherwise."""
     kept = {name: value for name, value in os.environ.items() if name not in CHECKOUTS.values()}
     environment = dict(
-        kept, PYTHONPATH=os.pathsep.join(map(str, path)), PYTHONDONTWRITEBYTECODE='1', CUDA_VISIBLE_DEVICES='')
+        kept, PYTHONPATH=os.pathsep.join(map(str, path)), PYTHONDONTWRITEBYTECODE='1', CUDA_VISIBLE_DEVICES='',
+        EG3D_UNLEARN_CACHE=os.devnull, TORCH_HOME=os.devnull)      # weights of judges, if any are here, are not for these tests
     command = [sys.executable, *map(str, args)]
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=600)
 
@@ -79,6 +79,7 @@ class Case:
     """One network, before and after."""
 
     kind: str
+    method: str
     checkout: Path
     source: Path      # the pickle that upstream wrote
     unlearned: Path   # the pickle that unlearn.py made of it
@@ -86,17 +87,27 @@ class Case:
     after: dict       # and in the other
 
 
-@pytest.fixture(scope='module', params=CHECKOUTS)
+def cases(*kinds: str):
+    """Networks by both methods."""
+    return [pytest.param((kind, method), id=f'{kind}-{method}') for kind in kinds for method in METHODS]
+
+
+@pytest.fixture(scope='module', params=cases(*CHECKOUTS))
 def case(request, tmp_path_factory) -> Case:
-    checkout, folder = checkout_of(request.param), tmp_path_factory.mktemp(request.param)
+    kind, method = request.param
+    checkout, folder = checkout_of(kind), tmp_path_factory.mktemp(kind)
     source, out = folder / 'network.pkl', folder / 'out'
-    upstream(checkout, 'make_trained.py', request.param, source)
-    done = python(PROJECT / 'unlearn.py', f'--network={source}', f'--outdir={out}', *OPTIONS, cwd=folder)
+    upstream(checkout, 'make_trained.py', kind, source)
+    # The closed form as everybody has it who has the pickle alone.
+    options = OPTIONS if method == 'guide' else (*PERSON, '--method=closed-form', '--report=brief')
+    done = python(PROJECT / 'unlearn.py', f'--network={source}', f'--outdir={out}', *options, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     # TensorBoard's curves are there where it is installed.
-    assert sorted(file.name for file in out.iterdir() if 'tfevents' not in file.name) == FILES
+    assert sorted(file.name for file in out.iterdir() if 'tfevents' not in file.name) == [
+        name for name in FILES if method == 'guide' or name != 'stats.jsonl']
+    assert ('goes without' in done.stdout + done.stderr) == (method == 'closed-form')
     unlearned = (out / FILES[2]).rename(folder / FILES[2])  # show.py leaves a file beside it
-    return Case(request.param, checkout, source, unlearned, shown(checkout, source), shown(checkout, unlearned))
+    return Case(kind, method, checkout, source, unlearned, shown(checkout, source), shown(checkout, unlearned))
 
 
 def differing(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
@@ -110,7 +121,12 @@ def test_upstream_finds_the_unlearned_network_and_all_the_rest(case):
     assert not differing(states['G'], unlearned) and not differing(states['G_ema'], unlearned)
     # G_ema was the source: what learns has changed, what is frozen has not.  G was another network.
     changed = differing(before['states']['G_ema'], unlearned)
-    assert changed and all(name.startswith(TRAINED[case.kind]) for name in changed)
+    if case.method == 'guide':
+        assert changed and all(name.startswith(TRAINED[case.kind]) for name in changed)
+    else:                            # the weight of every affine, and most biases; the super-resolution's with them
+        affines = [name for name in unlearned if '.affine.' in name]
+        assert set(changed) <= set(affines) and {name for name in affines if name.endswith('weight')} <= set(changed)
+        assert any(name.startswith('superresolution.') for name in changed) == (case.kind == 'eg3d')
     frozen = set(unlearned) - set(changed)
     assert differing(before['states']['G'], before['states']['G_ema']) and any('mapping' in name for name in frozen)
     for key in ('D', 'augment_pipe'):
@@ -132,6 +148,9 @@ def test_only_numbers_of_the_generators_differ(case):
     assert open_to_change.sum() == numbers
     differ = np.frombuffer(before, np.uint8) != np.frombuffer(after, np.uint8)
     assert differ.any() and not (differ & ~open_to_change).any()
+    if case.method == 'closed-form':  # G_ema is the source: of it, nothing but affines
+        fixed = [place for name, place in source.records['G_ema'].tensors.items() if '.affine.' not in name]
+        assert fixed and not any(differ[place.offset:place.offset + place.length].any() for place in fixed)
 
 
 def our_pictures(network: Path, key: str, seed: int, camera: Tensor) -> dict[str, Tensor]:
@@ -176,7 +195,7 @@ def read(file: Path) -> np.ndarray:
     return np.asarray(Image.open(file)).astype(int)
 
 
-@pytest.mark.parametrize('case', [kind for kind in CHECKOUTS if kind != 'eg3d'], indirect=True)
+@pytest.mark.parametrize('case', cases(*(kind for kind in CHECKOUTS if kind != 'eg3d')), indirect=True)
 def test_upstream_scripts_for_pictures(case, tmp_path):
     name = 'generate.py' if case.kind == 'stylegan2-ada' else 'gen_images.py'
     script(case, name, tmp_path / 'out', '--seeds=0,1', '--noise-mode=const')
@@ -187,7 +206,7 @@ def test_upstream_scripts_for_pictures(case, tmp_path):
         assert abs(found - pixels(ours['image'])).max() <= 1
 
 
-@pytest.mark.parametrize('case', ['eg3d'], indirect=True)
+@pytest.mark.parametrize('case', cases('eg3d'), indirect=True)
 def test_upstream_scripts_for_eg3d(case, tmp_path):
     script(case, 'gen_samples.py', tmp_path / 'samples', '--seeds=0')
     found = read(tmp_path / 'samples' / 'seed0000.png')
@@ -206,7 +225,7 @@ def three_views(network: Path, seed: int) -> np.ndarray:
     return np.concatenate([pixels(net.synthesis(ws, camera, noise_mode='const')['image']) for camera in seen], axis=1)
 
 
-@pytest.mark.parametrize('case', ['eg3d'], indirect=True)
+@pytest.mark.parametrize('case', cases('eg3d'), indirect=True)
 def test_upstream_videos_of_eg3d(case, tmp_path):
     imageio = pytest.importorskip('imageio.v2')
     pytest.importorskip('imageio_ffmpeg', reason='pip install imageio imageio-ffmpeg to run this test')

@@ -72,7 +72,7 @@ def write(folder: Path, audit: Path | None, people: int, masks: int, show_photo:
         check_video()
     evidence = None
     if names_somebody(options):
-        evidence = evidence_from(completed(options, defaults, report, folder), log=click.echo)
+        evidence = evidence_from(completed(options, defaults, report, folder), log=click.echo, needs_lpips=False)
         check_networks(evidence, report)
     from eg3d_unlearn.html import write_report  # heavy: pictures and networks
     plan = None

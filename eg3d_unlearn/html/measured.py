@@ -50,7 +50,8 @@ def figures_of(
     result: dict = {'measured_by': None, 'trained_with': evidence.trained_with, 'protocol': {
         **protocol, 'interval_from': SAMPLES, 'false_accept_rate': settings.false_accepts, 'other_photos': count(groups, 'other_photos'),
         'strangers': count(groups, 'strangers')}}
-    result['lpips'] = {name: apart(evidence, pair, name, protocol['seed']) for name, pair in groups.items()}
+    if evidence.judges.perceptual is not None:
+        result['lpips'] = {name: apart(evidence, pair, name, protocol['seed']) for name, pair in groups.items()}
     if not evidence.recognisers:
         return result
     result['measured_by'] = evidence.measuring[0]

@@ -6,6 +6,7 @@ from eg3d_unlearn.html.exhibits import Exhibits
 from eg3d_unlearn.html.files import Found, is_number
 from eg3d_unlearn.html.markup import Markup, markup, tag
 from eg3d_unlearn.html.numbers import counted, interval, listed, number
+from eg3d_unlearn.presets import CLOSED_FORM
 from eg3d_unlearn.run_folder import NETWORK
 
 FAMILIES = {'eg3d': 'EG3D, a 3D face generator', 'stylegan2': 'StyleGAN2', 'stylegan3': 'StyleGAN3'}
@@ -131,14 +132,15 @@ def to_the_eye(found: Found) -> list[Markup]:
     """What the pictures are to be looked at for: a face may be another one to the figures and not to an eye."""
     if doubts(found.report):
         return []
-    return [markup('Look at the pictures as well: haircut, outline and gaze often stay, while colours, glasses or a beard change. Who knows the '
-                   'person may see a likeness where the comparison sees none.')]
+    compared = deciding(found.report.get('evidence')) is not None or is_number((found.report.get('summary') or {}).get('erased_same_photo'))
+    return [markup([f'Look at the pictures{" as well" if compared else ""}: haircut, outline and gaze often stay, while colours, glasses or a '
+                    'beard change.', ' Who knows the person may see a likeness where the comparison sees none.' if compared else None])]
 
 
 def moves_neighbours(found: Found) -> bool:
-    """Whether the method had a loss on latents around the person's."""
+    """Whether the method moves latents around the person's: by a loss of their own, or all latents by one formula."""
     config = found.report.get('config') or {}
-    return bool(config.get('lambda_adj', 1) and config.get('n_adj', 1))
+    return str(config.get('method')).startswith(CLOSED_FORM) or bool(config.get('lambda_adj', 1) and config.get('n_adj', 1))
 
 
 def took_part(found: Found) -> bool:
@@ -255,6 +257,8 @@ def shows(found: Found) -> list[Markup]:
                           'back, always or at times.'))
     if found_out(found.audit):
         said.append(point('That it can be found out who was erased.', 'Attack T7 ranks the person first of all candidates.'))
+    if likeness is None and not measured(found.report):
+        return [*said, markup('Pictures, and nothing that was measured on them: neither a recogniser nor a perceptual distance took part.')]
     if likeness is None:
         return [*said, markup('The figures that the run measured itself, and nothing beyond them.')]
     views, people, usual = likeness['same_photo'], likeness['other_people'], likeness['different_people']
@@ -273,6 +277,13 @@ def shows(found: Found) -> list[Markup]:
                         ': up to ', percent(1 - share['low']), ' of all people whom the generator can make may have become somebody else '
                         'without this sample showing it.']))
     return said
+
+
+def measured(report: dict) -> bool:
+    """Whether a judge looked at any picture."""
+    parts = [report.get('summary') or {}, *(part for part in (report.get('figures') or {}).values() if isinstance(part, dict))]
+    return bool((report.get('evidence') or {}).get('lpips')) or any(
+        is_number(part.get(name)) for part in parts for name in ('erased_same_photo', 'lpips', 'identity_cosine'))
 
 
 def does_not_show(found: Found) -> list[Markup]:

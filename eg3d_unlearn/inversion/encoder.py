@@ -200,7 +200,7 @@ class Encoder:
         generator: Generator,
         images: Tensor,              # [N, 3, H, W] in [-1, 1], H = W = the generator's resolution
         camera: Tensor | None,       # [1 or N, 25], None for 2D networks
-        perceptual: Perceptual,
+        perceptual: Perceptual | None,
         progress: Callable[[int, dict], None] = lambda step, figures: None,
         recogniser: Recogniser | None = None,  # not used: nothing is optimised
     ) -> Inversion:

@@ -33,7 +33,7 @@ Recogniser = Callable[[Tensor], Tensor]
 class Inversion:
     """Latents and how well they show their pictures."""
     ws: Tensor                       # [N, num_ws, w_dim]
-    lpips: Tensor                    # [N] distance of the reconstruction
+    lpips: Tensor | None             # [N] distance of the reconstruction; None: there was no LPIPS
     psnr: Tensor                     # [N] dB, on [-1, 1] pictures at the generator's resolution
     camera: Tensor | None = None     # [N, 25] where it was refined
     generator: Generator | None = None  # the network that shows ``ws``, where it was tuned (pivotal tuning)
@@ -256,9 +256,9 @@ def shrink(images: Tensor) -> Tensor:                 # [N, 3, H, W] -> at most 
 
 @torch.no_grad()
 def reconstruction(generator: Generator, ws: Tensor, images: Tensor, camera: Tensor | None,
-                   perceptual: Perceptual) -> tuple[Tensor, Tensor]:
+                   perceptual: Perceptual | None) -> tuple[Tensor | None, Tensor]:
     """LPIPS [N] and PSNR [N] (dB) between the pictures of ``ws`` and ``images``."""
     shown = generator.synthesize(ws, camera).image.clamp(-1, 1)
-    lpips = perceptual.compare(perceptual.features(shrink(shown)), perceptual.features(shrink(images)))
+    lpips = None if perceptual is None else perceptual.compare(*(perceptual.features(shrink(side)) for side in (shown, images)))
     mse = (shown - images).square().flatten(1).mean(dim=1)
     return lpips, 10 * torch.log10(4 / mse.clamp_min(1e-12))
