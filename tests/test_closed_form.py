@@ -2,23 +2,20 @@
 import copy
 import json
 
+import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
 from small import SMALL, poor_mans_recogniser, small_generator
 
-from eg3d_unlearn.closed_form import (
-    OTHER_PHOTO,
-    UNSEEN,
-    Population,
-    choose_strength,
-    find_edit,
-    fold,
-    population,
-    share_of_others,
-    style_affines,
-)
+from eg3d_unlearn import margin
+from eg3d_unlearn.cameras import look_at, mirrored
+from eg3d_unlearn.closed_form import Population, edit_of, erasure, fold, population, style_affines
 from eg3d_unlearn.command import main
+from eg3d_unlearn.config import Config
+from eg3d_unlearn.delta import read_delta
+from eg3d_unlearn.margin import Photos, Strangers
+from eg3d_unlearn.polish import Watch
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 
@@ -29,12 +26,17 @@ def twin(generator):
     return other
 
 
-def random_edit(generator, people=2, photos=1, ridge=1e-3, target=None):
+def edit_to(photos, targets, generator, everybody, ridge=1e-3):
+    """The edit that moves the mean of each person's photos to a target."""
+    return edit_of([erasure(one, one.mean(0) - target, generator.w_avg, everybody, ridge) for one, target in zip(photos, targets, strict=True)],
+                   generator.w_avg)
+
+
+def random_edit(generator, people=2, photos=1, target=None):
     rng = torch.Generator().manual_seed(5)
     everybody = population(generator, 2048)
     ws = [generator.sample(photos, rng) for _ in range(people)]
-    targets = [generator.w_avg if target is None else target] * people
-    return ws, everybody, *find_edit(ws, targets, generator.w_avg, everybody, ridge)
+    return ws, everybody, edit_to(ws, [generator.w_avg if target is None else target] * people, generator, everybody)
 
 
 @pytest.mark.parametrize('family', SMALL)
@@ -47,7 +49,7 @@ def test_the_folded_network_shows_what_the_edited_latent_showed(family, plus):
     after = twin(before)
     rng = torch.Generator().manual_seed(1)
     ws = [before.sample(1, rng) + plus * torch.randn(1, before.num_ws, before.w_dim, generator=rng) for _ in range(2)]
-    edit, _ = find_edit(ws, [before.w_avg + 0.1, before.w_avg - 0.2], before.w_avg, population(before, 1024))
+    edit = edit_to(ws, [before.w_avg + 0.1, before.w_avg - 0.2], before, population(before, 1024))
     names = fold(after, edit)
     assert all(name.endswith('affine') for name in names)
     some = torch.cat([*ws, before.sample(2, rng)])
@@ -76,7 +78,7 @@ def test_layers_read_the_latents_that_the_networks_count_up(family):
 def test_each_photo_of_a_person_reaches_the_persons_target():
     generator = small_generator('stylegan2')
     target = generator.w_avg + 0.3
-    photos, _, edit, _ = random_edit(generator, people=3, photos=2, target=target)
+    photos, _, edit = random_edit(generator, people=3, photos=2, target=target)
     for one in photos:
         moved = edit(one)
         assert torch.allclose(moved.mean(0), target, atol=1e-5)
@@ -87,48 +89,128 @@ def test_two_dimensions_by_hand():
     """Variances 4 and 1, a person at (2, 1) above the mean (1, 1): u = C^-1 a / (a C^-1 a) = (1/4, 1/2), and 1 / m^2 = 1/2."""
     everybody = Population(torch.tensor([1.0, 1.0]).double(), torch.diag(torch.tensor([4.0, 1.0]).double()))
     w_avg = torch.tensor([[1.0, 1.0]])
-    edit, lost = find_edit([torch.tensor([[[3.0, 2.0]]])], [w_avg], w_avg, everybody, ridge=0)
+    edit = edit_of([erasure(torch.tensor([[[3.0, 2.0]]]), torch.tensor([[2.0, 1.0]]), w_avg, everybody, ridge=0)], w_avg)
     assert torch.allclose(edit.detectors[0, 0], torch.tensor([0.25, 0.5]).double())
-    assert lost.item() == pytest.approx(0.5)
+    assert edit.disturbance(everybody).item() == pytest.approx(0.5)
     assert torch.allclose(edit(torch.tensor([[[1.0, 3.0]]])), torch.tensor([[[-1.0, 2.0]]]))   # u . (0, 2) = 1: (1, 3) - (2, 1)
 
 
 def test_others_lose_what_the_formula_says():
     generator = small_generator('stylegan2')
-    _, everybody, edit, lost = random_edit(generator, people=1)
-    ws = generator.sample(4096, torch.Generator().manual_seed(9)).double()
-    said = torch.einsum('ld,nld->nl', edit.detectors[:, 0], ws - everybody.mean)
-    assert said.square().mean().item() == pytest.approx(lost.mean().item(), rel=0.2)
+    _, everybody, edit = random_edit(generator, people=1)
+    ws = generator.sample(4096, torch.Generator().manual_seed(9))
+    assert edit.says(ws)[:, :, 0].square().mean().item() == pytest.approx(edit.disturbance(everybody).mean().item(), rel=0.2)
 
 
 def test_people_given_together_are_erased_in_any_order():
     generator = small_generator('stylegan2')
     rng = torch.Generator().manual_seed(2)
     everybody, people = population(generator, 1024), [generator.sample(1, rng) for _ in range(3)]
-    edits = [find_edit([people[k] for k in order], [generator.w_avg] * 3, generator.w_avg, everybody)[0] for order in ((0, 1, 2), (2, 0, 1))]
+    edits = [edit_to([people[k] for k in order], [generator.w_avg] * 3, generator, everybody) for order in ((0, 1, 2), (2, 0, 1))]
     ws = generator.sample(4, rng)
     assert torch.allclose(edits[0](ws), edits[1](ws), atol=1e-5)
     assert torch.allclose(edits[0](torch.cat(people)), generator.w_avg.expand(3, -1, -1), atol=1e-5)
 
 
-def test_latents_that_cannot_be_told_apart_are_refused():
-    generator = small_generator('stylegan2')
-    everybody, w = population(generator, 1024), generator.map_seed(1)
-    for photos in ([w, w], [generator.w_avg[None]]):
-        with pytest.raises(InputError, match='nothing tells them apart'):
-            find_edit(photos, [generator.w_avg] * len(photos), generator.w_avg, everybody)
+@pytest.mark.parametrize('family', SMALL)
+def test_who_was_erased_first_stays_erased_when_the_unlearned_network_is_unlearned_again(family):
+    source = small_generator(family)
+    first, second = source.map_seed(11), source.map_seed(12)
+    once = twin(source)
+    went_to = margin.erase(once, [Photos(first, exact=True)], None).edit(first)
+    twice = twin(once)
+    margin.erase(twice, [Photos(second, exact=True)], None)
+    with torch.no_grad():
+        shown, before, target = (g.synthesize(ws).image for g, ws in ((twice, first), (source, first), (source, went_to)))
+    # Nearly where the first erasure put them, and that is far from where they were.
+    assert (shown - target).square().mean() < 0.1 * (before - target).square().mean()
+
+
+def test_the_mirror_image_of_a_camera_is_a_camera():
+    left, right = (look_at(yaw, -0.1, [0, 0, 0.2]) for yaw in (0.3, -0.3))
+    assert torch.allclose(mirrored(left), right, atol=1e-6) and torch.equal(mirrored(mirrored(left)), left)
 
 
 def test_strength_is_the_least_at_which_nobody_is_recognised():
     generator = small_generator('stylegan2')
-    everybody, ws = population(generator, 1024), generator.map_seed(3)
-    strength = choose_strength(generator, ws, everybody, poor_mans_recogniser)
-    assert strength.value >= 1 and 'of another photo' in strength.because
-    assert choose_strength(generator, ws, everybody, None).value == UNSEEN
-    # By the first photo alone a detector says little of another one, by both it says 1 of each.
-    both = torch.cat([ws, ws + 0.2 * (generator.map_seed(4) - ws)])
-    assert OTHER_PHOTO <= share_of_others(both, generator.w_avg, everybody) <= 1
-    assert share_of_others(ws, generator.w_avg, everybody) == OTHER_PHOTO
+    everybody, person = population(generator, 1024), Photos(generator.map_seed(3))
+
+    def strength(others):
+        return margin.choose(generator, person, everybody, poor_mans_recogniser, others).strength
+    # Where everybody below 2 is nobody the least is enough; where nothing is little enough it is the most.
+    assert strength(Strangers(2.0, 2.5)) == margin.STRENGTHS[0] and strength(Strangers(-2.0, 2.5)) == margin.STRENGTHS[-1]
+    assert strength(Strangers(2.0, -2.0)) == margin.STRENGTHS[-1]
+    default = margin.choose(generator, person, everybody, None, None)
+    assert default.strength == margin.DEFAULT_STRENGTH and 'no recogniser' in default.because
+
+
+def test_the_choice_is_what_the_network_then_does():
+    """Where the detector says all, the edited network shows what was looked at when the strength was chosen."""
+    generator = small_generator('stylegan2')
+    ws, after = generator.map_seed(3), twin(generator)
+    erased = margin.erase(after, [Photos(ws, exact=True)], poor_mans_recogniser)
+    move = erased.people[0].move
+    expected = generator.synthesize((ws.double() - move).float()).image
+    assert (after.synthesize(ws).image - expected).abs().max() < 1e-3 * expected.std()
+    assert torch.allclose(move, margin.choose(generator, Photos(ws, exact=True), population(generator), poor_mans_recogniser,
+                                              margin.strangers(generator, poor_mans_recogniser)).move.double(), atol=1e-5)
+
+
+def test_what_is_known_of_photos_that_were_not_given():
+    generator = small_generator('stylegan2')
+    everybody, ws, other = population(generator, 1024), generator.map_seed(3), generator.map_seed(4)
+
+    def shares(photos):
+        return margin.shares_of(photos, generator.w_avg, everybody)
+    assert shares(Photos(ws)) == margin.ONE_PHOTO and shares(Photos(ws, ws)) == margin.WITH_MIRRORED
+    assert shares(Photos(ws, exact=True)) == margin.EXACT
+    # Of several photos each is asked of the others' detector: photos of two people say little of each other, twins say all.
+    alike, strangers = shares(Photos(torch.cat([ws, 1.01 * ws]))), shares(Photos(torch.cat([ws, other])))
+    assert alike.low > 0.9 and strangers == margin.ONE_PHOTO
+
+
+def test_two_people_go_to_two_faces_and_one_to_the_same_again():
+    generator = small_generator('stylegan2')
+    faces = [margin.face_for(generator.map_seed(seed), generator) for seed in (1, 2, 1)]
+    assert torch.equal(faces[0], faces[2]) and not torch.allclose(faces[0], faces[1], atol=0.1)
+
+
+def test_people_by_number_and_by_folder(tmp_path):
+    options = dict(network='demo-stylegan2', outdir='out')
+    assert [one.image for one in Config(people='demo:4-6,12,5', **options).each_person] == [(f'demo:{n}',) for n in (4, 5, 6, 12)]
+    for name in ('b', 'a', '.hidden'):
+        (tmp_path / name).mkdir()
+        for photo in range(1 + (name == 'b')):
+            PIL.Image.new('RGB', (8, 8)).save(tmp_path / name / f'{photo}.png')
+    each = Config(people=str(tmp_path), **options).each_person
+    assert [(one.photos[0].parent.name, one.forget_from) for one in each] == [('a', 'first'), ('b', 'all')]
+    with pytest.raises(InputError, match='holds no folders'):
+        _ = Config(people=str(tmp_path / 'a'), **options).each_person
+    with pytest.raises(InputError, match='is no folder'):
+        _ = Config(people='nobody', **options).each_person
+
+
+def test_polish_keeps_the_best_weights_and_stops():
+    source, learning = small_generator('stylegan2'), twin(small_generator('stylegan2'))
+    ws, said = source.map_seed(3), []
+    edit = margin.erase(learning, [Photos(ws, exact=True)], None).edit
+    watch = Watch(learning, source, ws, edit, poor_mans_recogniser, said.append)
+    parameters = dict(learning.network.synthesis.named_parameters())
+    untouched = {name: p.detach().clone() for name, p in parameters.items()}
+    assert not watch.enough(5, parameters)                    # between two looks
+    with torch.no_grad():                                     # worse: a network that shows something else
+        for parameter in parameters.values():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    assert [watch.enough(step, parameters) for step in (10, 20)] == [False, True]
+    watch.finish(parameters, untouched)
+    assert all(torch.equal(parameters[name], untouched[name]) for name in untouched) and 'nothing became better' in said[0]
+    # Better: the network as it was, for people; the person it must not bring back.
+    watch = Watch(learning, source, ws, edit, poor_mans_recogniser, said.append)
+    watch.allowed, watch.best['others'] = 2.0, -1.0
+    assert not watch.enough(10, parameters) and watch.best['step'] == 10
+    watch.allowed = -2.0
+    watch.best['others'] = -1.0
+    assert watch.enough(20, parameters) is False and watch.best['step'] == 10 and watch.enough(30, parameters)
 
 
 @pytest.mark.parametrize('family', SMALL)
@@ -139,7 +221,7 @@ def test_the_command_erases_without_training(family, tmp_path):
              '--random-metric-weights', '--lpips-net=squeeze', '--id-network=none']
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
-    assert 'style affines changed. Strength 1.5' in result.output
+    assert 'style affines changed' in result.output and f'strength {margin.DEFAULT_STRENGTH:g}: by default' in result.output
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert 'loss' not in report and all(name.endswith('affine') for name in report['trained'])
     old, new = (read_network_pickle(path).records['G_ema'].state_dict() for path in (before, tmp_path / 'out' / 'network-unlearned.pkl'))
@@ -147,3 +229,25 @@ def test_the_command_erases_without_training(family, tmp_path):
         f'{name}.{part}' for name in report['trained'] for part in ('weight', 'bias')}
     refused = CliRunner().invoke(main, [*words[:2], f'--outdir={tmp_path / "b"}', *words[3:], '--iters=3'])
     assert refused.exit_code == 1 and '--iters is about training' in refused.output
+
+
+def test_several_people_by_the_command(tmp_path):
+    words = ['--network=demo-stylegan2', '--device=cpu', '--report=brief']
+    result = CliRunner().invoke(main, [*words, '--people=demo:4-6', f'--outdir={tmp_path / "out"}', f'--delta={tmp_path / "d.safetensors"}'])
+    assert result.exit_code == 0, result.output
+    summary = json.loads((tmp_path / 'out' / 'report.json').read_text())['summary']
+    assert summary['people'] == 3 and summary['erased_same_photo'] <= summary['erased_worst'] < 0.5 and summary['other_people'] > 0.9
+    assert '3 erased people, their photos' in result.output
+    assert not list((tmp_path / 'out').glob('*.safetensors')) and len(read_delta(tmp_path / 'd.safetensors').people) == 3
+    for refused, why in (([*words, '--people=demo:4-6', '--method=guide'], 'knows one'), ([*words, '--people=demo:4', '--image=demo'], 'exactly one'),
+                         ([*words, '--image=demo', '--method=guide', f'--delta={tmp_path / "e"}'], '--delta holds what the closed form changes'),
+                         ([*words, '--image=demo', f'--delta={tmp_path / "d.safetensors"}'], 'exists and is not overwritten')):
+        result = CliRunner().invoke(main, [*refused, f'--outdir={tmp_path / "no"}'])
+        assert result.exit_code == 1 and why in result.output and not (tmp_path / 'no').exists()
+
+
+def test_an_option_of_the_training_chooses_guide():
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--latent-seed=1', '--outdir=never', '--iters=7', '--dry-run'])
+    assert '"method": "guide"' in result.output
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--latent-seed=1', '--outdir=never', '--dry-run'])
+    assert '"method": "closed-form"' in result.output
