@@ -73,7 +73,7 @@ CASES = {
     'network from a server that is not there': ([SEED, '--network=http://127.0.0.1:9/a.pkl'], 'http://127.0.0.1:9/a.pkl'),
     'no network': ([SEED], "Missing option '--network'"),
     # The person.
-    'nobody': ([SG2], 'exactly one of --image, --latent and --latent-seed .got none'),
+    'nobody': ([SG2], 'exactly one of --image, --people, --latent and --latent-seed .got none'),
     'two ways of saying who': ([SG2, SEED, '--latent={good.npy}'], 'got --latent, --latent-seed'),
     'photo not there': ([SG2, '--image={nowhere.png}'], 'nowhere.png cannot be opened: No such file'),
     'no face in the photo': ([SG2, '--image={face.png}'], 'No face was found.*add --aligned'),

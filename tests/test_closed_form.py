@@ -239,7 +239,8 @@ def test_several_people_by_the_command(tmp_path):
     assert summary['people'] == 3 and summary['erased_same_photo'] <= summary['erased_worst'] < 0.5 and summary['other_people'] > 0.9
     assert '3 erased people, their photos' in result.output
     assert not list((tmp_path / 'out').glob('*.safetensors')) and len(read_delta(tmp_path / 'd.safetensors').people) == 3
-    for refused, why in (([*words, '--people=demo:4-6', '--method=guide'], 'knows one'), ([*words, '--people=demo:4', '--image=demo'], 'exactly one'),
+    for refused, why in (([*words, '--people=demo:4-6', '--method=guide'], 'knows one'),
+                         ([*words, '--people=demo:4', '--image=demo'], 'exactly one'),
                          ([*words, '--image=demo', '--method=guide', f'--delta={tmp_path / "e"}'], '--delta holds what the closed form changes'),
                          ([*words, '--image=demo', f'--delta={tmp_path / "d.safetensors"}'], 'exists and is not overwritten')):
         result = CliRunner().invoke(main, [*refused, f'--outdir={tmp_path / "no"}'])
