@@ -122,7 +122,7 @@ class Config:
         return options
 
 
-DEFAULT_PERSON = 3                   # of the held-out people of the demo world
+DEFAULT_PERSON = 4                   # of the held-out people of the demo world
 
 
 def person_of(image: str) -> int | None:

@@ -151,7 +151,8 @@ def check_inputs(config: Config) -> None:
     given = [name for name in ('image', 'people', 'latent', 'latent_seed') if getattr(config, name) not in (None, ())]
     if len(given) != 1:
         options = ', '.join('--' + name.replace('_', '-') for name in given) or 'none'
-        raise InputError(f'Say who is to be forgotten with exactly one of --image, --people, --latent and --latent-seed (got {options}).')
+        several = ' --people,' if config.method in CLOSED else ''
+        raise InputError(f'Say who is to be forgotten with exactly one of --image,{several} --latent and --latent-seed (got {options}).')
     if config.people is not None and config.method not in CLOSED:
         raise InputError(f'--people erases several people at once, which --method={CLOSED_FORM} can; --method={config.method} knows one. Leave '
                          '--method out, or give one person with --image.')
