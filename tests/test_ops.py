@@ -259,7 +259,8 @@ def test_filtered_lrelu_takes_some_channels_at_a_time_without_gradients(channels
     """As a whole where gradients are asked for; in parts of ``channels``, the last one smaller, where not."""
     module = importlib.import_module('torch_utils_ext.ops.filtered_lrelu')
     rng = torch.Generator().manual_seed(0)
-    x, b, f = torch.randn(2, 7, 9, 9, generator=rng).double(), torch.randn(7, generator=rng).double() if bias else None, torch.randn(6, generator=rng)
+    x, f = torch.randn(2, 7, 9, 9, generator=rng).double(), torch.randn(6, generator=rng)
+    b = torch.randn(7, generator=rng).double() if bias else None
     monkeypatch.setattr(module, 'AT_ONCE', channels * 2 * 9 * 9 * 4)
     parts, bias_act_ = [], module.bias_act
     monkeypatch.setattr(module, 'bias_act', lambda x, *args, **options: parts.append(x.shape[1]) or bias_act_(x, *args, **options))
