@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from types import SimpleNamespace
@@ -250,3 +251,25 @@ def test_modules_come_from_the_checkout():
     assert set(module.activation_funcs) == set(ops.activation_funcs)
     for name, spec in ops.activation_funcs.items():
         assert spec.gain == pytest.approx(module.activation_funcs[name].def_gain)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('channels', [1, 2, 3, 7])
+def test_filtered_lrelu_takes_some_channels_at_a_time_without_gradients(channels, bias, monkeypatch):
+    """As a whole where gradients are asked for; in parts of ``channels``, the last one smaller, where not."""
+    module = importlib.import_module('torch_utils_ext.ops.filtered_lrelu')
+    rng = torch.Generator().manual_seed(0)
+    x, f = torch.randn(2, 7, 9, 9, generator=rng).double(), torch.randn(6, generator=rng)
+    b = torch.randn(7, generator=rng).double() if bias else None
+    monkeypatch.setattr(module, 'AT_ONCE', channels * 2 * 9 * 9 * 4)
+    parts, bias_act_ = [], module.bias_act
+    monkeypatch.setattr(module, 'bias_act', lambda x, *args, **options: parts.append(x.shape[1]) or bias_act_(x, *args, **options))
+
+    def filtered() -> torch.Tensor:
+        return module.filtered_lrelu(x, f, f, b, up=2, down=2, padding=5, clamp=1.0)
+    whole = filtered()
+    assert parts == [7, 7]
+    with torch.no_grad():
+        in_parts = filtered()
+    assert max(parts[2:]) == channels and sum(parts[2:]) == 2 * 7
+    assert torch.allclose(in_parts, whole, atol=1e-9)

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from torch_utils_ext import upstream
 from torch_utils_ext.ops.bias_act import bias_act
 from torch_utils_ext.ops.upfirdn2d import upfirdn2d
+
+AT_ONCE = 1 << 22                    # numbers of the upsampled picture, where no gradient is asked for: what a CPU's cache and memory like
 
 
 def filtered_lrelu(
@@ -34,6 +37,12 @@ def filtered_lrelu(
     kernel = upstream.kernel('filtered_lrelu', x)
     if kernel is not None:
         return kernel(x, fu, fd, b, up=up, down=down, padding=padding, gain=gain, slope=slope, clamp=clamp, flip_filter=flip_filter)
+    channels = max(1, AT_ONCE // max(1, x[:, 0].numel() * up ** 2))
+    if channels < x.shape[1] and not torch.is_grad_enabled() and x.device.type == 'cpu':
+        # Channels have nothing to do with each other, and upsampled all at once they take gigabytes.
+        biases = [None] * x.shape[1] if b is None else b.split(channels)
+        return torch.cat([filtered_lrelu(part, fu, fd, bias, up, down, padding, gain, slope, clamp, flip_filter)
+                          for part, bias in zip(x.split(channels, dim=1), biases, strict=False)], dim=1)
     x = bias_act(x, b)
     # Upsampling spreads each sample's energy over up * up cells, which the gain gives back.
     x = upfirdn2d(x, fu, up=up, padding=padding, flip_filter=flip_filter, gain=up ** 2)
