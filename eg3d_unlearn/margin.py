@@ -14,6 +14,7 @@ from eg3d_unlearn.generator import Generator
 Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] -> [N, D] unit norm
 STRENGTHS = (1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5)  # s, tried in this order
 DEFAULT_STRENGTH = 1.35              # where no recogniser judges
+FREE = 0.0015                        # of a move, squared, that others may make along so that more is taken away than has to be
 FACE = 0.5                           # of the way from the mean face to a random person lies the face that the erased one gets
 FALSE_ACCEPTS = 1e-3                 # share of pairs of random people above the verification threshold
 MARGIN = 0.05                        # cosine below it
@@ -104,17 +105,20 @@ class Choice:
 
 
 def choose(generator: Generator, person: Photos, people: Population, recogniser: Embed | None, others: Strangers | None) -> Choice:
-    """The least strength at which nobody would take the person for the person.
+    """The least strength at which nobody would take the person for the person, and more where that costs others next to nothing.
 
     Photos of which the detector says what it usually says, and more, must be no more alike than strangers are; nine of ten photos
-    must lie below the verification threshold, less the margin. Both from every view.
+    must lie below the verification threshold, less the margin. Both from every view. What is free is used, until all is taken away
+    of which the detector knows in a usual photo.
     """
     identity, face, share = person.all.mean(0) - generator.w_avg, face_for(person.ws, generator), shares_of(person, generator.w_avg, people)
     if recogniser is None or others is None:
         return Choice(DEFAULT_STRENGTH * identity - face, DEFAULT_STRENGTH, 'by default, for no recogniser judges')
     says = torch.tensor([1.0, (1 + share.usual) / 2, share.usual, share.low], device=identity.device)[:, None, None]
     was = seen(generator, generator.w_avg + identity[None], recogniser)
-    for strength in STRENGTHS:
+    alone = edit_of([erasure(person.all, identity, generator.w_avg, people)], generator.w_avg)
+    free = min(1 / share.usual, (FREE / alone.disturbance(people).mean().item()) ** 0.5)
+    for strength in (max(strength, round(free, 2)) for strength in STRENGTHS):
         move = strength * identity - face
         alike = (seen(generator, generator.w_avg + identity - says * move, recogniser) * was).sum(2).amax(0).tolist()
         if max(alike[:3]) < others.usual and alike[3] < others.threshold - MARGIN:

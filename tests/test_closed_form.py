@@ -131,15 +131,19 @@ def test_the_mirror_image_of_a_camera_is_a_camera():
     assert torch.allclose(mirrored(left), right, atol=1e-6) and torch.equal(mirrored(mirrored(left)), left)
 
 
-def test_strength_is_the_least_at_which_nobody_is_recognised():
+def test_strength_is_the_least_at_which_nobody_is_recognised(monkeypatch):
     generator = small_generator('stylegan2')
     everybody, person = population(generator, 1024), Photos(generator.map_seed(3))
 
     def strength(others):
         return margin.choose(generator, person, everybody, poor_mans_recogniser, others).strength
     # Where everybody below 2 is nobody the least is enough; where nothing is little enough it is the most.
-    assert strength(Strangers(2.0, 2.5)) == margin.STRENGTHS[0] and strength(Strangers(-2.0, 2.5)) == margin.STRENGTHS[-1]
+    assert strength(Strangers(2.0, 2.5)) < margin.STRENGTHS[-1] and strength(Strangers(-2.0, 2.5)) == margin.STRENGTHS[-1]
     assert strength(Strangers(2.0, -2.0)) == margin.STRENGTHS[-1]
+    # What is free goes to where the detector of a usual photo says that nothing is left; without it the least has to be enough.
+    for budget, least in ((0.0, margin.STRENGTHS[0]), (1.0, round(1 / margin.ONE_PHOTO.usual, 2))):
+        monkeypatch.setattr(margin, 'FREE', budget)
+        assert strength(Strangers(2.0, 2.5)) == least
     default = margin.choose(generator, person, everybody, None, None)
     assert default.strength == margin.DEFAULT_STRENGTH and 'no recogniser' in default.because
 
