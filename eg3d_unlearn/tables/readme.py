@@ -20,10 +20,11 @@ from eg3d_unlearn.tables.jobs import load_experiments
 from torch_utils_ext.errors import InputError
 
 RESULTS = Path(__file__).parent / 'demo'
-PEOPLE, SEEDS = 3, 2                 # at most; cells are made of what is there
+PEOPLE, SEEDS = 20, 2                # at most; cells are made of what is there
 SCENARIO = 'in-domain'               # the README's; the others stand in tables.md
 METRICS = ('id', 'id_others', 'fid_pre', 'dfid_real', 'retain')
 BEGIN, END = '<!-- results: python -m eg3d_unlearn.tables.readme -->', '<!-- end of the results -->'
+BEGIN_CLOSED, END_CLOSED = '<!-- closed form: python -m eg3d_unlearn.tables.readme -->', '<!-- end of the closed form -->'
 
 
 def results() -> str:
@@ -36,6 +37,34 @@ def results() -> str:
             f'they do in the paper; of the {len(alike)} in which every person and seed moves alike, {sum(step["agrees"] for step in alike)} do. '
             'That command names the others.\n')
     return '\n'.join([*(f'`{network}`, {text}' for network, text in parts if text), said])
+
+
+def closed_form() -> str:
+    """The closed form on people of each scenario, one row each, and against GUIDE."""
+    table, against = load_experiments(('closed-form', 'closed-form-against-guide'))
+    parts = []
+    for network in WORLDS['demo']:
+        told = []
+        for scenario in table.scenarios:
+            one = dataclasses.replace(table, scenarios=(scenario,), rows=(dataclasses.replace(table.rows[0], title=scenario),))
+            if text := markdown(one, RESULTS, network, PEOPLE, 1):
+                told.append(text.rstrip().split('\n'))
+        if told:
+            # The scenario without other photos has fewer columns than the others.
+            columns = max((lines[-3] for lines in told), key=len).strip('| ').split(' | ')
+            rows = [dict(zip(lines[-3].strip('| ').split(' | '), lines[-1].strip('| ').split(' | ')[1:], strict=True)) for lines in told]
+            parts += [f'`{network}`, mean ± standard deviation over people, the worst of them in brackets:\n', '| | ' + ' | '.join(columns) + ' |', '|' + '---|' * (len(columns) + 1),
+                      *('| ' + ' | '.join([scenario_of(lines), *(row.get(column, '') for column in columns)]) + ' |'
+                        for lines, row in zip(told, rows, strict=True)), '']
+    for network in WORLDS['demo']:
+        if text := markdown(against, RESULTS, network, PEOPLE, 1):
+            parts.append(f'Against GUIDE, `{network}`, {text}')
+    return '\n'.join(parts)
+
+
+def scenario_of(lines: list[str]) -> str:
+    """The title of a row, and how many people it is about."""
+    return f'{lines[-1].strip("| ").split(" | ")[0]}, {re.search("([0-9]+|one) (people|person)", lines[0])[0]}'
 
 
 def agreement() -> list[tuple[str, dict]]:
@@ -54,10 +83,12 @@ def renewed(readme: str) -> str:
     Raises:
         InputError: it has no place for them.
     """
-    pattern = re.compile(f'{re.escape(BEGIN)}.*{re.escape(END)}', re.DOTALL)
-    if not pattern.search(readme):
-        raise InputError(f'README.md has no lines {BEGIN} and {END}, between which the results belong.')
-    return pattern.sub(lambda _: f'{BEGIN}\n\n{results()}\n{END}', readme)
+    for begin, end, made in ((BEGIN, END, results), (BEGIN_CLOSED, END_CLOSED, closed_form)):
+        pattern = re.compile(f'{re.escape(begin)}.*{re.escape(end)}', re.DOTALL)
+        if not pattern.search(readme):
+            raise InputError(f'README.md has no lines {begin} and {end}, between which the results belong.')
+        readme = pattern.sub(lambda _, begin=begin, end=end, made=made: f'{begin}\n\n{made()}\n{end}', readme)
+    return readme
 
 
 @command()
