@@ -32,14 +32,15 @@ def put(outdir, job, **figures):
 
 def test_experiments_are_complete():
     experiments = load_experiments()
-    assert [one.name for one in experiments] == ['figure9', 'methods', 'table1', 'table2', 'table3', 'table4', 'tsne']
+    assert [one.name for one in experiments] == ['closed-form-against-guide', 'closed-form', 'figure9', 'methods', 'table1', 'table2', 'table3',
+                                                'table4', 'tsne']
     for one in experiments:
-        assert set(one.metrics) <= set(COUNTED) and set(one.scenarios) <= set(SCENARIOS)
+        assert {metric.partition(':')[0] for metric in one.metrics} <= set(COUNTED) and set(one.scenarios) <= set(SCENARIOS)
         assert all(row.method is None or row.method in PRESETS for row in one.rows)
         assert len({row.title for row in one.rows}) == len(one.rows)
         for scenario, rows in one.paper.items():
             assert scenario in one.scenarios and set(rows) <= {row.title for row in one.rows}
-    with pytest.raises(InputError, match='--table=table9 is not known; expected figure9'):
+    with pytest.raises(InputError, match='--table=table9 is not known; expected closed-form-against-guide'):
         load_experiments(('table9',))
 
 
@@ -341,7 +342,7 @@ def test_a_worker_gets_the_command_without_what_made_it():
 
 @pytest.mark.parametrize('arguments, text', [
     (['--world=ffhq', '--outdir=o'], '--data=DIR names a folder'),
-    (['--table=nine', '--outdir=o'], 'expected figure9, methods'),
+    (['--table=nine', '--outdir=o'], 'closed-form, figure9, methods'),
 ])
 def test_errors(arguments, text, tmp_path):
     result = CliRunner().invoke(main, arguments)
@@ -371,3 +372,15 @@ def test_runs_leave_results_and_tables(tmp_path, monkeypatch):
     assert 'baseline (local loss)' in result.output and (tmp_path / 'tables.md').read_text() in result.output
     again = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])
     assert again.exit_code == 0 and 'baseline' in again.output
+
+
+def test_further_figures_of_a_metric_and_the_worst_person(tmp_path):
+    """'retain:worst' is another column of the same result; cells name the worst person where the experiment asks for it."""
+    table = next(iter(load_experiments(('closed-form',))))
+    for person, worst in ((400, 0.5), (401, 0.9)):
+        path = runner.result_path(tmp_path, table.rows[0].job('demo-stylegan2', 'random', person, 0))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({'figures': {'retain200': {'value': {'value': 0.75 + worst / 4}, 'worst': worst}}}))
+    text = build.markdown(table, tmp_path, 'demo-stylegan2', 3, 1)
+    assert text.endswith('| closed form | 0.93 ± 0.07 (0.88) | 0.70 ± 0.28 (0.50) |\n') and 'worst of 200' in text
+    assert table.people(3) == range(400, 403) and len(load_experiments(('closed-form-against-guide',))[0].people(20)) == 3

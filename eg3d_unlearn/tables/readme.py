@@ -53,7 +53,8 @@ def closed_form() -> str:
             # The scenario without other photos has fewer columns than the others.
             columns = max((lines[-3] for lines in told), key=len).strip('| ').split(' | ')
             rows = [dict(zip(lines[-3].strip('| ').split(' | '), lines[-1].strip('| ').split(' | ')[1:], strict=True)) for lines in told]
-            parts += [f'`{network}`, mean ± standard deviation over people, the worst of them in brackets:\n', '| | ' + ' | '.join(columns) + ' |', '|' + '---|' * (len(columns) + 1),
+            parts += [f'`{network}`, mean ± standard deviation over people, the worst of them in brackets:\n',
+                      '| | ' + ' | '.join(columns) + ' |', '|' + '---|' * (len(columns) + 1),
                       *('| ' + ' | '.join([scenario_of(lines), *(row.get(column, '') for column in columns)]) + ' |'
                         for lines, row in zip(told, rows, strict=True)), '']
     for network in WORLDS['demo']:
