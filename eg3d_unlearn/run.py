@@ -159,6 +159,8 @@ def check_inputs(config: Config) -> None:
     for name, value in dataclasses.asdict(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
+    if config.people is not None and config.report == 'full':
+        raise InputError('--report=full looks at one person closely, and --people names several. Leave it out.')
     for one in config.each_person:
         check_photos(one)
     if config.latent is not None and not os.path.exists(config.latent):
@@ -368,6 +370,8 @@ def unlearn(given: Config) -> dict:
 
 def report_of(config: Config, device: torch.device, is_demo: bool) -> str:
     """How ``report.html`` is written: a full one shows some 150 pictures, which on a CPU take a large network a quarter of an hour."""
+    if config.people is not None:
+        return 'brief'               # a full one looks at one person
     if config.report != 'auto':
         return config.report
     return 'full' if is_demo or device.type != 'cpu' else 'brief'

@@ -71,7 +71,7 @@ def spoilt(likeness: dict) -> list[object]:
 
 def by_the_run(figures: dict) -> str:
     """The same from the run's own figures: nearer to two different people, or to one and the same."""
-    person, different = figures.get('erased_same_photo'), figures.get('different_people_mean')
+    person, different = figures.get('erased_worst', figures.get('erased_same_photo')), figures.get('different_people_mean')
     if not is_number(person) or not is_number(different):
         return 'It is not known whether the changed generator still shows the person: nothing compared the faces.'
     if person - different < 1 - person:
@@ -94,7 +94,9 @@ def what_was_done(found: Found) -> Markup:
     given = {'seed': 'by the number of a generated face', 'latent': 'by the code of a face', 'image': 'by a photo', 'demo': 'by a photo'}.get(
         (found.report.get('person') or {}).get('given_as'), '')
     network = (found.report['networks'].get('in') or {}).get('file', 'a face generator')
-    return markup(['A person, given ', given, ', was to be removed from the face generator ', tag('b', network), '.',
+    several = (found.report.get('summary') or {}).get('people')
+    whom = [number(several), ' people, each given ', given, ', were'] if is_number(several) else ['A person, given ', given, ', was']
+    return markup([whom, ' to be removed from the face generator ', tag('b', network), '.',
                    ' It is a demonstration: it knows drawn people of a made-up world only, and nobody real.' if of_demo_world(found) else None])
 
 
@@ -182,9 +184,11 @@ def from_the_run(found: Found) -> list[Markup]:
     figures = found.report.get('summary') or {}
     if not is_number(figures.get('erased_same_photo')):
         return [markup('Nothing compared the faces before and after, so that it is not known whether the face is still the person.')]
-    said = [markup(['Asked for this person again, the changed generator shows a face whose likeness to the old one is ',
-                    number(figures['erased_same_photo']), ' (1 is the same person, ', number(figures.get('different_people_mean')),
-                    ' is usual between two different people).'])]
+    worst = figures.get('erased_worst')
+    asked = ('Asked for this person again, the changed generator shows a face whose likeness to the old one is ' if worst is None else
+             'Asked for these people again, the changed generator shows faces whose likeness to the old ones is ')
+    said = [markup([asked, number(figures['erased_same_photo']), [' on average and at most ', number(worst)] if is_number(worst) else None,
+                    ' (1 is the same person, ', number(figures.get('different_people_mean')), ' is usual between two different people).'])]
     if is_number(figures.get('erased_other_photos')):
         said.append(markup(['From ', counted(figures['other_photos'], 'other photo'), ' of the person the likeness is ',
                             number(figures['erased_other_photos']), '.']))

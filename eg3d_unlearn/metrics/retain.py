@@ -70,8 +70,10 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
         'distance': 'norm of the difference of the latents over all layers (units of W+), by the mapping before',
         'points': POINTS,
         'kept': 'share of people above the verification threshold whose face is still found', 'depth': 'mean absolute change, world units'}
-    return {'value': found['by'][main]['cosine'], 'fifth_percentile': found['fifth_percentile'], 'worst': found['by'][main]['worst'],
-            'sampled': found, 'held_out': None if held_out is None else described(evidence, held_out, fitted, settings),
+    photos = None if held_out is None else described(evidence, held_out, fitted, settings)
+    by_photo = {} if photos is None else {'held_out_mean': photos['by'][main]['cosine'].value, 'held_out_worst': photos['by'][main]['worst']}
+    return {'value': found['by'][main]['cosine'], **by_photo, 'fifth_percentile': found['fifth_percentile'], 'worst': found['by'][main]['worst'],
+            'sampled': found, 'held_out': photos,
             'thresholds': {key: value.to_json(settings.false_accepts) for key, value in fitted.items()},
         'protocol': protocol}
 

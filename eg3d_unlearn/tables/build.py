@@ -19,7 +19,8 @@ from torch_utils_ext.errors import InputError
 
 SWEEP = 'figure9'
 HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑',
-            'retain:fifth_percentile': '5th percentile ↑', 'retain:worst': 'worst of 200 ↑', 'id:verified': 'taken for the person ↓'}
+            'retain:fifth_percentile': '5th percentile ↑', 'retain:worst': 'worst of 200 ↑', 'id:verified': 'taken for the person ↓',
+            'retain:held_out_mean': 'photos of 20 others ↑', 'retain:held_out_worst': 'worst of these ↑'}
 
 
 @dataclass(frozen=True)
