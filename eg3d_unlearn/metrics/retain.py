@@ -75,7 +75,7 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
     return {'value': found['by'][main]['cosine'], **by_photo, 'fifth_percentile': found['fifth_percentile'], 'worst': found['by'][main]['worst'],
             'sampled': found, 'held_out': photos,
             'thresholds': {key: value.to_json(settings.false_accepts) for key, value in fitted.items()},
-        'protocol': protocol}
+            'protocol': protocol}
 
 
 @torch.no_grad()
