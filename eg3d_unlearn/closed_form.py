@@ -26,6 +26,7 @@ SAMPLES = 16384                      # random latents that stand for the populat
 # e: share of the mean variance that is added to each direction's. Small: others are disturbed least. Of forty held-out demo people on
 # demo-eg3d, those of 3e-4 lose least for what is forgotten of photos that were not given.
 RIDGE = 3e-4
+PHOTOS = 0.1                         # how much what photos of other people are inverted to counts, where random people count 1
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,22 @@ class Population:
     """Random people of a network, as their latents lie."""
     mean: Tensor                     # [w_dim] float64
     covariance: Tensor               # [w_dim, w_dim] float64
+    # [w_dim, w_dim] float64: second moment, about the mean latent, of latents that photos of other people were inverted to. They lie
+    # elsewhere than random people do, and an edit that spares only those changes them.
+    photographed: Tensor | float = 0.0
+
+    def with_photos(self, ws: Tensor | None, w_avg: Tensor) -> Population:   # [N, num_ws or 1, w_dim], [num_ws, w_dim]
+        """The same, with photos of other people."""
+        if ws is None:
+            return self
+        apart = (ws.cpu().double() - w_avg[:ws.shape[1]].cpu().double()).flatten(0, 1)
+        return Population(self.mean, self.covariance, apart.T @ apart / len(apart))
 
     def precision(self, ridge: float) -> Tensor:       # [w_dim, w_dim]
-        """The inverse of the covariance, with ``ridge`` times the mean variance added to each direction."""
+        """C_e^-1: the inverse of the covariance, with ``ridge`` times the mean variance added to each direction."""
         size = len(self.covariance)
         eye = torch.eye(size, dtype=self.covariance.dtype)
-        return torch.linalg.inv(self.covariance + ridge * self.covariance.trace() / size * eye)
+        return torch.linalg.inv(self.covariance + PHOTOS * self.photographed + ridge * self.covariance.trace() / size * eye)
 
 
 @torch.no_grad()
@@ -87,9 +98,10 @@ class LatentEdit:
         moved = ws.cpu().double() - torch.einsum('nlk,lkd->nld', self.says(ws), self.moves)  # double precision is not everywhere
         return moved.to(ws.dtype).to(ws.device)
 
-    def disturbance(self, people: Population) -> Tensor:  # [num_ws, K]
-        """E |u_k . (w - w_avg)|^2 over the population, 1 / m^2: the share of the person's move that everybody else makes, squared."""
-        return torch.einsum('lkd,de,lke->lk', self.detectors, people.covariance, self.detectors)
+    def disturbance(self, people: Population, photographed: bool = False) -> Tensor:  # [num_ws, K]
+        """E |u_k . (w - w_avg)|^2, the share of the person's move that everybody else makes, squared: of random people, or of their photos."""
+        moment = torch.as_tensor(people.photographed).expand_as(people.covariance) if photographed else people.covariance
+        return torch.einsum('lkd,de,lke->lk', self.detectors, moment.double(), self.detectors)
 
 
 def edit_of(people: Sequence[Erasure], w_avg: Tensor) -> LatentEdit:

@@ -27,6 +27,7 @@ class Config:
     latent: str | None = None        # .npy/.npz/.pt with W or W+
     latent_seed: int | None = None   # NVIDIA's seed convention: the Random scenario
     camera: str | None = None        # the photo's camera label: 25 numbers, or a .json, .npy or .npz file
+    keep: str | None = None          # folder with photos of other people, whom the closed form keeps as well; None = demo networks: their own
     class_label: int | None = None   # class of the person, class-conditional networks only
     trunc: float = 1.0               # truncation psi of latent_seed, 0..1
     forget_from: str | None = None   # what of several photos is erased: 'first', 'mean' (of their latents), 'all'; None = by the method
@@ -90,6 +91,15 @@ class Config:
         return next((name for name in ('image', 'people', 'latent') if getattr(self, name) not in (None, ())), 'latent_seed')
 
     @property
+    def kept_people(self) -> Config | None:
+        """The options by which the photos of ``keep`` are found, as if they were one person's; None: there are none."""
+        if self.keep is None:
+            return None
+        several = len(pictures_at(Path(self.keep))) > 1
+        return replace(self, image=(self.keep,), people=None, latent=None, latent_seed=None, camera=None, face=None, method='guide',
+                       forget_from='all' if several else 'first')
+
+    @property
     def each_person(self) -> list[Config]:
         """The options for each of the people: of one person these."""
         if self.people is None:
@@ -117,7 +127,7 @@ class Config:
         """The options as they are recorded: who the person is stays out unless ``keep_source`` asks for it."""
         options = {**asdict(self), 'network': without_secrets(self.network)}
         if not self.keep_source:
-            for name in ('image', 'people', 'latent', 'latent_seed', 'camera', 'delta'):
+            for name in ('image', 'people', 'latent', 'latent_seed', 'camera', 'keep', 'delta'):
                 options[name] = '(given, not recorded)' if options[name] not in (None, ()) else None
         return options
 

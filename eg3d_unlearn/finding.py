@@ -94,6 +94,14 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
                   torch.cat(images), camera, turned)
 
 
+def kept_people(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Tensor | None:   # [N, num_ws, w_dim]
+    """Latents of the photos of ``--keep``; None where there are none."""
+    if config.kept_people is None:
+        return None
+    log('Photos of other people, who are to stay:')
+    return find_person(config.kept_people, generator, judges, log).ws
+
+
 def given_latent(config: Config, generator: Generator) -> Tensor:  # [K, num_ws, w_dim]
     """What is erased of the latents of ``--latent``: of one photo, or of several of one person."""
     ws = read_latent(Path(config.latent), generator)

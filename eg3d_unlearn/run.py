@@ -22,6 +22,7 @@ from eg3d_unlearn.console import refuse_existing
 from eg3d_unlearn.delta import Delta, write_delta
 from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
 from eg3d_unlearn.demo.recipes import NETWORKS
+from eg3d_unlearn.demo.reference import reference_latents
 from eg3d_unlearn.demo.shipped import is_demo, network_path
 from eg3d_unlearn.generator import Generator, build, wrap
 from eg3d_unlearn.html import words, write_report
@@ -63,8 +64,8 @@ if TYPE_CHECKING:
 DEMO_ONLY = ('a demo network knows the drawn people of the demo world only; nobody real can be shown by it. For a photo of a real person take a '
              'published network, for a demo person --image=demo:N.')
 # What a saved state holds of the person until the run ends.
-KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras', 'camera', 'ws_mirrored', 'more')
-LATER = {'camera': None, 'ws_mirrored': None, 'more': []}   # what states of older versions lack
+KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras', 'camera', 'ws_mirrored', 'more', 'ws_kept')
+LATER = {'camera': None, 'ws_mirrored': None, 'more': [], 'ws_kept': None}   # what states of older versions lack
 
 
 def choose_device(name: str) -> torch.device:
@@ -161,7 +162,9 @@ def check_inputs(config: Config) -> None:
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
     if config.people is not None and config.report == 'full':
         raise InputError('--report=full looks at one person closely, and --people names several. Leave it out.')
-    for one in config.each_person:
+    if config.keep is not None and config.method not in CLOSED:
+        raise InputError(f'--keep is for --method={CLOSED_FORM}; --method={config.method} holds on to random people. Leave it out.')
+    for one in [*config.each_person, *filter(None, [config.kept_people])]:
         check_photos(one)
     if config.latent is not None and not os.path.exists(config.latent):
         raise InputError(f'The latent file {shown(config.latent, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
@@ -259,7 +262,7 @@ def check_against_network(config: Config, generator: Generator, pickle: NetworkP
         raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
     if config.refine_camera and not generator.is_3d:
         raise InputError(f'--refine-camera was given, but a {generator.family} network has no cameras. Leave it out.')
-    for one in config.each_person:
+    for one in [*config.each_person, *filter(None, [config.kept_people])]:
         finding.check_person(one, generator)
     trained = generator.freeze_except(prefixes_of(config, generator))
     generator.network.requires_grad_(False)
@@ -403,7 +406,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     if state is None:
         with arithmetic(config.precision, device):
             found = find_each(config, generator, judges, log)
-        state = {'step': 0, 'person': who, **kept_of(found[0]), 'more': [kept_of(one) for one in found[1:]]}
+            ws_kept = finding.kept_people(config, generator, judges, log) if config.method in CLOSED else None
+        state = {'step': 0, 'person': who, **kept_of(found[0]), 'more': [kept_of(one) for one in found[1:]], 'ws_kept': ws_kept}
         folder.save_state(state)
     people = [state, *state['more']]
     ws_source = state['ws_source'].to(device)
@@ -415,7 +419,8 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
     with arithmetic('fp32' if config.method in CLOSED else config.precision, device):
         if config.method in CLOSED:
-            erased = margin.erase(g_u, [photos_for(one, device) for one in people], judges.recogniser, log)
+            erased = margin.erase(g_u, [photos_for(one, device) for one in people], judges.recogniser, log,
+                                  ws_kept=kept_people(state, pickle, generator))
             targets = [erased.edit(one['ws_source'].to(device)) for one in people]
         else:
             targets = [target_of(config, generator, judges, ws_source)]
@@ -472,6 +477,13 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'],
                                 finding.photos_again(config, generator) if has_camera else None, state['camera'])
     return result, evidence_of(config, pickle, g_s, g_u, person, judges), ws_target
+
+
+def kept_people(state: dict, pickle: NetworkPickle, generator: Generator) -> Tensor | None:   # [N, num_ws or 1, w_dim]
+    """Latents of photos of other people: those that were given, else what comes with a demo network."""
+    if state['ws_kept'] is None and is_demo(pickle):
+        return reference_latents(f'demo-{generator.family}')
+    return state['ws_kept']
 
 
 def find_each(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> list[finding.Person]:

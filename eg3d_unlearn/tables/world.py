@@ -9,6 +9,7 @@ from eg3d_unlearn import finding, margin, metrics
 from eg3d_unlearn.arithmetic import arithmetic, choose_precision
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.demo.photo import photos_of
+from eg3d_unlearn.demo.reference import reference_latents
 from eg3d_unlearn.demo.shipped import is_demo
 from eg3d_unlearn.evidence import Evidence, measuring_recognisers
 from eg3d_unlearn.finding import Person
@@ -121,7 +122,8 @@ class World:
             photos = margin.Photos(person.ws, person.ws_mirrored, exact=person.notes['given_as'] == 'seed')
             with arithmetic('fp32', self.g_s.device):
                 self.strangers = self.strangers or margin.strangers(self.g_s, self.judges.recogniser)
-                edit = margin.erase(g_u, [photos], self.judges.recogniser, folder.log, self.strangers).edit
+                edit = margin.erase(g_u, [photos], self.judges.recogniser, folder.log, self.strangers,
+                                    reference_latents(f'demo-{self.demo}')).edit
                 if config.method == POLISHED:
                     polish(folder, config, g_u, self.g_s, parameters, self.judges, [photos.all], edit, state, dict.fromkeys(KEPT))
             g_u.network.requires_grad_(False)
