@@ -393,22 +393,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     if config.random_metric_weights:
         log(f'WARNING: {report.MEANINGLESS}')
 
-    # The people: found once, kept in the state until the run ends.
-    state, found = folder.load_state(), None
-    who = digest(config.person_kind, given_person(config))
-    has_camera = state is None or 'camera' in state      # states of before it was kept go on without the photos
-    if state is not None:
-        state = {**LATER, **state}
-    if state is not None and not all(name in state for name in KEPT):
-        raise folder.damaged('something is missing')
-    if state is not None and state['person'] != who:
-        raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
-    if state is None:
-        with arithmetic(config.precision, device):
-            found = find_each(config, generator, judges, log)
-            ws_kept = finding.kept_people(config, generator, judges, log) if config.method in CLOSED else None
-        state = {'step': 0, 'person': who, **kept_of(found[0]), 'more': [kept_of(one) for one in found[1:]], 'ws_kept': ws_kept}
-        folder.save_state(state)
+    state, found, has_camera = find_once(folder, config, generator, judges)
     people = [state, *state['more']]
     ws_source = state['ws_source'].to(device)
 
@@ -477,6 +462,26 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
         person = finding.Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'],
                                 finding.photos_again(config, generator) if has_camera else None, state['camera'])
     return result, evidence_of(config, pickle, g_s, g_u, person, judges), ws_target
+
+
+def find_once(folder: RunFolder, config: Config, generator: Generator, judges: Judges) -> tuple[dict, list[finding.Person] | None, bool]:
+    """The people as the folder's state holds them until the run ends; as they were found, None for a resumed run; whether cameras were kept."""
+    state = folder.load_state()
+    who = digest(config.person_kind, given_person(config))
+    has_camera = state is None or 'camera' in state      # states of before it was kept go on without the photos
+    if state is not None:
+        state = {**LATER, **state}
+        if not all(name in state for name in KEPT):
+            raise folder.damaged('something is missing')
+        if state['person'] != who:
+            raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
+        return state, None, has_camera
+    with arithmetic(config.precision, generator.device):
+        found = find_each(config, generator, judges, folder.log)
+        ws_kept = finding.kept_people(config, generator, judges, folder.log) if config.method in CLOSED else None
+    state = {'step': 0, 'person': who, **kept_of(found[0]), 'more': [kept_of(one) for one in found[1:]], 'ws_kept': ws_kept}
+    folder.save_state(state)
+    return state, found, has_camera
 
 
 def kept_people(state: dict, pickle: NetworkPickle, generator: Generator) -> Tensor | None:   # [N, num_ws or 1, w_dim]
@@ -548,9 +553,10 @@ def polish(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, pa
 
 def given_person(config: Config) -> list[str]:
     """What names the people: files, a seed, or somebody of the demo world."""
+    kept = [] if config.kept_people is None else [str(path) for path in config.kept_people.photos]
     if config.image or config.people is not None:
-        return [name for one in config.each_person for name in [str(path) for path in one.photos] or one.image]
-    return [str(config.latent if config.latent is not None else config.latent_seed)]
+        return [name for one in config.each_person for name in [str(path) for path in one.photos] or one.image] + kept
+    return [str(config.latent if config.latent is not None else config.latent_seed)] + kept
 
 
 def batch_size(config: Config, generator: Generator) -> int:
