@@ -36,7 +36,7 @@ TINY = Budget('tiny', 'seconds', half=True, controls=3, impostors=16, ruin_peopl
 @pytest.fixture(scope='module')
 def unchanged():
     """Evidence about a person whom nobody erased: G_u = G_s."""
-    return gather('demo-stylegan2', 'demo-stylegan2', image=('demo',), inversion_steps=2, device='cpu', log=lambda _: None)
+    return gather('demo-stylegan2', 'demo-stylegan2', image=('demo:3',), inversion_steps=2, device='cpu', log=lambda _: None)
 
 
 @pytest.fixture(scope='module')

@@ -20,7 +20,7 @@ from torch_utils_ext.errors import InputError
 
 COMMANDS = ['command', 'evaluate_command', 'audit.command', 'metrics.command', 'html.command', 'tables.command', 'photo.__main__', 'benchmark',
             'make_network', 'inversion.train', 'inversion.compare', 'demo.check', 'demo.dataset', 'demo.export', 'demo.sheet', 'demo.train',
-            'tables.readme']
+            'demo.reference', 'delta.__main__', 'tables.readme']
 ROOT = Path(__file__).parents[1]
 
 

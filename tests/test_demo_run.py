@@ -15,6 +15,7 @@ from eg3d_unlearn.demo.recipes import NETWORKS
 
 PROJECT = Path(__file__).resolve().parents[1]
 OTHERS_AT_LEAST = 0.95               # likeness of other people, before against after
+ERASED_AT_MOST = 0.1                 # of the person: two strangers lie at 0.0 +- 0.15
 
 
 @pytest.mark.parametrize('network', NETWORKS)
@@ -30,7 +31,7 @@ def test_the_main_run_erases_a_person_and_nobody_else(network, tmp_path):
     summary = report['summary']
     print(network, summary)
     assert summary['measured_by'] == 'demo-measuring' and summary['seconds'] > 0
-    assert summary['erased_same_photo'] <= summary['different_people_mean']
+    assert summary['erased_same_photo'] <= ERASED_AT_MOST and abs(summary['different_people_mean']) < 0.05
     assert summary['erased_other_photos'] < 0.5
     assert summary['other_people'] >= OTHERS_AT_LEAST
     assert summary['other_people_worst'] < summary['other_people'] and 'the one who changed most' in done.stdout
