@@ -23,8 +23,8 @@ from eg3d_unlearn.generator import Generator
 from torch_utils_ext.errors import InputError
 
 SAMPLES = 16384                      # random latents that stand for the population
-# e: share of the mean variance that is added to each direction's. Small: others are disturbed least. Of forty held-out demo people on
-# demo-eg3d, those of 3e-4 lose least for what is forgotten of photos that were not given.
+# e: share of the mean variance that is added to each direction's. Small: random people are disturbed least for what is forgotten of
+# photos that were not given; large: other people's photos. A compromise, by forty held-out demo people.
 RIDGE = 3e-4
 PHOTOS = 0.1                         # how much what photos of other people are inverted to counts, where random people count 1
 

@@ -402,13 +402,7 @@ def run_in(folder: RunFolder, config: Config, pickle: NetworkPickle, generator: 
     g_u = generator
     g_s = generator.twin()
     g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
-    with arithmetic('fp32' if config.method in CLOSED else config.precision, device):
-        if config.method in CLOSED:
-            erased = margin.erase(g_u, [photos_for(one, device) for one in people], judges.recogniser, log,
-                                  ws_kept=kept_people(state, pickle, generator))
-            targets = [erased.edit(one['ws_source'].to(device)) for one in people]
-        else:
-            targets = [target_of(config, generator, judges, ws_source)]
+    erased, targets = moved(config, pickle, g_u, judges, state, log)
     ws_target = targets[0]
     trains = config.method != CLOSED_FORM
     seeds = report.OTHER_SEEDS if trains else report.other_seeds(generator, judges.measure)
@@ -511,6 +505,19 @@ def photos_for(person: dict, device: torch.device) -> margin.Photos:
     """A person of a saved state, as the closed form takes people."""
     ws, turned = (None if person[name] is None else person[name].to(device) for name in ('ws_source', 'ws_mirrored'))
     return margin.Photos(ws, turned, exact=person['notes'].get('given_as') == 'seed')
+
+
+def moved(config: Config, pickle: NetworkPickle, g_u: Generator, judges: Judges, state: dict,
+          log: Callable[[str], None]) -> tuple[margin.Erased | None, list[Tensor]]:
+    """Where each person goes [K, num_ws, w_dim]; the closed form moves them at once, and says what it changed."""
+    people, device = [state, *state['more']], g_u.device
+    if config.method not in CLOSED:
+        with arithmetic(config.precision, device):
+            return None, [target_of(config, g_u, judges, state['ws_source'].to(device))]
+    with arithmetic('fp32', device):
+        erased = margin.erase(g_u, [photos_for(one, device) for one in people], judges.recogniser, log,
+                              ws_kept=kept_people(state, pickle, g_u))
+        return erased, [erased.edit(one['ws_source'].to(device)) for one in people]
 
 
 def evidence_of(config: Config, pickle: NetworkPickle, g_s: Generator, g_u: Generator, person: finding.Person, judges: Judges) -> Evidence:
