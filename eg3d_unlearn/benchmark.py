@@ -1,4 +1,4 @@
-"""How long a step takes, where the time goes, and how much of the machine that uses.
+"""How long a step takes, where the time goes, how much of the machine that uses, and what the closed form takes beside it.
 
     python -m eg3d_unlearn.benchmark --setting=tiny
 
@@ -24,6 +24,7 @@ from eg3d_unlearn.config import Config
 from eg3d_unlearn.console import command
 from eg3d_unlearn.generator import Generator, wrap
 from eg3d_unlearn.judging import load_judges
+from eg3d_unlearn.margin import Photos, erase
 from eg3d_unlearn.memory import keep_freed_memory
 from eg3d_unlearn.objective import Objective, Stopwatch
 from eg3d_unlearn.presets import resolve
@@ -33,6 +34,7 @@ from eg3d_unlearn.scale import PUBLISHED_DISTANCES
 from eg3d_unlearn.settings import FULL
 from eg3d_unlearn.target import ufo_target
 
+PUBLISHED_STEPS = 1000               # of GUIDE's loop, as it was published
 PARTS = ('backbone', 'rendering', 'super-resolution', 'LPIPS', 'recogniser', 'feature distance', 'optimiser')
 
 class PartClock(Stopwatch):
@@ -111,6 +113,13 @@ def make_bench(setting: str, config: Config, device: torch.device) -> Bench:
     return Bench(objective, torch.optim.Adam(list(parameters.values()), lr=config.lr), generator)
 
 
+def closed_form_s(bench: Bench) -> float:
+    """Seconds in which the closed form erases the person of ``bench``, population and folding included, from the pickle and the latent alone."""
+    begun = time.perf_counter()
+    erase(bench.objective.g_s.twin(), [Photos(bench.objective.ws_source, exact=True)], recogniser=None)
+    return time.perf_counter() - begun
+
+
 def run_parts(bench: Bench, clock: PartClock, steps: range) -> dict[str, float]:
     """Totals of each part over ``steps``."""
     bench.objective.clock = clock
@@ -177,7 +186,8 @@ def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, 
     """Time GUIDE's training step (N_a = N_g = 2) with random weights.
 
     Prints seconds per step (median), peak memory, and for each part its seconds, its share, its arithmetic and the
-    fraction of this machine's convolution rate that it reaches (forward and backward of both networks).
+    fraction of this machine's convolution rate that it reaches (forward and backward of both networks); then the seconds
+    of the closed form, beside those of the 1000 steps that were published.
     """
     config = resolve(Config(network=setting, outdir='', latent_seed=0, alpha_max=PUBLISHED_DISTANCES[1], batch=batch or 0,
                             random_metric_weights=True, device=device, **options), None)
@@ -199,11 +209,12 @@ def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, 
             if place.type == 'cuda':
                 torch.cuda.synchronize(place)
             times.append(time.perf_counter() - begun)
+        closed_s = closed_form_s(bench)
         seconds = run_parts(bench, PartClock(place), range(steps))
         with FlopCounterMode(display=False) as counter:
             gflop = run_parts(bench, PartClock(place, counter), range(1))
     step_s = statistics.median(times)
-    figures = {'setting': setting, 'seconds_per_step': round(step_s, 4), 'seconds_each': [round(t, 4) for t in times],
+    figures = {'setting': setting, 'seconds_per_step': round(step_s, 4), 'closed_form_seconds': round(closed_s, 3), 'seconds_each': [round(t, 4) for t in times],
                'parts_seconds': {part: round(total / steps, 4) for part, total in seconds.items()},
                'parts_gflop': {part: round(total, 1) for part, total in gflop.items()}, 'convolution_gflops': round(rate),
                'peak_memory': peak_memory(place), **options, 'hardware': hardware(place), 'versions': versions()}
@@ -216,6 +227,8 @@ def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, 
     click.echo(table(seconds, gflop, step_s, rate, steps))
     memory = ', '.join(f'{name[:-4]} {value:.2f} GiB' for name, value in figures['peak_memory'].items())
     click.echo(f'\n{step_s:.3f} s a step (median of {steps}; {min(times):.3f} to {max(times):.3f}); peak memory {memory}')
+    click.echo(f'closed form: {closed_s:.2f} s to erase the person, where {PUBLISHED_STEPS} steps take {PUBLISHED_STEPS * step_s:.0f} s: '
+               f'1/{PUBLISHED_STEPS * step_s / closed_s:.0f}')
 
 
 if __name__ == '__main__':

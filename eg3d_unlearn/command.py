@@ -107,11 +107,11 @@ def main(dry_run: bool, batch: int | None, **options) -> None:
 
     Reads an EG3D, StyleGAN2 or StyleGAN3 network pickle without running code from it, and writes one that NVIDIA's
     unmodified tools open. The folder gets network-unlearned.pkl, before-after.png, report.html, report.json,
-    training_options.json, log.txt and stats.jsonl.
+    training_options.json and log.txt; where a method trains, stats.jsonl, too.
 
     \b
     Examples:
-      # A few minutes, nothing to fetch: a person of the demo world.
+      # A minute, nothing to fetch: a person of the demo world.
       python unlearn.py --network=demo-eg3d --image=demo --outdir=out
       # A photo of a person, the published EG3D network.
       python unlearn.py --network=ffhqrebalanced512-128.pkl --image=face.png --outdir=out

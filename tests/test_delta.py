@@ -138,6 +138,18 @@ def test_people_of_w_and_of_w_plus_merge(family):
     assert_same(weights_after(family, merged.edit()), weights_after(family, edit_of(mixed, generator.w_avg)))
 
 
+def test_people_of_runs_that_kept_different_photos_are_erased_alike(family):
+    """The merged edit is not the one of least disturbance then; where the people go is the same."""
+    generator, people = erasures(family)
+    first, second = people[0], people[1]
+    keeping = population(generator, 1024).with_photos(generator.sample(8, torch.Generator().manual_seed(3)), generator.w_avg)
+    other = erasure(second.photos.float() + generator.w_avg, second.move.float(), generator.w_avg, keeping)
+    merged = merge([delta_of(generator, [first]), delta_of(generator, [other])]).edit()
+    for number, one in enumerate((first, other)):
+        said = merged.says(one.photos + generator.w_avg)
+        assert torch.allclose(said, torch.eye(2, dtype=torch.float64)[number].expand_as(said), atol=1e-5)
+
+
 @pytest.mark.parametrize('numbers, left', [([2], [0, 2]), ([1, 3], [1]), ([3, 3], [0, 1])])
 def test_withdrawing_gives_what_erasing_the_others_gives(family, numbers, left):
     generator, people = erasures(family)

@@ -101,5 +101,6 @@ def test_the_benchmark_runs(monkeypatch):
     monkeypatch.setattr(benchmark, 'convolution_rate', lambda device: 1.0)
     words = ['--steps=1', '--warmup=0', '--id-network=none', '--lpips-net=squeeze', '--lpips-resolution=32', '--device=cpu']
     done = CliRunner().invoke(benchmark.main, words, catch_exceptions=False)
-    assert done.exit_code == 0 and 's a step' in done.output
-    assert json.loads(CliRunner().invoke(benchmark.main, [*words, '--json'], catch_exceptions=False).output)['seconds_per_step'] > 0
+    assert done.exit_code == 0 and 's a step' in done.output and 's to erase the person, where 1000 steps take' in done.output
+    figures = json.loads(CliRunner().invoke(benchmark.main, [*words, '--json'], catch_exceptions=False).output)
+    assert figures['seconds_per_step'] > 0 and figures['closed_form_seconds'] > 0

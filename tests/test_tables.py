@@ -380,7 +380,9 @@ def test_further_figures_of_a_metric_and_the_worst_person(tmp_path):
     for person, worst in ((400, 0.5), (401, 0.9)):
         path = runner.result_path(tmp_path, table.rows[0].job('demo-stylegan2', 'random', person, 0))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({'figures': {'retain200': {'value': {'value': 0.75 + worst / 4}, 'worst': worst}}}))
+        path.write_text(json.dumps({'figures': {'retain200': {'value': {'value': 0.75 + worst / 4}, 'worst': worst}},
+                                    'seconds': {'erasing': 20 * worst, 'measuring': 5.0}}))
     text = build.markdown(table, tmp_path, 'demo-stylegan2', 3, 1)
-    assert text.endswith('| closed form | 0.93 ± 0.07 (0.88) | 0.70 ± 0.28 (0.50) |\n') and 'worst of 200' in text
+    assert text.endswith('| closed form | 0.93 ± 0.07 (0.88) | 0.70 ± 0.28 (0.50) | 14.0 ± 5.7 (18.00) |\n')
+    assert '| worst of 200 ↑ | seconds ↓ |' in text
     assert table.people(3) == range(400, 403) and len(load_experiments(('closed-form-against-guide',))[0].people(20)) == 3

@@ -73,7 +73,8 @@ def apply(network: str, files: tuple[str, ...], outfile: str, upstream: str | No
 
 @command('merge', help=f"""Join deltas of the same network in one file.
 
-    The order does not matter: applied to the source network, the new delta gives the same weights as erasing all its people at once.
+    The order does not matter: applied to the source network, the new delta gives the same weights as erasing all its people at once. Deltas
+    of runs that were to keep different photos (--keep) erase their people, too, but others may change a little more than necessary.
 
     {WHO}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from eg3d_unlearn.console import PATH, Terminated, command
-from eg3d_unlearn.tables.jobs import Job, load_experiments
+from eg3d_unlearn.tables.jobs import SECONDS, Job, load_experiments
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 from torch_utils_ext.user_files import read_json, shown
@@ -109,6 +109,8 @@ def protocols_of(experiments: list, networks: list[str], people: int, seeds: int
         for job in experiment.jobs(networks, people, seeds):
             rays = half if 'eg3d' in job.network else ''
             for metric in experiment.metrics:
+                if metric == SECONDS:
+                    continue         # every run says how long it took
                 if metric == 'embeddings' and world != 'demo':
                     continue         # a real face's are biometric data, which no result file is to hold
                 if metric == 'dfid_real' and world != 'demo' and not real:
