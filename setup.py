@@ -14,7 +14,7 @@ setup(
     # installed as eg3d_unlearn.patches, since other packages use such names, too.
     packages=[*find_packages(include=['eg3d_unlearn*', 'torch_utils_ext*']), 'eg3d_unlearn.patches'],
     package_dir={'eg3d_unlearn.patches': 'patches'},
-    package_data={'eg3d_unlearn.demo': ['networks/*.pt', 'networks/*.json'], 'eg3d_unlearn.tables': ['experiments/*.json']},
+    package_data={'eg3d_unlearn.worlds.demo': ['networks/*.pt', 'networks/*.json'], 'eg3d_unlearn.bench.tables': ['experiments/*.json']},
     install_requires=[
         'torch>=2.4',
         'torchvision>=0.19',

@@ -6,11 +6,11 @@ import json
 
 import click
 
-from eg3d_unlearn.arithmetic import PRECISIONS
 from eg3d_unlearn.config import OPTIMISERS, Config
 from eg3d_unlearn.console import PATH, command
-from eg3d_unlearn.presets import CLOSED_FORM, GUIDE, OF_TRAINING, PRESETS
-from eg3d_unlearn.target import DRAWN
+from eg3d_unlearn.generators.precision import PRECISIONS
+from eg3d_unlearn.unlearning.presets import CLOSED_FORM, GUIDE, OF_TRAINING, PRESETS
+from eg3d_unlearn.unlearning.target import DRAWN
 
 PRESET_DEFAULTS = '  [default: by --method; guide {}]'
 BY_NETWORK = {'target_d': 'by the network; 30 for EG3D FFHQ-512', 'alpha_max': 'by the network; 15 for EG3D FFHQ-512'}
@@ -49,7 +49,7 @@ WEIGHT = click.FloatRange(min=0)
 @option('--class', 'class_label', help='Class of the person, for class-conditional networks.', type=click.IntRange(min=0))
 @option('--trunc', help='Truncation psi for --latent-seed.', type=click.FloatRange(0, 1), default=1.0, show_default=True)
 @option('--inversion', help='How the photo becomes a latent: w (one for all layers) or w+ (one for each) by optimisation, encoder (trained for this network), goae, e4e, psp (published); joined with +, one begins where the other ends: encoder+w+, goae+w+, mean+encoder+w+.  [default: w+; encoder on demo-eg3d, encoder+w+ on demo-stylegan2]', metavar='NAME', default=None)
-@option('--encoder', help="File of the inversion's encoder: encoder.pt of python -m eg3d_unlearn.inversion.train, or the published one.  [default: the demo network's own; the published one in the cache]", type=PATH, metavar='FILE')
+@option('--encoder', help="File of the inversion's encoder: encoder.pt of python -m eg3d_unlearn.bench.train_encoder, or the published one.  [default: the demo network's own; the published one in the cache]", type=PATH, metavar='FILE')
 @option('--encoder-mean', help='Mean latent that a published encoder adds to, if another than its own: .npy, .npz or .pt.', type=PATH, metavar='FILE')
 @option('--inversion-steps', help='Steps of the inversion.  [default: 300; 100 after an encoder; fewer on the demo networks]', type=click.IntRange(min=1), default=None)
 @option('--inversion-lr', help="Learning rate of the inversion (of lbfgs: length of the first step), in units of the network's latent spread.  [default: 0.1; 0.05 from an encoder's start]", type=click.FloatRange(min=0, min_open=True), default=None)

@@ -5,8 +5,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from eg3d_unlearn.loss import Weights
-from eg3d_unlearn.photo.folders import folders_in, pictures_at
+from eg3d_unlearn.person.photo.folders import folders_in, pictures_at
+from eg3d_unlearn.unlearning.loss import Weights
 from torch_utils_ext.download import without_secrets
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown

@@ -7,15 +7,16 @@ from typing import Callable
 
 import torch
 
-from eg3d_unlearn import closed_form, report
-from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.demo.photo import OTHER_PHOTOS, STRANGERS
-from eg3d_unlearn.generator import Generator
-from eg3d_unlearn.inversion import plan
-from eg3d_unlearn.judging import Judges
-from eg3d_unlearn.metrics.settings import IMPOSTORS
-from eg3d_unlearn.presets import CLOSED_FORM
+from eg3d_unlearn.evaluation import summary as report
+from eg3d_unlearn.evaluation.metrics.settings import IMPOSTORS
+from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.person.inversion import plan
+from eg3d_unlearn.unlearning import closed_form
+from eg3d_unlearn.unlearning.presets import CLOSED_FORM
+from eg3d_unlearn.worlds.demo.photo import OTHER_PHOTOS, STRANGERS
 
 ENOUGH_S = 0.3                       # what takes less is timed again: a first call also makes room and chooses kernels
 # A pass backward costs as much as one forward in all that only hands the gradient on, and twice as much where weights learn.

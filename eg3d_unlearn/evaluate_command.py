@@ -8,10 +8,10 @@ import click
 from eg3d_unlearn.console import Group, command
 
 COMMANDS = {                         # name -> where its command lives; imported when it is asked for
-    'metrics': 'eg3d_unlearn.metrics.command',
-    'audit': 'eg3d_unlearn.audit.command',
-    'tables': 'eg3d_unlearn.tables.command',
-    'report': 'eg3d_unlearn.html.command',
+    'metrics': 'eg3d_unlearn.evaluation.metrics.command',
+    'audit': 'eg3d_unlearn.evaluation.audit.command',
+    'tables': 'eg3d_unlearn.bench.tables.command',
+    'report': 'eg3d_unlearn.report.command',
 }
 
 

@@ -13,37 +13,41 @@ from typing import TYPE_CHECKING, Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn import duration, finding, margin, photo, report
-from eg3d_unlearn.arithmetic import arithmetic, choose_precision
-from eg3d_unlearn.camera_labels import parse_camera
-from eg3d_unlearn.closed_form import LatentEdit, affine_names
+from eg3d_unlearn import duration
 from eg3d_unlearn.config import Config, person_of
 from eg3d_unlearn.console import refuse_existing
 from eg3d_unlearn.delta import Delta, write_delta
-from eg3d_unlearn.demo.photo import OTHER_PHOTOS, check_person, photos_of
-from eg3d_unlearn.demo.recipes import NETWORKS
-from eg3d_unlearn.demo.reference import reference_latents
-from eg3d_unlearn.demo.shipped import is_demo, network_path
-from eg3d_unlearn.generator import Generator, build, wrap
-from eg3d_unlearn.html import words, write_report
-from eg3d_unlearn.html.files import PAGE
-from eg3d_unlearn.inversion import PUBLISHED, plan
-from eg3d_unlearn.inversion.optimise import check_optimiser
-from eg3d_unlearn.judging import Judges, check_needed, load_judges, without_missing
-from eg3d_unlearn.memory import keep_freed_memory
-from eg3d_unlearn.methods import make_rule
-from eg3d_unlearn.methods.surrogate import surrogate_target
-from eg3d_unlearn.objective import Objective
-from eg3d_unlearn.person import digest
-from eg3d_unlearn.photo.folders import no_photo, pictures_at
-from eg3d_unlearn.polish import Watch
-from eg3d_unlearn.presets import CLOSED, CLOSED_FORM, OF_TRAINING, POLISHED, resolve
+from eg3d_unlearn.evaluation import summary as report
+from eg3d_unlearn.generators.generator import Generator, build, wrap
+from eg3d_unlearn.generators.memory import keep_freed_memory
+from eg3d_unlearn.generators.precision import arithmetic, choose_precision
+from eg3d_unlearn.generators.trained_on import TrainedOn, trained_on
+from eg3d_unlearn.judges.judges import Judges, check_needed, load_judges, without_missing
+from eg3d_unlearn.judges.weights import NotHere, fetching_nothing
+from eg3d_unlearn.person import person as finding
+from eg3d_unlearn.person import photo
+from eg3d_unlearn.person.inversion import PUBLISHED, plan
+from eg3d_unlearn.person.inversion.optimise import check_optimiser
+from eg3d_unlearn.person.latents import digest
+from eg3d_unlearn.person.photo.camera_labels import parse_camera
+from eg3d_unlearn.person.photo.folders import no_photo, pictures_at
+from eg3d_unlearn.report import words, write_report
+from eg3d_unlearn.report.files import PAGE
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
-from eg3d_unlearn.scale import distances
-from eg3d_unlearn.target import DRAWN, mean_target, ufo_target
-from eg3d_unlearn.trained_on import TrainedOn, trained_on
-from eg3d_unlearn.training_loop import training_loop
-from eg3d_unlearn.weights import NotHere, fetching_nothing
+from eg3d_unlearn.unlearning import margin
+from eg3d_unlearn.unlearning.closed_form import LatentEdit, affine_names
+from eg3d_unlearn.unlearning.methods import make_rule
+from eg3d_unlearn.unlearning.methods.surrogate import surrogate_target
+from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.polish import Watch
+from eg3d_unlearn.unlearning.presets import CLOSED, CLOSED_FORM, OF_TRAINING, POLISHED, resolve
+from eg3d_unlearn.unlearning.scale import distances
+from eg3d_unlearn.unlearning.target import DRAWN, mean_target, ufo_target
+from eg3d_unlearn.unlearning.training_loop import training_loop
+from eg3d_unlearn.worlds.demo.photo import OTHER_PHOTOS, check_person, photos_of
+from eg3d_unlearn.worlds.demo.recipes import NETWORKS
+from eg3d_unlearn.worlds.demo.reference import reference_latents
+from eg3d_unlearn.worlds.demo.shipped import is_demo, network_path
 from torch_utils_ext import ops
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
@@ -59,7 +63,7 @@ from torch_utils_ext.network_url import resolve_network
 from torch_utils_ext.user_files import shown
 
 if TYPE_CHECKING:
-    from eg3d_unlearn.evidence import Evidence
+    from eg3d_unlearn.evaluation.evidence import Evidence
 
 DEMO_ONLY = ('a demo network knows the drawn people of the demo world only; nobody real can be shown by it. For a photo of a real person take a '
              'published network, for a demo person --image=demo:N.')
@@ -103,7 +107,7 @@ def load_generator(config: Config, device: torch.device, data: TrainedOn | None 
     data = data or trained_on(pickle, getattr(network, 'rendering_kwargs', None))
     generator = wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg, data)
     if is_foreign(generator):
-        from eg3d_unlearn.foreign import check_picture
+        from eg3d_unlearn.generators.checkout import check_picture
         check_picture(generator)
     return pickle, generator
 
@@ -123,7 +127,7 @@ def make_network(config: Config, record: NetworkRecord, path: Path, device: torc
         except InputError:           # a fork that kept the class's name
             if not config.trust_pickle:
                 raise
-    from eg3d_unlearn.foreign import load_trusted
+    from eg3d_unlearn.generators.checkout import load_trusted
     network, family = load_trusted(path, config.upstream)
     return network.to(device), family
 
@@ -522,7 +526,7 @@ def moved(config: Config, pickle: NetworkPickle, g_u: Generator, judges: Judges,
 
 def evidence_of(config: Config, pickle: NetworkPickle, g_s: Generator, g_u: Generator, person: finding.Person, judges: Judges) -> Evidence:
     """The run as those who measure it need it."""
-    from eg3d_unlearn.evidence import Evidence, measuring_recognisers
+    from eg3d_unlearn.evaluation.evidence import Evidence, measuring_recognisers
     recognisers, trained_with = measuring_recognisers(config, judges, (), g_s, g_s.device)
     return Evidence(pickle, None, g_s, g_u, person, judges, recognisers, trained_with, is_demo(pickle), config)
 

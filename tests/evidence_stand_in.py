@@ -7,12 +7,12 @@ import torch
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
 from torch.nn import functional as F
 
-from eg3d_unlearn.cameras import PITCH, look_at
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.evidence import Evidence
-from eg3d_unlearn.finding import Person
-from eg3d_unlearn.generator import Output, StyleGAN2
-from eg3d_unlearn.judging import Judges
+from eg3d_unlearn.evaluation.evidence import Evidence
+from eg3d_unlearn.generators.cameras import PITCH, look_at
+from eg3d_unlearn.generators.generator import Output, StyleGAN2
+from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.person.person import Person
 
 
 def other_recogniser(images):

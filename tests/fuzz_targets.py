@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from pickle_stand_ins import dump, network_contents
 from small import SMALL, small_generator
 
-from eg3d_unlearn.generator import build
+from eg3d_unlearn.generators.generator import build
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle, write_unlearned_pickle
 
 
@@ -102,19 +102,19 @@ def latents() -> list[bytes]:
 
 
 def read_latent(path: Path) -> object:
-    from eg3d_unlearn.person import read_latent
+    from eg3d_unlearn.person.latents import read_latent
     return read_latent(path, _Network)
 
 
 def encoders() -> list[bytes]:
-    from eg3d_unlearn.inversion.encoder import EncoderNetwork, save_encoder
+    from eg3d_unlearn.person.inversion.encoder import EncoderNetwork, save_encoder
     path = Path(_scratch().name) / 'encoder.pt'
     save_encoder(EncoderNetwork(32, 24, 0, width=8, hidden=8), path, 'a' * 64)
     return [path.read_bytes()]
 
 
 def read_encoder(path: Path) -> object:
-    from eg3d_unlearn.inversion.encoder import load_encoder
+    from eg3d_unlearn.person.inversion.encoder import load_encoder
     return load_encoder(path, small_generator('stylegan2'))
 
 
@@ -126,13 +126,13 @@ def weight_files() -> list[bytes]:
 
 
 def read_weights(path: Path) -> object:
-    from eg3d_unlearn.weights import load_state
+    from eg3d_unlearn.judges.weights import load_state
     return load_state(path)
 
 
 def deltas() -> list[bytes]:
-    from eg3d_unlearn.closed_form import Erasure
     from eg3d_unlearn.delta import Delta, to_bytes
+    from eg3d_unlearn.unlearning.closed_form import Erasure
     rng = torch.Generator().manual_seed(0)
     plain, plus = (torch.randn(2, layers, 24, generator=rng, dtype=torch.float64).expand(-1, 10, -1) for layers in (1, 10))
     return [to_bytes(Delta('a' * 64, plus[0], (Erasure(ws, ws, ws[0]), Erasure(ws.flip(2), ws.flip(2), ws[1])))) for ws in (plain, plus)]
@@ -162,7 +162,7 @@ def pictures() -> list[bytes]:
 
 
 def read_photo(path: Path) -> object:
-    from eg3d_unlearn.photo import read_image
+    from eg3d_unlearn.person.photo import read_image
     return read_image(path)
 
 
@@ -176,7 +176,7 @@ def data_sets() -> list[bytes]:
 
 
 def read_data(path: Path) -> None:
-    from eg3d_unlearn.metrics.real import DataSet
+    from eg3d_unlearn.evaluation.metrics.real import DataSet
     data = DataSet(path)
     data.labels()
     for name in data.names:
@@ -191,7 +191,7 @@ def labels() -> list:
 
 
 def read_labels(path: Path) -> object:
-    from eg3d_unlearn.cameras import find_camera
+    from eg3d_unlearn.generators.cameras import find_camera
     return find_camera(None, path.with_name('one.png'))
 
 
@@ -204,7 +204,7 @@ def run_folders() -> list:
 
 def read_run_folder(case: object, folder: Path) -> None:
     """The page of a folder whose files say what the case says."""
-    from eg3d_unlearn.html import write_report
+    from eg3d_unlearn.report import write_report
     case = case if isinstance(case, dict) else {'report': case}
     files = {'report.json': case.get('report'), 'audit.json': case.get('audit'), 'metric-id.jsonl': case.get('metric'), 'stats.jsonl': None}
     for name, content in files.items():

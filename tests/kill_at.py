@@ -6,9 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from eg3d_unlearn import objective, run  # noqa: E402
+from eg3d_unlearn import run  # noqa: E402
 from eg3d_unlearn.command import main  # noqa: E402
-from eg3d_unlearn.inversion import optimise  # noqa: E402
+from eg3d_unlearn.person.inversion import optimise  # noqa: E402
+from eg3d_unlearn.unlearning import objective  # noqa: E402
 from torch_utils_ext import atomic_file, network_patch  # noqa: E402
 
 

@@ -5,9 +5,9 @@ import random
 
 import PIL.Image
 
-from eg3d_unlearn.html.exhibits import Exhibits, Picture, Shown
-from eg3d_unlearn.html.files import Found
-from eg3d_unlearn.html.pictures import jpeg
+from eg3d_unlearn.report.exhibits import Exhibits, Picture, Shown
+from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.pictures import jpeg
 
 YAWS = [-15.0, -12.0, -9.0, -6.0, -3.0, 0.0, 3.0, 6.0, 9.0, 12.0, 15.0]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from eg3d_unlearn import networks
-from eg3d_unlearn.generator import Generator, wrap
-from eg3d_unlearn.settings import RENDERING
+from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.generator import Generator, wrap
+from eg3d_unlearn.generators.sizes import RENDERING
 
 SMALL = {
     'eg3d': ('training.triplane.TriPlaneGenerator', dict(

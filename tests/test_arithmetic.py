@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eg3d_unlearn.arithmetic import MKLDNN, arithmetic, choose_precision, cpu_takes_bf16
+from eg3d_unlearn.generators.precision import MKLDNN, arithmetic, choose_precision, cpu_takes_bf16
 from torch_utils_ext.errors import InputError
 
 CPU, CUDA, MPS = map(torch.device, ('cpu', 'cuda', 'mps'))
@@ -25,7 +25,7 @@ def test_what_it_cannot_get(precision, device):
 
 
 def test_an_old_torch_is_told(monkeypatch):
-    monkeypatch.setattr('eg3d_unlearn.arithmetic.cpu_takes_bf16', lambda: False)
+    monkeypatch.setattr('eg3d_unlearn.generators.precision.cpu_takes_bf16', lambda: False)
     assert choose_precision(None, True, CPU) == 'fp32'
     with pytest.raises(InputError, match='needs torch 2.9'):
         choose_precision('bf16', True, CPU)
@@ -60,8 +60,8 @@ def test_single_precision_inside_bf16():
     pytest.param(lambda: torch.autocast('cpu', torch.bfloat16), id='autocast')])
 def test_rays_are_exact_whatever_the_precision(coarse):
     """A ray with bfloat16's eight bits passes half a pixel beside its place."""
-    from eg3d_unlearn.cameras import look_at
-    from eg3d_unlearn.networks.rendering import camera_rays
+    from eg3d_unlearn.generators.cameras import look_at
+    from eg3d_unlearn.generators.networks.rendering import camera_rays
     camera = look_at(0.2, -0.2, [0, 0, 0.2], 2.7)
     matrices = camera[:, :16].view(-1, 4, 4), camera[:, 16:].view(-1, 3, 3)
     exact = camera_rays(*matrices, 64)
@@ -74,7 +74,7 @@ def test_rays_are_exact_whatever_the_precision(coarse):
 @pytest.mark.parametrize('name', ['demo-eg3d', 'demo-stylegan2'])
 @torch.no_grad()
 def test_pictures_in_bf16_are_those_in_single_precision(name):
-    from eg3d_unlearn.demo.check import load
+    from eg3d_unlearn.worlds.demo.check import load
     generator = load(name)
     ws = generator.sample(2, torch.Generator().manual_seed(3))
     exact = generator.synthesize(ws).image

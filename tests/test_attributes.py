@@ -11,9 +11,9 @@ import pytest
 import torch
 from small import SMALL
 
-from eg3d_unlearn import networks
-from eg3d_unlearn.generator import build
-from eg3d_unlearn.networks import attributes
+from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.generators.networks import attributes
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 

@@ -10,22 +10,22 @@ import torch
 from click.testing import CliRunner
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
 
-from eg3d_unlearn import audit as package
-from eg3d_unlearn.arithmetic import arithmetic
-from eg3d_unlearn.audit import TIERS, ruin, t4_relearning, t6_search, t7_who, t8_walks
-from eg3d_unlearn.audit.budget import BUDGETS, Budget
-from eg3d_unlearn.audit.command import main, tiers_of
-from eg3d_unlearn.audit.conduct import AUDIT, AuditFolder, conduct, recovered, run
-from eg3d_unlearn.audit.setting import Audit
-from eg3d_unlearn.audit.tuning import learning_copy, tuned
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.evidence import Evidence, gather
-from eg3d_unlearn.finding import Person
-from eg3d_unlearn.html import recovered_face
-from eg3d_unlearn.html.files import Found
-from eg3d_unlearn.judging import Judges
-from eg3d_unlearn.photo import to_image
-from eg3d_unlearn.presets import resolve
+from eg3d_unlearn.evaluation import audit as package
+from eg3d_unlearn.evaluation.audit import TIERS, ruin, t4_relearning, t6_search, t7_who, t8_walks
+from eg3d_unlearn.evaluation.audit.budget import BUDGETS, Budget
+from eg3d_unlearn.evaluation.audit.command import main, tiers_of
+from eg3d_unlearn.evaluation.audit.conduct import AUDIT, AuditFolder, conduct, recovered, run
+from eg3d_unlearn.evaluation.audit.setting import Audit
+from eg3d_unlearn.evaluation.audit.tuning import learning_copy, tuned
+from eg3d_unlearn.evaluation.evidence import Evidence, gather
+from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.person.person import Person
+from eg3d_unlearn.person.photo import to_image
+from eg3d_unlearn.report import recovered_face
+from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.unlearning.presets import resolve
 from torch_utils_ext.errors import InputError
 
 TINY = Budget('tiny', 'seconds', half=True, controls=3, impostors=16, ruin_people=8, views=1, w_steps=1, w_plus_steps=1, pivot_steps=1,
@@ -84,7 +84,7 @@ def destroyed(evidence):
 @pytest.fixture
 def quick_people(monkeypatch, people):
     """Controls that need not be rendered again."""
-    monkeypatch.setattr('eg3d_unlearn.audit.setting.find_controls', lambda *_: (people[0][1:], people[1]))
+    monkeypatch.setattr('eg3d_unlearn.evaluation.audit.setting.find_controls', lambda *_: (people[0][1:], people[1]))
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +92,7 @@ def of_unchanged(unchanged, people, tmp_path_factory):
     """audit.json of an audit where nothing was erased."""
     folder = tmp_path_factory.mktemp('same')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('eg3d_unlearn.audit.setting.find_controls', lambda *_: (people[0][1:], people[1]))
+        patch.setattr('eg3d_unlearn.evaluation.audit.setting.find_controls', lambda *_: (people[0][1:], people[1]))
         said = []
         conduct(unchanged, TINY, folder, log=said.append)
     return json.loads((folder / AUDIT).read_text()), folder, said
@@ -312,7 +312,7 @@ def test_a_stopped_audit_goes_on(unchanged, quick_people, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize('share, state', [(12, 'kept'), (10, 'open'), (6, 'damaged'), (2, 'ruined'), (0, 'ruined')])
 def test_states_follow_intervals(share, state):
-    from eg3d_unlearn.figures import fraction
+    from eg3d_unlearn.evaluation.estimate import fraction
     assert ruin.state_of(fraction(torch.arange(12) < share)) == state
 
 

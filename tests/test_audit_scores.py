@@ -12,15 +12,15 @@ import pytest
 import torch
 from evidence_stand_in import stand_in
 
-from eg3d_unlearn.audit import ruin, subjects, t1_encoder, t2_reinversion, words
-from eg3d_unlearn.audit.conduct import fingerprint, hits
-from eg3d_unlearn.audit.scores import cells, figures, holds_zero, of_people
-from eg3d_unlearn.audit.setting import Audit
-from eg3d_unlearn.audit.subjects import DEMO_APART, DEMO_BYSTANDERS, Subject, check_controls, demo_numbers, people_in
-from eg3d_unlearn.audit.tier import Shown
-from eg3d_unlearn.figures import Figure, fraction, stretch, student
-from eg3d_unlearn.inversion.optimise import Inversion
-from eg3d_unlearn.person import digest
+from eg3d_unlearn.evaluation.audit import ruin, subjects, t1_encoder, t2_reinversion, words
+from eg3d_unlearn.evaluation.audit.conduct import fingerprint, hits
+from eg3d_unlearn.evaluation.audit.scores import cells, figures, holds_zero, of_people
+from eg3d_unlearn.evaluation.audit.setting import Audit
+from eg3d_unlearn.evaluation.audit.subjects import DEMO_APART, DEMO_BYSTANDERS, Subject, check_controls, demo_numbers, people_in
+from eg3d_unlearn.evaluation.audit.tier import Shown
+from eg3d_unlearn.evaluation.estimate import Figure, fraction, stretch, student
+from eg3d_unlearn.person.inversion.optimise import Inversion
+from eg3d_unlearn.person.latents import digest
 from torch_utils_ext.errors import InputError
 
 

@@ -24,7 +24,7 @@ def files(tmp_path_factory):
         network = small_generator(family).network
         attributes = {'neural_rendering_resolution': 16, 'rendering_kwargs': network.rendering_kwargs} if family == 'eg3d' else None
         save_network_pickle(folder / f'{family}.pkl', *SMALL[family], network.state_dict(), attributes)
-    from eg3d_unlearn import networks
+    from eg3d_unlearn.generators import networks
     kwargs = {**SMALL['stylegan2'][1], 'c_dim': 3}
     save_network_pickle(folder / 'classes.pkl', SMALL['stylegan2'][0], kwargs, networks.build(SMALL['stylegan2'][0], kwargs).state_dict())
     (folder / 'text.pkl').write_text('this is no network')
@@ -89,7 +89,7 @@ CASES = {
     'the mean of one photo': ([SG2, '--image={face.png}', '--forget-from=mean'], 'Give --image more than once'),
     'unknown inversion': ([SG2, '--image={face.png}', '--inversion=encoder+z'], '--inversion=encoder.z is not known'),
     'an encoder nobody asked for': ([SG2, '--image={face.png}', '--encoder={text.pkl}'], 'uses no encoder'),
-    'no encoder': ([SG2, '--image={face.png}', '--aligned', '--inversion=encoder'], 'Train one: python -m eg3d_unlearn.inversion.train'),
+    'no encoder': ([SG2, '--image={face.png}', '--aligned', '--inversion=encoder'], 'Train one: python -m eg3d_unlearn.bench.train_encoder'),
     'encoder is text': ([SG2, '--image={face.png}', '--aligned', '--inversion=encoder', '--encoder={text.pkl}'], 'text.pkl'),
     'published encoder of another network': ([SG2, '--image={face.png}', '--inversion=e4e', '--encoder={text.pkl}'], 'is for'),
     'steps of an encoder alone': (['--network=demo-eg3d', '--image=demo', '--inversion-steps=50'], 'use --inversion=encoder.w'),
@@ -201,7 +201,7 @@ def test_a_full_disk_while_writing_the_network(files, tmp_path, monkeypatch):
 @pytest.mark.parametrize('error', [torch.cuda.OutOfMemoryError('CUDA out of memory'), MemoryError(),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")])
 def test_out_of_memory_halves_the_batch_and_then_gives_up(files, tmp_path, monkeypatch, error):
-    from eg3d_unlearn import objective
+    from eg3d_unlearn.unlearning import objective
     sizes = []
 
     def too_much(self, step):
@@ -213,7 +213,7 @@ def test_out_of_memory_halves_the_batch_and_then_gives_up(files, tmp_path, monke
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_state(files, tmp_path, monkeypatch):
-    from eg3d_unlearn import objective
+    from eg3d_unlearn.unlearning import objective
     real = objective.Objective.__call__
 
     def breaks(self, step):
@@ -228,7 +228,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state(files, tmp_path
 
 
 def test_a_diverging_loss_stops(files, tmp_path, monkeypatch):
-    from eg3d_unlearn import objective
+    from eg3d_unlearn.unlearning import objective
     real = objective.Objective.__call__
     monkeypatch.setattr(objective.Objective, '__call__', lambda self, step: {**real(self, step), 'loss': 1.0 if step < 11 else 99.0})
     result = run(files, tmp_path, [SG2, SEED, *CHEAP[:-1], '--iters=14'])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn.camera_labels import check_label, find_camera, parse_camera
-from eg3d_unlearn.cameras import look_at
+from eg3d_unlearn.generators.cameras import look_at
+from eg3d_unlearn.person.photo.camera_labels import check_label, find_camera, parse_camera
 from torch_utils_ext.errors import InputError
 
 

@@ -8,14 +8,14 @@ import torch
 from click.testing import CliRunner
 from small import SMALL, poor_mans_recogniser, small_generator
 
-from eg3d_unlearn import margin
-from eg3d_unlearn.cameras import look_at, mirrored
-from eg3d_unlearn.closed_form import Population, edit_of, erasure, fold, population, style_affines
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.delta import read_delta
-from eg3d_unlearn.margin import Photos, Strangers
-from eg3d_unlearn.polish import Watch
+from eg3d_unlearn.generators.cameras import look_at, mirrored
+from eg3d_unlearn.unlearning import margin
+from eg3d_unlearn.unlearning.closed_form import Population, edit_of, erasure, fold, population, style_affines
+from eg3d_unlearn.unlearning.margin import Photos, Strangers
+from eg3d_unlearn.unlearning.polish import Watch
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from small import SMALL, small_generator
 
-from eg3d_unlearn import networks
-from eg3d_unlearn.closed_form import LatentEdit, Population, edit_of, erasure, fold, style_affines
-from eg3d_unlearn.generator import wrap
+from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.unlearning.closed_form import LatentEdit, Population, edit_of, erasure, fold, style_affines
 from torch_utils_ext.errors import InputError
 
 # Variances 4, 1, 1 about the mean (1, 1, 1); a person at (2, 1, 0) from there goes to the mean.

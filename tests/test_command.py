@@ -9,13 +9,13 @@ import torch
 from click.testing import CliRunner
 from small import SMALL, small_generator
 
-from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.generator import build, wrap
-from eg3d_unlearn.photo.files import is_sheet
-from eg3d_unlearn.presets import PRESETS, resolve
+from eg3d_unlearn.generators.cameras import look_at
+from eg3d_unlearn.generators.generator import build, wrap
+from eg3d_unlearn.person.photo.files import is_sheet
 from eg3d_unlearn.run import moves_to, report_of
+from eg3d_unlearn.unlearning.presets import PRESETS, resolve
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 
 CHEAP = ['--random-metric-weights', '--lpips-net=squeeze', '--id-network=none', '--device=cpu', '--iters=2', '--inversion-steps=2']
@@ -171,8 +171,8 @@ def test_inversion_finds_a_picture_that_the_network_can_make(tmp_path):
     """From the mean latent to a latent whose picture looks like the photo: far better than the mean's picture."""
     from small import PoorMansLpips
 
-    from eg3d_unlearn.inversion import make_inverter
-    from eg3d_unlearn.inversion.optimise import reconstruction
+    from eg3d_unlearn.person.inversion import make_inverter
+    from eg3d_unlearn.person.inversion.optimise import reconstruction
     generator = small_generator('stylegan2')
     with torch.no_grad():
         image = generator.synthesize(generator.map_seed(3)).image.clamp(-1, 1)

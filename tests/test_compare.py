@@ -8,10 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from eg3d_unlearn.demo import shipped
-from eg3d_unlearn.demo.recipes import NETWORKS
-from eg3d_unlearn.inversion.compare import main
-from eg3d_unlearn.inversion.encoder import load_encoder
+from eg3d_unlearn.bench.compare_inversions import main
+from eg3d_unlearn.person.inversion.encoder import load_encoder
+from eg3d_unlearn.worlds.demo import shipped
+from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 
 
 def test_the_command(tmp_path):
@@ -33,7 +33,7 @@ def test_rows_that_say_nothing_known(row):
 
 @pytest.mark.parametrize('network', NETWORKS)
 def test_demo_networks_come_with_encoders(network):
-    from eg3d_unlearn.demo.check import load
+    from eg3d_unlearn.worlds.demo.check import load
     generator = load(network)
     encoder = load_encoder(shipped.encoder_path(network), generator)
     ws = generator.map_seed(3)

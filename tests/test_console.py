@@ -18,9 +18,10 @@ from click.testing import CliRunner
 from eg3d_unlearn import console
 from torch_utils_ext.errors import InputError
 
-COMMANDS = ['command', 'evaluate_command', 'audit.command', 'metrics.command', 'html.command', 'tables.command', 'photo.__main__', 'benchmark',
-            'make_network', 'inversion.train', 'inversion.compare', 'demo.check', 'demo.dataset', 'demo.export', 'demo.sheet', 'demo.train',
-            'demo.reference', 'delta.__main__', 'tables.readme']
+COMMANDS = ['command', 'evaluate_command', 'evaluation.audit.command', 'evaluation.metrics.command', 'report.command', 'bench.tables.command',
+            'person.photo.__main__', 'bench.benchmark', 'bench.make_network', 'bench.train_encoder', 'bench.compare_inversions',
+            'worlds.demo.check', 'worlds.demo.dataset', 'worlds.demo.export', 'worlds.demo.sheet', 'worlds.demo.train', 'worlds.demo.reference',
+            'delta.__main__', 'bench.tables.readme']
 ROOT = Path(__file__).parents[1]
 
 

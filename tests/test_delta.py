@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from small import SMALL, small_generator
 
 import eg3d_unlearn
-from eg3d_unlearn.closed_form import Erasure, edit_of, erasure, fold, population
 from eg3d_unlearn.delta import MAX_BYTES, REVEALS, Delta, checksum, from_bytes, merge, read_delta, to_bytes, withdraw, write_delta
 from eg3d_unlearn.delta.__main__ import main
+from eg3d_unlearn.unlearning.closed_form import Erasure, edit_of, erasure, fold, population
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle, write_unlearned_pickle
 
@@ -388,8 +388,8 @@ def test_what_the_commands_refuse(three, tmp_path):
 
 def test_the_class_of_a_class_conditional_network_does_not_matter(tmp_path):
     kind, options = SMALL['stylegan2']
-    from eg3d_unlearn import networks
-    from eg3d_unlearn.generator import wrap
+    from eg3d_unlearn.generators import networks
+    from eg3d_unlearn.generators.generator import wrap
     options = {**options, 'c_dim': 3}
     network = networks.build(kind, options).requires_grad_(False)
     save_network_pickle(tmp_path / 'n.pkl', kind, options, network.state_dict())

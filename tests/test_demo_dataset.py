@@ -17,12 +17,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from eg3d_unlearn.camera_labels import find_camera
-from eg3d_unlearn.demo import dataset, scene, sheet
-from eg3d_unlearn.demo import people as population
-from eg3d_unlearn.demo.dataset import Photos, write
-from eg3d_unlearn.demo.people import IDENTITY, NUISANCE, ODDITIES, People
-from eg3d_unlearn.photo import to_image
+from eg3d_unlearn.person.photo import to_image
+from eg3d_unlearn.person.photo.camera_labels import find_camera
+from eg3d_unlearn.worlds.demo import dataset, scene, sheet
+from eg3d_unlearn.worlds.demo import people as population
+from eg3d_unlearn.worlds.demo.dataset import Photos, write
+from eg3d_unlearn.worlds.demo.people import IDENTITY, NUISANCE, ODDITIES, People
 from torch_utils_ext.errors import InputError
 
 OPTIONS = ('--people=2', '--photos=2', '--range=out-of-domain', '--seed=3', '--resolution=16')

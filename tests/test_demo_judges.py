@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn.demo import photos, scene, train_judges
-from eg3d_unlearn.demo.judges import (
+from eg3d_unlearn.judges.identity import ALIGNMENTS, Recogniser
+from eg3d_unlearn.judges.resample import FULL, resample
+from eg3d_unlearn.worlds.demo import photos, scene, train_judges
+from eg3d_unlearn.worlds.demo.judges import (
     FOLDER,
     NAMES,
     NETWORKS,
@@ -20,11 +22,9 @@ from eg3d_unlearn.demo.judges import (
     save_network,
     soft_unit,
 )
-from eg3d_unlearn.demo.people import IDENTITY, NUISANCE, held_out_people, training_people
-from eg3d_unlearn.demo.photos import PhotoSet, photo_set, to_floats
-from eg3d_unlearn.demo.train_judges import SEEDS, WHICH, Schedule, train
-from eg3d_unlearn.identity import ALIGNMENTS, Recogniser
-from eg3d_unlearn.resample import FULL, resample
+from eg3d_unlearn.worlds.demo.people import IDENTITY, NUISANCE, held_out_people, training_people
+from eg3d_unlearn.worlds.demo.photos import PhotoSet, photo_set, to_floats
+from eg3d_unlearn.worlds.demo.train_judges import SEEDS, WHICH, Schedule, train
 from torch_utils_ext.errors import InputError
 
 RECOGNISERS = ('demo-loss', 'demo-measuring')
@@ -194,7 +194,7 @@ def test_a_file_gives_the_network_back_in_half_precision(name, tmp_path):
 
 
 def test_the_error_for_a_missing_file_names_the_command(tmp_path):
-    with pytest.raises(InputError, match=r'absent.pt is missing.*eg3d_unlearn.demo.train measuring-recogniser --outdir='):
+    with pytest.raises(InputError, match=r'absent.pt is missing.*eg3d_unlearn.worlds.demo.train measuring-recogniser --outdir='):
         load_judge('demo-measuring', tmp_path / 'absent.pt')
 
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 
 from eg3d_unlearn.config import person_of
-from eg3d_unlearn.demo import check, export, scene, shipped
-from eg3d_unlearn.demo.photo import check_person, photos_of
-from eg3d_unlearn.demo.recipes import NETWORKS
-from eg3d_unlearn.demo.training import psnr
-from eg3d_unlearn.generator import build
+from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.worlds.demo import check, export, scene, shipped
+from eg3d_unlearn.worlds.demo.photo import check_person, photos_of
+from eg3d_unlearn.worlds.demo.recipes import NETWORKS
+from eg3d_unlearn.worlds.demo.training import psnr
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle
 
@@ -51,7 +51,7 @@ def test_export_keeps_what_is_there(tmp_path):
 
 def test_a_missing_network_says_how_to_remake_it(tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, 'FOLDER', tmp_path)
-    with pytest.raises(InputError, match='eg3d_unlearn.demo.train eg3d --outdir'):
+    with pytest.raises(InputError, match='eg3d_unlearn.worlds.demo.train eg3d --outdir'):
         shipped.network_path('demo-eg3d')
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eg3d_unlearn.demo import heads
-from eg3d_unlearn.demo.people import (
+from eg3d_unlearn.worlds.demo import heads
+from eg3d_unlearn.worlds.demo.people import (
     ATTRIBUTES,
     IDENTITY,
     NUISANCE,

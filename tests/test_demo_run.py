@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eg3d_unlearn.demo.recipes import NETWORKS
+from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 
 PROJECT = Path(__file__).resolve().parents[1]
 OTHERS_AT_LEAST = 0.95               # likeness of other people, before against after

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eg3d_unlearn.demo import heads, scene
-from eg3d_unlearn.demo.people import ATTRIBUTES, IDENTITY, RANGES, People, nuisances, people
+from eg3d_unlearn.worlds.demo import heads, scene
+from eg3d_unlearn.worlds.demo.people import ATTRIBUTES, IDENTITY, RANGES, People, nuisances, people
 
 BOX = 0.36                            # heads stay within this of the origin [world units]
 SIZE = 48                             # of the pictures here [pixels]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from eg3d_unlearn.demo import train, train_eg3d, train_stylegan2
-from eg3d_unlearn.demo.people import meaningful_directions
-from eg3d_unlearn.demo.recipes import STYLEGAN2
-from eg3d_unlearn.demo.training import Muon, TrainingRun, centre_styles, cosine, fit_mapping, follow
-from eg3d_unlearn.generator import build
+from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.worlds.demo import train, train_eg3d, train_stylegan2
+from eg3d_unlearn.worlds.demo.people import meaningful_directions
+from eg3d_unlearn.worlds.demo.recipes import STYLEGAN2
+from eg3d_unlearn.worlds.demo.training import Muon, TrainingRun, centre_styles, cosine, fit_mapping, follow
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle
 

@@ -9,8 +9,8 @@ from small import PoorMansLpips, poor_mans_recogniser, small_generator
 from eg3d_unlearn import duration
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.duration import Costs, from_costs, shorter, spoken
-from eg3d_unlearn.judging import Judges
-from eg3d_unlearn.presets import resolve
+from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.unlearning.presets import resolve
 
 # Of FFHQ-512 on a CPU of 116 GFLOP/s: 305 GFLOP a picture, 160 for LPIPS, 13 for the recogniser.
 FFHQ_512 = Costs(305 / 116, 305 / 116, 160 / 116, 13 / 116)

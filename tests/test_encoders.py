@@ -17,16 +17,17 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn import networks, weights
-from eg3d_unlearn.generator import wrap
-from eg3d_unlearn.inversion import ENCODERS as STARTS
-from eg3d_unlearn.inversion import PUBLISHED, make_inverter
-from eg3d_unlearn.inversion import goae as goae_module
-from eg3d_unlearn.inversion import psp as psp_module
-from eg3d_unlearn.inversion.e4e import E4E
-from eg3d_unlearn.inversion.goae import GOAE
-from eg3d_unlearn.inversion.psp import PSP
-from eg3d_unlearn.networks.encoders import ENCODERS, E4EEncoder, GOAEEncoder, PSPEncoder, swin_v2
+from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.judges import weights
+from eg3d_unlearn.person.inversion import ENCODERS as STARTS
+from eg3d_unlearn.person.inversion import PUBLISHED, make_inverter
+from eg3d_unlearn.person.inversion import goae as goae_module
+from eg3d_unlearn.person.inversion import psp as psp_module
+from eg3d_unlearn.person.inversion.e4e import E4E
+from eg3d_unlearn.person.inversion.goae import GOAE
+from eg3d_unlearn.person.inversion.networks import ENCODERS, E4EEncoder, GOAEEncoder, PSPEncoder, swin_v2
+from eg3d_unlearn.person.inversion.psp import PSP
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 

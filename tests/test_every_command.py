@@ -51,7 +51,7 @@ LINES = written()
 
 def test_the_lines_are_found():
     assert len(LINES) > 40
-    assert {'-m eg3d_unlearn.benchmark --setting=tiny', 'evaluate.py report --run=out --image=demo [--video]'} <= set(LINES)
+    assert {'-m eg3d_unlearn.bench.benchmark --setting=tiny', 'evaluate.py report --run=out --image=demo [--video]'} <= set(LINES)
     assert any(line.startswith('evaluate.py metrics') and '--data=ffhq.zip' in line for line in LINES)   # over two lines
 
 
@@ -79,10 +79,10 @@ def test_its_options_are_there(line, tmp_path, monkeypatch):
 # ---- those that take a moment ----
 
 CHEAP = {
-    'eg3d_unlearn.demo.sheet': ['--people=2', '--views=1', '--resolution=16', '--outfile={out}.png'],
-    'eg3d_unlearn.demo.dataset': ['--people=2', '--photos=1', '--resolution=16', '--outfile={out}.zip'],
-    'eg3d_unlearn.demo.export': ['--network=demo-stylegan2', '--outfile={out}.pkl'],
-    'eg3d_unlearn.make_network': ['--setting=stylegan2', '--outfile={out}.pkl'],
+    'eg3d_unlearn.worlds.demo.sheet': ['--people=2', '--views=1', '--resolution=16', '--outfile={out}.png'],
+    'eg3d_unlearn.worlds.demo.dataset': ['--people=2', '--photos=1', '--resolution=16', '--outfile={out}.zip'],
+    'eg3d_unlearn.worlds.demo.export': ['--network=demo-stylegan2', '--outfile={out}.pkl'],
+    'eg3d_unlearn.bench.make_network': ['--setting=stylegan2', '--outfile={out}.pkl'],
 }
 
 
@@ -95,7 +95,7 @@ def test_it_runs(name, tmp_path):
 
 
 def test_the_benchmark_runs(monkeypatch):
-    from eg3d_unlearn import benchmark
+    from eg3d_unlearn.bench import benchmark
     small = dict(upstream_class=SMALL['stylegan2'][0], init_kwargs=SMALL['stylegan2'][1], family='stylegan2', raw=None)
     monkeypatch.setitem(benchmark.FULL, 'tiny', small)
     monkeypatch.setattr(benchmark, 'convolution_rate', lambda device: 1.0)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from small import SMALL
 
-from eg3d_unlearn.generator import wrap
-from eg3d_unlearn.loss import Weights, feature_distance
-from eg3d_unlearn.make_network import random_network
-from eg3d_unlearn.objective import Objective
-from eg3d_unlearn.perceptual import Lpips
-from eg3d_unlearn.target import ufo_target
+from eg3d_unlearn.bench.make_network import random_network
+from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.judges.perceptual import Lpips
+from eg3d_unlearn.unlearning.loss import Weights, feature_distance
+from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.target import ufo_target
 
 # Random networks have no faces, so the judge is LPIPS with random weights: a distance between pictures all the same.
 RECIPES = {

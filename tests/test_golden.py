@@ -13,19 +13,19 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn.networks import build
+from eg3d_unlearn.generators.networks import build
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import golden_reference as reference  # noqa: E402  the folder is no package
 
 
 def _arcface() -> nn.Module:
-    from eg3d_unlearn.identity.arcface import ArcFaceIRSE50
+    from eg3d_unlearn.judges.identity.arcface import ArcFaceIRSE50
     return ArcFaceIRSE50()
 
 
 def _curricularface() -> nn.Module:
-    from eg3d_unlearn.identity.curricularface import CurricularFaceIR101
+    from eg3d_unlearn.judges.identity.curricularface import CurricularFaceIR101
     return CurricularFaceIR101()
 
 

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import page_stand_ins as stand_ins
 import pytest
 
-from eg3d_unlearn.html import read_folder, write_report
-from eg3d_unlearn.html.markup import VOID, Markup, markup, tag
-from eg3d_unlearn.html.numbers import number, plain
-from eg3d_unlearn.html.page import page
-from eg3d_unlearn.html.words import ALWAYS, ATTACKS
+from eg3d_unlearn.report import read_folder, write_report
+from eg3d_unlearn.report.markup import VOID, Markup, markup, tag
+from eg3d_unlearn.report.numbers import number, plain
+from eg3d_unlearn.report.page import page
+from eg3d_unlearn.report.words import ALWAYS, ATTACKS
 from torch_utils_ext.errors import InputError
 
 WRITTEN = '2026-01-02 10:00 UTC'

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from small import SMALL, small_generator
 from test_html import Reader
 
-from eg3d_unlearn.html import command
+from eg3d_unlearn.report import command
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.network_pickle import save_network_pickle
 
@@ -98,7 +98,7 @@ def test_what_is_refused(run, options, sentence):
 
 
 def test_a_film_needs_its_package_before_anything_slow(run, monkeypatch):
-    from eg3d_unlearn.html import video
+    from eg3d_unlearn.report import video
     monkeypatch.setattr(video.importlib.util, 'find_spec', lambda name: None)
     monkeypatch.setattr(command, 'evidence_from', lambda *_, **__: pytest.fail('looked before it checked'))
     assert 'pip install imageio imageio-ffmpeg' in invoke(f'--run={run}', '--latent-seed=1', '--video').output

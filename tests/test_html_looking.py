@@ -11,18 +11,18 @@ import torch
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
 from test_html import Reader, numbers_in
 
-from eg3d_unlearn.audit.budget import BUDGETS
-from eg3d_unlearn.audit.setting import Audit
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.evidence import Evidence
-from eg3d_unlearn.finding import Person
-from eg3d_unlearn.html import another_likeness, another_person, pictures, video, write_report
-from eg3d_unlearn.html.files import Found
-from eg3d_unlearn.html.looking import Plan, look, neighbours, target_of
-from eg3d_unlearn.html.page import page
-from eg3d_unlearn.judging import Judges
-from eg3d_unlearn.metrics import Settings, compute
-from eg3d_unlearn.target import frobenius
+from eg3d_unlearn.evaluation.audit.budget import BUDGETS
+from eg3d_unlearn.evaluation.audit.setting import Audit
+from eg3d_unlearn.evaluation.comparison import Plan, look, neighbours, target_of
+from eg3d_unlearn.evaluation.evidence import Evidence
+from eg3d_unlearn.evaluation.metrics import Settings, compute
+from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.person.person import Person
+from eg3d_unlearn.report import another_likeness, another_person, pictures, video, write_report
+from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.page import page
+from eg3d_unlearn.unlearning.target import frobenius
 from torch_utils_ext.errors import InputError
 
 PLAN = Plan(people=6, views=3, masks=20, impostors=16)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn.identity import ALIGNMENTS, NAMES, _empty_network, crop, load_identity
-from eg3d_unlearn.identity.iresnet import IResNet, fold_before
-from eg3d_unlearn.loss import identity_distance
-from eg3d_unlearn.resample import FULL, Box, resample
+from eg3d_unlearn.judges.identity import ALIGNMENTS, NAMES, _empty_network, crop, load_identity
+from eg3d_unlearn.judges.identity.iresnet import IResNet, fold_before
+from eg3d_unlearn.judges.resample import FULL, Box, resample
+from eg3d_unlearn.unlearning.loss import identity_distance
 from torch_utils_ext.errors import InputError
 
 POSES = Path(os.environ.get('GOLDEN_DIR', Path(__file__).parents[2] / 'shared' / 'golden')) / 'pose_reference.json'
@@ -68,7 +68,7 @@ def test_a_norm_before_a_padded_convolution_folds_exactly_at_the_border():
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_facenet_equals_the_package():
     package = pytest.importorskip('facenet_pytorch')
-    from eg3d_unlearn.identity.facenet import FaceNet
+    from eg3d_unlearn.judges.identity.facenet import FaceNet
 
     torch.manual_seed(0)
     ours, theirs = FaceNet(), package.InceptionResnetV1(pretrained=None).eval()
@@ -283,7 +283,7 @@ def test_missing_and_foreign_weights(tmp_path, monkeypatch):
 
 
 def test_weights_from_a_file(tmp_path):
-    from eg3d_unlearn.identity.arcface import ArcFaceIRSE50
+    from eg3d_unlearn.judges.identity.arcface import ArcFaceIRSE50
 
     torch.manual_seed(0)
     net = ArcFaceIRSE50()

@@ -11,18 +11,18 @@ import torch
 from click.testing import CliRunner
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
 
-from eg3d_unlearn.cameras import look_at
-from eg3d_unlearn.inversion import Plan, make_inverter, plan
-from eg3d_unlearn.inversion import encoder as encoder_module
-from eg3d_unlearn.inversion import train as train_module
-from eg3d_unlearn.inversion.camera import Turns, turned
-from eg3d_unlearn.inversion.encoder import Encoder, load_encoder, network_for, save_encoder
-from eg3d_unlearn.inversion.optimise import Optimisation, learning_rate, stalled
-from eg3d_unlearn.inversion.pti import PivotalTuning
-from eg3d_unlearn.inversion.samples import Photographs
-from eg3d_unlearn.inversion.train import Schedule, photographed, train
-from eg3d_unlearn.judging import Judges
-from eg3d_unlearn.photo import to_image
+from eg3d_unlearn.bench import train_encoder as train_module
+from eg3d_unlearn.bench.encoder_samples import Photographs
+from eg3d_unlearn.bench.train_encoder import Schedule, photographed, train
+from eg3d_unlearn.generators.cameras import look_at
+from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.person.inversion import Plan, make_inverter, plan
+from eg3d_unlearn.person.inversion import encoder as encoder_module
+from eg3d_unlearn.person.inversion.camera import Turns, turned
+from eg3d_unlearn.person.inversion.encoder import Encoder, load_encoder, network_for, save_encoder
+from eg3d_unlearn.person.inversion.optimise import Optimisation, learning_rate, stalled
+from eg3d_unlearn.person.inversion.pti import PivotalTuning
+from eg3d_unlearn.person.photo import to_image
 from torch_utils_ext.errors import InputError
 
 JUDGES = Judges(PoorMansLpips(), poor_mans_recogniser, poor_mans_recogniser, {})
@@ -131,8 +131,8 @@ def test_an_encoder_learns_and_resumes(family, tmp_path, monkeypatch):
     def killed(*arguments):
         raise MemoryError('as if killed')
     with monkeypatch.context() as patch:
-        patch.setattr('eg3d_unlearn.demo.training.TrainingRun.__init__.__defaults__', (0.0,), raising=False)
-        patch.setattr('eg3d_unlearn.inversion.train.save_encoder', killed)
+        patch.setattr('eg3d_unlearn.worlds.demo.training.TrainingRun.__init__.__defaults__', (0.0,), raising=False)
+        patch.setattr('eg3d_unlearn.bench.train_encoder.save_encoder', killed)
         with pytest.raises(MemoryError):
             train(generator, JUDGES, str(tmp_path / 'broken'), schedule, 'abc')
     train(generator, JUDGES, str(tmp_path / 'broken'), schedule, 'abc')
@@ -197,7 +197,7 @@ def test_what_the_command_does_by_itself_depends_on_whether_there_are_photos(sty
 def test_photos_that_an_encoder_cannot_learn_from_are_refused(tmp_path, stylegan2):
     generator = small_generator('eg3d')
     data = data_set(tmp_path / 'photos', generator, 3, cameras=False)
-    with pytest.raises(InputError, match='no camera for 3 of its 3 pictures, the first of them 0.png.*python -m eg3d_unlearn.photo'):
+    with pytest.raises(InputError, match='no camera for 3 of its 3 pictures, the first of them 0.png.*python -m eg3d_unlearn.person.photo'):
         train(generator, JUDGES, str(tmp_path / 'out'), Schedule(held_out=1), 'abc', data=data)
     with pytest.raises(InputError, match='3 pictures, of which 3 are held out'):
         train(stylegan2, JUDGES, str(tmp_path / 'out'), Schedule(held_out=3), 'abc', data=data)
@@ -205,7 +205,7 @@ def test_photos_that_an_encoder_cannot_learn_from_are_refused(tmp_path, stylegan
 
 
 def test_encoder_files_are_checked(tmp_path, stylegan2):
-    with pytest.raises(InputError, match='eg3d_unlearn.inversion.train'):
+    with pytest.raises(InputError, match='eg3d_unlearn.bench.train_encoder'):
         encoder_module.load_encoder(tmp_path / 'none.pt', stylegan2)
     torch.save({'a': torch.zeros(2)}, tmp_path / 'other.pt')
     with pytest.raises(InputError, match='is no encoder'):

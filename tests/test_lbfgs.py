@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from small import PoorMansLpips, small_generator
 
 from eg3d_unlearn.command import main
-from eg3d_unlearn.inversion.lbfgs import Coordinates, descent, gradients_of_picture, minimise
-from eg3d_unlearn.inversion.optimise import Optimisation, shrink
+from eg3d_unlearn.person.inversion.lbfgs import Coordinates, descent, gradients_of_picture, minimise
+from eg3d_unlearn.person.inversion.optimise import Optimisation, shrink
 from torch_utils_ext.errors import InputError
 
 

@@ -13,12 +13,13 @@ from evidence_stand_in import changed, other_recogniser, stand_in
 from small import poor_mans_recogniser
 from torch.nn import functional as F
 
-from eg3d_unlearn import figures, metrics
-from eg3d_unlearn.metrics import cache as caching
-from eg3d_unlearn.metrics import crowd, detection, distributions, features, looking, real, retain, verification
-from eg3d_unlearn.metrics.registry import Name, parse, parse_all
-from eg3d_unlearn.metrics.settings import Settings
-from eg3d_unlearn.tables.plots import embeddings_of
+from eg3d_unlearn.bench.tables.plots import embeddings_of
+from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation import metrics
+from eg3d_unlearn.evaluation.metrics import cache as caching
+from eg3d_unlearn.evaluation.metrics import crowd, detection, distributions, features, looking, real, retain, verification
+from eg3d_unlearn.evaluation.metrics.registry import Name, parse, parse_all
+from eg3d_unlearn.evaluation.metrics.settings import Settings
 from torch_utils_ext.errors import InputError
 
 QUIET = {'progress': False, 'impostors': 30, 'false_accepts': 0.01, 'held_out': 0}
@@ -192,12 +193,12 @@ def test_lost_faces_are_counted_and_nobody_is_dropped(monkeypatch):
             calls.append(image)
             return ['face'] if 1 < len(calls) <= pictures_before else []
         return find_faces
-    monkeypatch.setattr('eg3d_unlearn.photo.detect.find_faces', finds(24))
+    monkeypatch.setattr('eg3d_unlearn.person.photo.detect.find_faces', finds(24))
     found = compute('retain24', evidence, false_accepts=0.9)['sampled']
     assert found['detection'] == {'detector': detection.DETECTOR, 'failed': 23, 'of': 24, 'without_a_face_before': 1}
     assert found['by']['other']['kept']['value'] == pytest.approx(1 / 24, abs=1e-6) and found['by']['other']['cosine']['samples'] == 24
     calls.clear()
-    monkeypatch.setattr('eg3d_unlearn.photo.detect.find_faces', finds(3))
+    monkeypatch.setattr('eg3d_unlearn.person.photo.detect.find_faces', finds(3))
     found = compute('id_others', evidence)
     assert found['detection']['failed'] == 1 and found['detection']['of'] == 2 and found['value']['samples'] == 2
 
@@ -286,7 +287,7 @@ def test_held_out_people_come_from_photos(tmp_path):
         PIL.Image.fromarray(rng.randint(0, 255, [48, 48, 3], np.uint8)).save(tmp_path / f'{number}.png')
     evidence = stand_in(is_demo=False, inversion_steps=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('eg3d_unlearn.photo.detect.find_faces', lambda image: ['face'])
+        patch.setattr('eg3d_unlearn.person.photo.detect.find_faces', lambda image: ['face'])
         found = compute('retain20', evidence, held_out=2, data=str(tmp_path))['held_out']
     assert found['people'] == 2 and found['by']['other']['cosine']['value'] == pytest.approx(1) and found['curve']['points']['distance'][0] > 0
 
@@ -588,7 +589,7 @@ def test_feature_networks_that_are_none(tmp_path, name, sentence):
 def test_what_cannot_be_measured(tmp_path, monkeypatch, name, evidence, options, sentence):
     monkeypatch.setenv('EG3D_UNLEARN_CACHE', str(tmp_path))
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    monkeypatch.setattr('eg3d_unlearn.weights.fetch', unreachable)
+    monkeypatch.setattr('eg3d_unlearn.judges.weights.fetch', unreachable)
     with pytest.raises(InputError, match=sentence):
         compute(name, stand_in(**evidence), **options)
 

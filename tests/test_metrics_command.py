@@ -12,9 +12,9 @@ from evidence_stand_in import changed
 from small import SMALL, small_generator
 
 from eg3d_unlearn.evaluate_command import main
-from eg3d_unlearn.evidence_options import NAMES, OPTIONS
-from eg3d_unlearn.metrics import METRICS
-from eg3d_unlearn.metrics.command import further_person
+from eg3d_unlearn.evaluation.metrics import METRICS
+from eg3d_unlearn.evaluation.metrics.command import further_person
+from eg3d_unlearn.evaluation.options import NAMES, OPTIONS
 from torch_utils_ext.network_pickle import save_network_pickle
 
 UNTRAINED = ['--random-metric-weights', '--lpips-net=squeeze', '--id-network=facenet', '--device=cpu']

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn import figures
-from eg3d_unlearn.metrics import distances
-from eg3d_unlearn.metrics.verification import mean_of_pairs, upper
+from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation.metrics import distances
+from eg3d_unlearn.evaluation.metrics.verification import mean_of_pairs, upper
 
 torch_fidelity = pytest.importorskip('torch_fidelity')
 
@@ -124,7 +124,7 @@ def test_the_whole_way_from_pictures_is_the_library_s(tmp_path):
     """The same pictures through torch-fidelity's own command and through this package's feature network and distances."""
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-    from eg3d_unlearn.metrics.features import torchscript
+    from eg3d_unlearn.evaluation.metrics.features import torchscript
 
     class Extractor(FeatureExtractorBase):
         INPUT_IMAGE_SIZE = 16

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eg3d_unlearn.networks import build, rendering, superresolution
+from eg3d_unlearn.generators.networks import build, rendering, superresolution
 from torch_utils_ext.errors import InputError
 
 CLASS_NAME = 'training.triplane.TriPlaneGenerator'

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eg3d_unlearn.networks import KNOWN, build, layers, stylegan2
+from eg3d_unlearn.generators.networks import KNOWN, build, layers, stylegan2
 from torch_utils_ext import ops
 from torch_utils_ext.errors import InputError
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn.networks import build
-from eg3d_unlearn.networks.lowpass import design_lowpass
+from eg3d_unlearn.generators.networks import build
+from eg3d_unlearn.generators.networks.lowpass import design_lowpass
 from torch_utils_ext.ops.filtered_lrelu import filtered_lrelu
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))

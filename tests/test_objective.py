@@ -3,9 +3,9 @@ import pytest
 import torch
 from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
 
-from eg3d_unlearn.loss import Weights, feature_distance, identity_distance, local_loss, total_loss
-from eg3d_unlearn.objective import ADJACENT, GLOBAL, LOCAL, Objective
-from eg3d_unlearn.target import ufo_target
+from eg3d_unlearn.unlearning.loss import Weights, feature_distance, identity_distance, local_loss, total_loss
+from eg3d_unlearn.unlearning.objective import ADJACENT, GLOBAL, LOCAL, Objective
+from eg3d_unlearn.unlearning.target import ufo_target
 
 
 def make(family, **options):

@@ -11,16 +11,16 @@ import torch
 from click.testing import CliRunner
 from small import SMALL, small_generator
 
-from eg3d_unlearn.audit import conduct
+from eg3d_unlearn.bench.tables import runner
+from eg3d_unlearn.bench.tables.command import check_people
+from eg3d_unlearn.bench.tables.jobs import Job
 from eg3d_unlearn.evaluate_command import main
-from eg3d_unlearn.evidence import recogniser_of_run
-from eg3d_unlearn.html import command, files, write_report
-from eg3d_unlearn.identity import load_identity
-from eg3d_unlearn.inversion.encoder import META, load_encoder
-from eg3d_unlearn.tables import runner
-from eg3d_unlearn.tables.command import check_people
-from eg3d_unlearn.tables.jobs import Job
-from eg3d_unlearn.weights import load_into
+from eg3d_unlearn.evaluation.audit import conduct
+from eg3d_unlearn.evaluation.evidence import recogniser_of_run
+from eg3d_unlearn.judges.identity import load_identity
+from eg3d_unlearn.judges.weights import load_into
+from eg3d_unlearn.person.inversion.encoder import META, load_encoder
+from eg3d_unlearn.report import command, files, write_report
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import save_network_pickle

@@ -3,8 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eg3d_unlearn.perceptual import NETS, Lpips, _Distance, _UnitNorm
-from eg3d_unlearn.resample import Box, resample
+from eg3d_unlearn.judges.perceptual import NETS, Lpips, _Distance, _UnitNorm
+from eg3d_unlearn.judges.resample import Box, resample
 from torch_utils_ext.errors import InputError
 
 

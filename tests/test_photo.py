@@ -4,7 +4,7 @@ import PIL.Image
 import pytest
 import torch
 
-from eg3d_unlearn.photo import files, read_image, to_image, to_tensor
+from eg3d_unlearn.person.photo import files, read_image, to_image, to_tensor
 from torch_utils_ext.errors import InputError
 
 

@@ -7,8 +7,8 @@ import PIL.Image
 import pytest
 from golden_reference import SUBSET_DIR
 
-from eg3d_unlearn.identity.crop import ARCFACE_POINTS
-from eg3d_unlearn.photo.align import SQUARES, STANDARD_FACE, Square, arcface_square, cut, eg3d_square, ffhq_square, is_aligned, whole
+from eg3d_unlearn.judges.identity.crop import ARCFACE_POINTS
+from eg3d_unlearn.person.photo.align import SQUARES, STANDARD_FACE, Square, arcface_square, cut, eg3d_square, ffhq_square, is_aligned, whole
 
 LANDMARKS = np.array([[200, 180], [300, 200], [240, 250], [190, 290], [280, 310.0]])
 

@@ -9,14 +9,14 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner
 
-from eg3d_unlearn.audit.subjects import people_in
-from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.metrics import real
-from eg3d_unlearn.metrics.real import DataSet
-from eg3d_unlearn.photo.__main__ import main
-from eg3d_unlearn.photo.files import MADE_HERE, read_image, write_sheet
-from eg3d_unlearn.photo.folders import folders_in, is_photo_name, no_photo, pictures_at, sheets_at
+from eg3d_unlearn.evaluation.audit.subjects import people_in
+from eg3d_unlearn.evaluation.metrics import real
+from eg3d_unlearn.evaluation.metrics.real import DataSet
+from eg3d_unlearn.generators.cameras import look_at
+from eg3d_unlearn.person.photo.__main__ import main
+from eg3d_unlearn.person.photo.files import MADE_HERE, read_image, write_sheet
+from eg3d_unlearn.person.photo.folders import folders_in, is_photo_name, no_photo, pictures_at, sheets_at
 from torch_utils_ext.errors import InputError
 
 PICTURE = PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8))

@@ -9,8 +9,8 @@ import PIL.ImageCms
 import PIL.PngImagePlugin
 import pytest
 
-from eg3d_unlearn.photo import files, read_image
-from eg3d_unlearn.photo.files import decode
+from eg3d_unlearn.person.photo import files, read_image
+from eg3d_unlearn.person.photo.files import decode
 from torch_utils_ext.errors import InputError
 
 ROWS, COLUMNS = np.mgrid[:48, :48]

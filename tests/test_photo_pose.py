@@ -7,11 +7,11 @@ import pytest
 import torch
 from golden_reference import SUBSET_DIR, golden_dir
 
-from eg3d_unlearn.camera_labels import check_label
-from eg3d_unlearn.demo import heads, scene
-from eg3d_unlearn.demo.people import held_out_people
-from eg3d_unlearn.photo.align import eg3d_square
-from eg3d_unlearn.photo.pose import MEAN_FACE, MODES, NOISE, PIVOT, RADIUS, Pose, minimise, pose_of, project, residuals, rotation
+from eg3d_unlearn.person.photo.align import eg3d_square
+from eg3d_unlearn.person.photo.camera_labels import check_label
+from eg3d_unlearn.person.photo.pose import MEAN_FACE, MODES, NOISE, PIVOT, RADIUS, Pose, minimise, pose_of, project, residuals, rotation
+from eg3d_unlearn.worlds.demo import heads, scene
+from eg3d_unlearn.worlds.demo.people import held_out_people
 
 # More faces of the kind, where GOLDEN_DIR has them, go before the six of the repository.
 REFERENCE = next(path for path in (golden_dir() / 'pose_reference.json', SUBSET_DIR / 'pose_reference.json') if path.is_file())

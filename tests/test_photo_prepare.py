@@ -13,16 +13,16 @@ import torch
 from click.testing import CliRunner
 from small import small_generator
 
-from eg3d_unlearn.cameras import look_at
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.finding import photo_camera, prepare_photo
-from eg3d_unlearn.photo import align, detect, read_image
-from eg3d_unlearn.photo.__main__ import main
-from eg3d_unlearn.photo.align import eg3d_square
-from eg3d_unlearn.photo.detect import Face
-from eg3d_unlearn.photo.folders import pictures_at, sheets_at
-from eg3d_unlearn.photo.pose import MEAN_FACE, PIVOT, RADIUS, project, rotation
-from eg3d_unlearn.photo.prepare import prepare, prepare_file
+from eg3d_unlearn.generators.cameras import look_at
+from eg3d_unlearn.person.person import photo_camera, prepare_photo
+from eg3d_unlearn.person.photo import align, detect, read_image
+from eg3d_unlearn.person.photo.__main__ import main
+from eg3d_unlearn.person.photo.align import eg3d_square
+from eg3d_unlearn.person.photo.detect import Face
+from eg3d_unlearn.person.photo.folders import pictures_at, sheets_at
+from eg3d_unlearn.person.photo.pose import MEAN_FACE, PIVOT, RADIUS, project, rotation
+from eg3d_unlearn.person.photo.prepare import prepare, prepare_file
 from eg3d_unlearn.run import shown_photos
 from torch_utils_ext.errors import InputError
 
@@ -348,7 +348,7 @@ def test_the_command_fails_when_every_file_failed(tmp_path):
 
 
 def test_a_fault_of_ours_costs_one_photo_only(tmp_path, monkeypatch):
-    from eg3d_unlearn.photo import prepare as module
+    from eg3d_unlearn.person.photo import prepare as module
     for name in ('a.png', 'b\n.png'):
         PHOTO.save(tmp_path / name)
     real = module.prepare_file

@@ -12,13 +12,14 @@ import pytest
 import torch
 from small import SMALL, small_generator
 
-from eg3d_unlearn import networks, run
+from eg3d_unlearn import run
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.foreign import SIZES as SIZES_OF_FOREIGN
-from eg3d_unlearn.foreign import load_trusted
-from eg3d_unlearn.generator import build
-from eg3d_unlearn.html.files import Found
-from eg3d_unlearn.html.words import does_not_show
+from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.checkout import SIZES as SIZES_OF_FOREIGN
+from eg3d_unlearn.generators.checkout import load_trusted
+from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.words import does_not_show
 from torch_utils_ext import network_patch, network_pickle, network_save
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import (

@@ -8,11 +8,11 @@ import pytest
 import torch
 from small import small_generator
 
-from eg3d_unlearn import scale
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.presets import DEMO, GUIDE, resolve
+from eg3d_unlearn.generators.trained_on import TrainedOn
 from eg3d_unlearn.run import check_judges, demo_family
-from eg3d_unlearn.trained_on import TrainedOn
+from eg3d_unlearn.unlearning import scale
+from eg3d_unlearn.unlearning.presets import DEMO, GUIDE, resolve
 from torch_utils_ext.errors import InputError
 
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from eg3d_unlearn import finding, report
-from eg3d_unlearn.arithmetic import arithmetic
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.demo.photo import photos_of
-from eg3d_unlearn.demo.recipes import NETWORKS
-from eg3d_unlearn.finding import BLURRED, DEMO_BARS, too_poor
+from eg3d_unlearn.evaluation import summary as report
+from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.person import person as finding
+from eg3d_unlearn.person.person import BLURRED, DEMO_BARS, too_poor
 from eg3d_unlearn.run import DEMO_ONLY, check, summarise
+from eg3d_unlearn.worlds.demo.photo import photos_of
+from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 
 DEMO = SimpleNamespace(names={'perceptual': 'demo', 'measuring': 'demo-measuring'})
 FACES = SimpleNamespace(names={'perceptual': 'vgg', 'measuring': 'arcface'})

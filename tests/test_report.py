@@ -4,8 +4,8 @@ import dataclasses
 import pytest
 import torch
 
-from eg3d_unlearn import report
-from eg3d_unlearn.report import Views
+from eg3d_unlearn.evaluation import summary as report
+from eg3d_unlearn.evaluation.summary import Views
 
 SIZE = 96
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eg3d_unlearn.saliency import random_masks, rise
+from eg3d_unlearn.evaluation.saliency import random_masks, rise
 
 ROWS, COLUMNS = slice(8, 16), slice(40, 48)   # of the patch, in a picture of 64 x 64
 

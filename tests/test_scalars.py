@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from eg3d_unlearn.scalars import Scalars
+from eg3d_unlearn.unlearning.scalars import Scalars
 
 
 def test_without_tensorboard_nothing_happens(tmp_path, monkeypatch):

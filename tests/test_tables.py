@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from eg3d_unlearn import presets
+from eg3d_unlearn.bench.tables import build, command, readme, runner
+from eg3d_unlearn.bench.tables.command import COUNTED, WORLDS, check_people, left_over, main, protocols_of, without
+from eg3d_unlearn.bench.tables.jobs import SCENARIOS, SECONDS, Job, Row, load_experiments
+from eg3d_unlearn.bench.tables.world import World, multiple
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.demo.shipped import encoder_path, network_path
-from eg3d_unlearn.presets import PRESETS
-from eg3d_unlearn.tables import build, command, readme, runner
-from eg3d_unlearn.tables.command import COUNTED, WORLDS, check_people, left_over, main, protocols_of, without
-from eg3d_unlearn.tables.jobs import SCENARIOS, Job, Row, load_experiments
-from eg3d_unlearn.tables.world import World, multiple
+from eg3d_unlearn.unlearning import presets
+from eg3d_unlearn.unlearning.presets import PRESETS
+from eg3d_unlearn.worlds.demo.shipped import encoder_path, network_path
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
@@ -35,7 +35,7 @@ def test_experiments_are_complete():
     assert [one.name for one in experiments] == ['closed-form-against-guide', 'closed-form', 'figure9', 'methods', 'table1', 'table2', 'table3',
                                                 'table4', 'tsne']
     for one in experiments:
-        assert {metric.partition(':')[0] for metric in one.metrics} <= set(COUNTED) and set(one.scenarios) <= set(SCENARIOS)
+        assert {metric.partition(':')[0] for metric in one.metrics} <= {*COUNTED, SECONDS} and set(one.scenarios) <= set(SCENARIOS)
         assert all(row.method is None or row.method in PRESETS for row in one.rows)
         assert len({row.title for row in one.rows}) == len(one.rows)
         for scenario, rows in one.paper.items():
@@ -126,11 +126,11 @@ def test_a_table_says_what_its_cells_are_means_of(runs_and_people, said):
 def test_the_readme_and_the_tables_are_current(tmp_path):
     """What they say is what the results that come with the package say."""
     text = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
-    assert readme.renewed(text) == text, 'run: python -m eg3d_unlearn.tables.readme'
+    assert readme.renewed(text) == text, 'run: python -m eg3d_unlearn.bench.tables.readme'
     shutil.copytree(readme.RESULTS / runner.RESULTS, tmp_path / runner.RESULTS)
     build.write_tables(load_experiments(), tmp_path, list(WORLDS['demo']), readme.PEOPLE, readme.SEEDS)
     for name in ('tables.md', 'tables.json'):
-        assert (tmp_path / name).read_bytes() == (readme.RESULTS / name).read_bytes(), 'run: python -m eg3d_unlearn.tables.readme'
+        assert (tmp_path / name).read_bytes() == (readme.RESULTS / name).read_bytes(), 'run: python -m eg3d_unlearn.bench.tables.readme'
     assert '| no unlearning | 1.00 ± 0.00 |' in text
     with pytest.raises(InputError, match='between which the results belong'):
         readme.renewed('no place')

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from eg3d_unlearn.target import mean_target, ufo_target
+from eg3d_unlearn.unlearning.target import mean_target, ufo_target
 from torch_utils_ext.errors import InputError
 
 

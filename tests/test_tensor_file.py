@@ -15,7 +15,7 @@ import torch
 from fuzz import outcomes
 from fuzz_targets import Target
 
-from eg3d_unlearn.person import read_latent
+from eg3d_unlearn.person.latents import read_latent
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.tensor_file import MAX_ARRAY_BYTES, read_tensors
 

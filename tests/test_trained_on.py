@@ -12,14 +12,15 @@ import pytest
 import torch
 from small import SMALL, small_generator
 
-from eg3d_unlearn import finding, networks
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.foreign import Foreign2D, check_picture
-from eg3d_unlearn.generator import wrap
-from eg3d_unlearn.judging import alignment_of
-from eg3d_unlearn.photo.prepare import Prepared
+from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.checkout import Foreign2D, check_picture
+from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.generators.trained_on import TrainedOn, by_words, orbit_of, trained_on
+from eg3d_unlearn.judges.judges import alignment_of
+from eg3d_unlearn.person import person as finding
+from eg3d_unlearn.person.photo.prepare import Prepared
 from eg3d_unlearn.run import unlearn
-from eg3d_unlearn.trained_on import TrainedOn, by_words, orbit_of, trained_on
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import save_network_pickle
 from torch_utils_ext.network_url import PUBLISHED

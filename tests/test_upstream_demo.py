@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from eg3d_unlearn import cameras
-from eg3d_unlearn.demo import shipped
-from eg3d_unlearn.generator import build
+from eg3d_unlearn.generators import cameras
+from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.worlds.demo import shipped
 from torch_utils_ext.network_pickle import read_network_pickle
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]

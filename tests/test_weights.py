@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn import weights
+from eg3d_unlearn.judges import weights
 from torch_utils_ext.download import download, sha256_of
 from torch_utils_ext.errors import InputError
 

@@ -11,14 +11,17 @@ import torch
 from click.testing import CliRunner
 from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
 
-from eg3d_unlearn import duration, judging, report, weights
-from eg3d_unlearn.closed_form import affine_names
+from eg3d_unlearn import duration
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluate_command import main as evaluate
-from eg3d_unlearn.inversion.encoder import network_for, save_encoder
-from eg3d_unlearn.judging import Judges, check_needed, needed, without_missing
-from eg3d_unlearn.presets import resolve
+from eg3d_unlearn.evaluation import summary as report
+from eg3d_unlearn.judges import judges as judging
+from eg3d_unlearn.judges import weights
+from eg3d_unlearn.judges.judges import Judges, check_needed, needed, without_missing
+from eg3d_unlearn.person.inversion.encoder import network_for, save_encoder
+from eg3d_unlearn.unlearning.closed_form import affine_names
+from eg3d_unlearn.unlearning.presets import resolve
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 
@@ -216,5 +219,5 @@ def test_one_picture_says_how_long_it_takes_and_what_each_affine_reads(family, m
     views = 3 if family == 'eg3d' else 1
     assert expected.whole == 2 * (views + 8) * 2.0
     assert str(expected) == f'about {4 * (views + 8)} s, by the time of one picture here: {4 * (views + 8)} s for the pictures of the report'
-    from eg3d_unlearn.closed_form import style_affines
+    from eg3d_unlearn.unlearning.closed_form import style_affines
     assert len(style_affines(generator)) == len(affine_names(generator)) and len(calls) == 1

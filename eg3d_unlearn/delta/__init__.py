@@ -25,8 +25,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import eg3d_unlearn
-from eg3d_unlearn.closed_form import Erasure, LatentEdit, edit_of
 from eg3d_unlearn.run_folder import write_whole
+from eg3d_unlearn.unlearning.closed_form import Erasure, LatentEdit, edit_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import parse_json, read_bytes, shown
 

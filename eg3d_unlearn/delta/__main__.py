@@ -20,7 +20,7 @@ from torch_utils_ext.user_files import shown
 
 if TYPE_CHECKING:
     from eg3d_unlearn.delta import Delta
-    from eg3d_unlearn.generator import Generator
+    from eg3d_unlearn.generators.generator import Generator
     from torch_utils_ext.network_pickle import NetworkPickle
 
 WHO = ('A delta holds the latents of the erased people: whoever has the source network can show their faces with it. The unlearned network tells the '
@@ -56,7 +56,7 @@ def main() -> None:
 def apply(network: str, files: tuple[str, ...], outfile: str, upstream: str | None, trust_pickle: bool) -> None:
     refuse_existing(outfile)
     delta = joined(files)
-    from eg3d_unlearn.closed_form import affine_names, fold
+    from eg3d_unlearn.unlearning.closed_form import affine_names, fold
     from torch_utils_ext.network_pickle import check_writable, copies_elsewhere, write_unlearned_pickle
     pickle, generator = load_source(network, delta, upstream, trust_pickle)
     changing = generator.freeze_except(affine_names(generator)).keys()
@@ -162,10 +162,10 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     import torch
 
     from eg3d_unlearn.config import Config
-    from eg3d_unlearn.demo.recipes import NETWORKS
-    from eg3d_unlearn.demo.shipped import network_path
-    from eg3d_unlearn.generator import has_classes, wrap
+    from eg3d_unlearn.generators.generator import has_classes, wrap
     from eg3d_unlearn.run import is_foreign, make_network
+    from eg3d_unlearn.worlds.demo.recipes import NETWORKS
+    from eg3d_unlearn.worlds.demo.shipped import network_path
     from torch_utils_ext.network_pickle import read_network_pickle
     from torch_utils_ext.network_url import resolve_network
     if trust_pickle and not upstream:
@@ -182,7 +182,7 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     # Which class is shown does not matter: all of them are made by the same layers.
     generator = wrap(made, family, 0 if has_classes(made, family) else None)
     if is_foreign(generator):
-        from eg3d_unlearn.foreign import check_picture
+        from eg3d_unlearn.generators.checkout import check_picture
         check_picture(generator)
     expected, got = tuple(delta.w_avg.shape), (generator.num_ws, generator.w_dim)
     if expected != got:

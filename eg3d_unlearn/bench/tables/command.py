@@ -1,0 +1,248 @@
+"""Remake the paper's tables.
+
+    python evaluate.py tables --world=demo --outdir=tables
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from eg3d_unlearn.bench.tables.jobs import SECONDS, Job, load_experiments
+from eg3d_unlearn.console import PATH, Terminated, command
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
+from torch_utils_ext.user_files import read_json, shown
+
+WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')}
+PEOPLE_FILE = 'people.json'         # world and photos that a folder's results are of
+COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real': '{}{samples}', 'retain': '{}{kept}', 'embeddings': '{}'}
+
+
+@command(stopped='Run the same command again to go on.')
+@click.option('--world', help='demo: the demo networks and their people; ffhq: the published ones, with --data.', type=click.Choice(list(WORLDS)), default='demo', show_default=True)
+@click.option('--network', 'networks', help="Only this network; may be given more than once.  [default: the world's]", type=PATH, metavar='NAME', multiple=True)
+@click.option('--table', 'tables', help='Only this table: table1 to table4, figure9, tsne, methods, closed-form, closed-form-against-guide; may be given more than once.  [default: all]', metavar='NAME', multiple=True)
+@click.option('--outdir', help='Folder of the results; the same command goes on.', type=PATH, metavar='DIR', required=True)
+@click.option('--data', help='Photos of real people: DIR/in-domain/PERSON/*.jpg and DIR/out-of-domain/PERSON/*.jpg.', type=PATH, metavar='DIR')
+@click.option('--real', help='Real pictures for ΔFID_real, cropped as the training pictures were: folder or zip.  [default: in the demo world its renderer; else ΔFID_real is left out]', type=PATH, metavar='DIR|ZIP')
+@click.option('--people', help='People of each scenario.', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
+@click.option('--seeds', help='Seeds of the training for each person.', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
+@click.option('--samples', help='Pictures of each FID.', type=click.IntRange(min=50), default=None, metavar='INT')
+@click.option('-j', '--processes', help='Runs at a time on this machine; each takes its share of the cores.', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
+@click.option('--hosts', help='Machines that share the folder and the installation; each gets this command through ssh.', metavar='HOST,...')
+@click.option('--device', help='auto, cpu, cuda, cuda:N or mps; under torchrun each process takes its own GPU.', default='auto', show_default=True)
+@click.option('--build-only', help='Build the tables from the results that are there; run nothing.', is_flag=True)
+@click.option('-n', '--dry-run', help='List the runs and exit.', is_flag=True)
+def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir: str, data: str | None, real: str | None, people: int, seeds: int, samples: int | None,
+         processes: int, hosts: str | None, device: str, build_only: bool, dry_run: bool) -> None:
+    """Remake the paper's Tables 1 to 4, its sweep of d (Figure 9), its t-SNE and a comparison with other methods.
+
+    Every run leaves one file in DIR/results; tables are built from these files only (DIR/tables.md, DIR/tables.json, DIR/*.svg). A run
+    that has its file is not made again, whichever table asks for it. Several processes, also of torchrun and on several
+    machines, share the work through the folder.
+
+    \b
+    Examples:
+      python evaluate.py tables --world=demo --outdir=tables -j 2
+      python evaluate.py tables --world=ffhq --data=photos --outdir=tables-ffhq --people=10
+    """
+    from eg3d_unlearn.bench.tables.build import write_tables
+    from eg3d_unlearn.bench.tables.runner import RESULTS, check_results
+    from eg3d_unlearn.run_folder import refuse_foreign_files
+    experiments = load_experiments(tables)
+    if world != 'demo':
+        experiments = [experiment for experiment in experiments if experiment.name != 'tsne']
+    networks = networks or WORLDS[world]
+    if world == 'ffhq' and data is None:
+        raise InputError('--world=ffhq is about photos of real people: --data=DIR names a folder with in-domain/PERSON/*.jpg and '
+                         'out-of-domain/PERSON/*.jpg.')
+    if real is not None:
+        from eg3d_unlearn.evaluation.metrics.real import DataSet
+        DataSet(real)            # one that cannot be read is refused before anything slow
+    samples = samples or (500 if world == 'demo' else 5000)
+    jobs = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs(list(networks), people, seeds)))
+    # What any table asks for, so that no run is made a second time for another one.
+    protocols = protocols_of(load_experiments(), list(networks), people, seeds, samples, world, real is not None)
+    if dry_run:
+        for job in jobs:
+            click.echo(f'{job.name}: {", ".join(protocols[job])}')
+        click.echo(f'{len(jobs)} runs.')
+        return
+    folder, failure = Path(outdir), None
+    refuse_foreign_files(folder, '--outdir', [PEOPLE_FILE, *(f'{RESULTS}/{job.name}.json' for job in jobs)])
+    check_results(jobs, folder)
+    if not build_only:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_people(folder, world, data, real)
+        try:
+            if hosts:
+                on_hosts(hosts.split(','), jobs, folder)
+            elif processes > 1:
+                at_once(processes, jobs, folder)
+            else:
+                run_all(jobs, folder, protocols, device, data, real)
+        except InputError as error:          # some runs failed: tables are made of the others
+            failure = error
+    if 'TABLES_WORKER' not in os.environ:    # each process of torchrun, so that the last one sees all results
+        text = write_tables(experiments, folder, list(networks), people, seeds)
+        if int(os.environ.get('RANK', '0')) == 0:
+            click.echo(text)
+            click.echo(left_over(jobs, folder), nl=False)
+    if failure is not None:
+        raise failure
+
+
+def protocols_of(experiments: list, networks: list[str], people: int, seeds: int, samples: int, world: str, real: bool = True) -> dict[Job, list[str]]:
+    """Which metrics each run's result holds, by their whole names: those of all tables that ask for it."""
+    found: dict[Job, list[str]] = {}
+    half = '-half' if world == 'demo' else ''
+    for experiment in experiments:
+        for job in experiment.jobs(networks, people, seeds):
+            rays = half if 'eg3d' in job.network else ''
+            for metric in experiment.metrics:
+                if metric == SECONDS:
+                    continue         # every run says how long it took
+                if metric == 'embeddings' and world != 'demo':
+                    continue         # a real face's are biometric data, which no result file is to hold
+                if metric == 'dfid_real' and world != 'demo' and not real:
+                    continue
+                metric = metric.partition(':')[0]
+                name = COUNTED[metric].format(metric, samples=samples, kept=200)
+                name += rays if name != metric else ''
+                if name not in found.setdefault(job, []):
+                    found[job].append(name)
+    return found
+
+
+def check_people(folder: Path, world: str, data: str | None, real: str | None) -> None:
+    """Results do not say whose they are, so the folder does: one with other people's results is refused.
+
+    Raises:
+        InputError: it was begun for another world, or with other photos.
+    """
+    from eg3d_unlearn.run_folder import write_whole
+    now = {'world': world, **{name: None if path is None else str(Path(path).resolve()) for name, path in (('data', data), ('real', real))}}
+    path = folder / PEOPLE_FILE
+    then = read_people(path) if path.exists() else {**now, 'salt': secrets.token_hex(16), 'people': {}}
+    for name, value in now.items():
+        if then.get(name) != value:
+            raise InputError(f'{folder} holds results of --{name}={shown(then.get(name), 300) if then.get(name) else "(none)"}, not of --{name}={value or "(none)"}. '
+                             'Choose another --outdir.')
+    people = {scenario: [hashlib.sha256((then['salt'] + name).encode()).hexdigest()[:16] for name in names]
+              for scenario, names in people_of(data).items()}
+    for scenario, before in then['people'].items():
+        if people.get(scenario, [])[:len(before)] != before:
+            raise InputError(f'{Path(data or ".") / shown(scenario)} holds other folders of people than when {folder} was begun, and results go by their '
+                             'order. Let new people come last by name, or choose another --outdir.')
+    content = {**then, 'people': people}
+    if not path.exists() or content != then:
+        write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
+
+
+def read_people(path: Path) -> dict:
+    """What a folder says of the people whose results it holds."""
+    then = read_json(path, 'list of people', dict)
+    people = then.get('people')
+    if not isinstance(then.get('salt'), str) or not isinstance(people, dict) or not all(isinstance(names, list) for names in people.values()):
+        raise InputError(f'{shown(path, 300)} is damaged. Choose another --outdir, or delete that file if you know whose results the folder holds.')
+    return then
+
+
+def people_of(data: str | None) -> dict[str, list[str]]:
+    """The names of the folders of people in each scenario, in their order."""
+    if data is None:
+        return {}
+    parents = {scenario: Path(data) / scenario for scenario in ('in-domain', 'out-of-domain')}
+    from eg3d_unlearn.person.photo.folders import folders_in
+    return {scenario: [path.name for path in folders_in(parent)] if parent.is_dir() else []
+            for scenario, parent in parents.items()}
+
+
+def left_over(jobs: list[Job], folder: Path) -> str:
+    """What is said of runs without a result; nothing where all have one."""
+    from eg3d_unlearn.bench.tables.runner import result_path
+    missing = [job.name for job in jobs if not result_path(folder, job).is_file()]
+    if not missing:
+        return ''
+    return f'{len(missing)} of {len(jobs)} runs have no result yet, the first is {missing[0]}. Run the same command again.\n'
+
+
+def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], device: str, data: str | None, real: str | None) -> None:
+    """Every run that is missing, in this process; of torchrun's processes each begins elsewhere in the list."""
+    from eg3d_unlearn.bench.tables.runner import run_jobs, work_goes_on
+    from eg3d_unlearn.bench.tables.world import World
+    rank, count = (int(os.environ.get(name, default)) for name, default in (('RANK', '0'), ('WORLD_SIZE', '1')))
+    if device == 'auto' and 'LOCAL_RANK' in os.environ:
+        import torch
+        device = f'cuda:{os.environ["LOCAL_RANK"]}' if torch.cuda.is_available() else device
+    start = len(jobs) * rank // count
+    order = jobs[start:] + jobs[:start]
+    with tqdm(total=len(order), desc='runs', unit='run', dynamic_ncols=True, disable='TABLES_WORKER' in os.environ) as bar:
+        try:
+            run_jobs(order, folder, protocols.__getitem__, lambda network: World(network, device, data), lambda job: bar.update(), real)
+        except InputError:
+            # torchrun ends all processes as soon as one fails: this one waits until the others have done their work.
+            while count > 1 and 'TABLES_WORKER' not in os.environ and work_goes_on(folder):
+                time.sleep(1)
+            raise
+
+
+def at_once(processes: int, jobs: list[Job], folder: Path) -> None:
+    """This command in several processes, the cores shared among them; a bar counts the results of all."""
+    from torch import get_num_threads
+    threads = max(1, get_num_threads() // processes)
+    base = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'TABLES_WORKER': '1', 'WORLD_SIZE': str(processes)}
+    command = [sys.executable, *without(sys.argv, ('-j', '--processes'))]
+    workers = [subprocess.Popen(command, env={**base, 'RANK': str(rank)}) for rank in range(processes)]
+    wait(workers, jobs, folder)
+
+
+def on_hosts(hosts: list[str], jobs: list[Job], folder: Path) -> None:
+    """This command on every host; they share the work through the folder, as processes on one machine do."""
+    rest = shlex.join([sys.executable, *without(sys.argv, ('--hosts',))])
+    workers = [subprocess.Popen(['ssh', '-o', 'BatchMode=yes', host, f'cd {shlex.quote(os.getcwd())} && env TABLES_WORKER=1 RANK={rank} '
+                                 f'WORLD_SIZE={len(hosts)} {rest}']) for rank, host in enumerate(hosts)]
+    wait(workers, jobs, folder)
+
+
+def wait(workers: list[subprocess.Popen], jobs: list[Job], folder: Path) -> None:
+    """Until all are done, with a bar over the results of all; if one fails, the others finish, and it is said."""
+    from eg3d_unlearn.bench.tables.runner import result_path
+    try:
+        with tqdm(total=len(jobs), desc='runs', unit='run', dynamic_ncols=True) as bar:
+            while any(worker.poll() is None for worker in workers):
+                bar.update(sum(result_path(folder, job).is_file() for job in jobs) - bar.n)
+                time.sleep(1)
+            bar.update(sum(result_path(folder, job).is_file() for job in jobs) - bar.n)
+    except KeyboardInterrupt as stop:    # Ctrl-C reaches the workers, too: each saves its state
+        for worker in workers:
+            if isinstance(stop, Terminated):
+                worker.terminate()
+        for worker in workers:
+            worker.wait()
+        raise
+    if failed := sum(worker.returncode != 0 for worker in workers):
+        raise InputError(f'{failed} of {len(workers)} processes failed; what the others finished is kept. See their messages above, then run '
+                         'the same command again.')
+
+
+def without(arguments: list[str], names: tuple[str, ...]) -> list[str]:
+    """A command line less the options ``names`` and their values."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in names:
+            skip = True
+        elif not any(argument.startswith(name + '=') or (len(name) == 2 and argument.startswith(name)) for name in names):
+            kept.append(argument)
+    return kept

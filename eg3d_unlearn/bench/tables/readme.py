@@ -1,0 +1,114 @@
+"""The README's table of results, and the tables beside the results that come with the package.
+
+    python -m eg3d_unlearn.bench.tables.readme
+
+Both are made of `RESULTS` only: what `evaluate.py tables --world=demo` left there.
+"""
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import click
+
+from eg3d_unlearn.bench.tables.build import markdown, ordering, write_tables
+from eg3d_unlearn.bench.tables.command import WORLDS
+from eg3d_unlearn.bench.tables.jobs import load_experiments
+from eg3d_unlearn.console import PATH, command
+from eg3d_unlearn.run_folder import write_whole
+from torch_utils_ext.errors import InputError
+
+RESULTS = Path(__file__).parent / 'demo'
+PEOPLE, SEEDS = 20, 2                # at most; cells are made of what is there
+SCENARIO = 'in-domain'               # the README's; the others stand in tables.md
+METRICS = ('id', 'id_others', 'fid_pre', 'dfid_real', 'retain')
+BEGIN, END = '<!-- results: python -m eg3d_unlearn.bench.tables.readme -->', '<!-- end of the results -->'
+BEGIN_CLOSED, END_CLOSED = '<!-- closed form: python -m eg3d_unlearn.bench.tables.readme -->', '<!-- end of the closed form -->'
+
+
+def results() -> str:
+    """What stands between the marks: GUIDE step by step on each demo network that has results."""
+    table = dataclasses.replace(load_experiments(('table1',))[0], metrics=METRICS, scenarios=(SCENARIO,))
+    parts = [(network, markdown(table, RESULTS, network, PEOPLE, SEEDS)) for network in WORLDS['demo']]
+    steps = agreement()
+    alike = [step for _, step in steps if step['alike']]
+    said = (f'{sum(step["agrees"] for _, step in steps)} of {len(steps)} steps from one row of Tables 1 to 4 to the next move a figure the way '
+            f'they do in the paper; of the {len(alike)} in which every person and seed moves alike, {sum(step["agrees"] for step in alike)} do. '
+            'That command names the others.\n')
+    return '\n'.join([*(f'`{network}`, {text}' for network, text in parts if text), said])
+
+
+def closed_form() -> str:
+    """The closed form on people of each scenario, one row each, and against GUIDE."""
+    table, against = load_experiments(('closed-form', 'closed-form-against-guide'))
+    parts = []
+    for network in WORLDS['demo']:
+        told = []
+        for scenario in table.scenarios:
+            one = dataclasses.replace(table, scenarios=(scenario,), rows=(dataclasses.replace(table.rows[0], title=scenario),))
+            if text := markdown(one, RESULTS, network, PEOPLE, 1):
+                told.append(text.rstrip().split('\n'))
+        if told:
+            # The scenario without other photos has fewer columns than the others.
+            columns = max((lines[-3] for lines in told), key=len).strip('| ').split(' | ')
+            rows = [dict(zip(lines[-3].strip('| ').split(' | '), lines[-1].strip('| ').split(' | ')[1:], strict=True)) for lines in told]
+            parts += [f'`{network}`, mean ± standard deviation over people, the worst of them in brackets:\n',
+                      '| | ' + ' | '.join(columns) + ' |', '|' + '---|' * (len(columns) + 1),
+                      *('| ' + ' | '.join([scenario_of(lines), *(row.get(column, '') for column in columns)]) + ' |'
+                        for lines, row in zip(told, rows, strict=True)), '']
+    for network in WORLDS['demo']:
+        if text := markdown(against, RESULTS, network, PEOPLE, 1):
+            parts.append(f'Against GUIDE, `{network}`, {text}')
+    return '\n'.join(parts)
+
+
+def scenario_of(lines: list[str]) -> str:
+    """The title of a row, and how many people it is about."""
+    return f'{lines[-1].strip("| ").split(" | ")[0]}, {re.search("([0-9]+|one) (people|person)", lines[0])[0]}'
+
+
+def agreement() -> list[tuple[str, dict]]:
+    """Every step of every table that the paper has figures for, by network."""
+    found = {}
+    for experiment in load_experiments():
+        for network in WORLDS['demo']:
+            for step in ordering(experiment, RESULTS, network, PEOPLE, SEEDS):   # Tables 1 and 2 share some
+                found[network, step['scenario'], step['from'], step['to'], step['metric']] = (network, step)
+    return list(found.values())
+
+
+def renewed(readme: str) -> str:
+    """The README with today's results.
+
+    Raises:
+        InputError: it has no place for them.
+    """
+    for begin, end, made in ((BEGIN, END, results), (BEGIN_CLOSED, END_CLOSED, closed_form)):
+        pattern = re.compile(f'{re.escape(begin)}.*{re.escape(end)}', re.DOTALL)
+        if not pattern.search(readme):
+            raise InputError(f'README.md has no lines {begin} and {end}, between which the results belong.')
+        readme = pattern.sub(lambda _, begin=begin, end=end, made=made: f'{begin}\n\n{made()}\n{end}', readme)
+    return readme
+
+
+@command()
+@click.option('--readme', help='The file to renew.', type=PATH, metavar='FILE', default='README.md', show_default=True)
+def main(readme: str) -> None:
+    """Renew the README's table of results, and tables.md, tables.json and plots beside the results."""
+    path = Path(readme)
+    if not path.is_file():
+        raise InputError(f'{readme} is not there. Run this from the top folder, or name the file with --readme.')
+    text = renewed(path.read_text(encoding='utf-8'))
+    write_tables(load_experiments(), RESULTS, list(WORLDS['demo']), PEOPLE, SEEDS)
+    write_whole(path, lambda file: file.write(text.encode()))
+    steps = agreement()
+    click.echo(f'{sum(step["agrees"] for _, step in steps)} of {len(steps)} steps go the way they go in the paper.')
+    for network, step in steps:
+        if not step['agrees']:
+            click.echo(f'  {network}, {step["scenario"]}, {step["from"]} -> {step["to"]}: {step["metric"]} {step["here"]:+.3f}, '
+                       f'in the paper {step["paper"]:+.3f} ({"all of " if step["alike"] else ""}{step["runs"]} runs)')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,144 @@
+"""The networks and people that tables are about, and one run on them."""
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Callable
+
+from eg3d_unlearn.bench.tables.jobs import Job
+from eg3d_unlearn.config import Config
+from eg3d_unlearn.evaluation import metrics
+from eg3d_unlearn.evaluation.evidence import Evidence, measuring_recognisers
+from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.precision import arithmetic, choose_precision
+from eg3d_unlearn.judges.judges import load_judges
+from eg3d_unlearn.person import person as finding
+from eg3d_unlearn.person.person import Person
+from eg3d_unlearn.person.photo.folders import folders_in
+from eg3d_unlearn.run import KEPT, choose_device, demo_family, forget, load_generator, polish, prefixes_of, target_of
+from eg3d_unlearn.run_folder import RunFolder
+from eg3d_unlearn.unlearning import margin
+from eg3d_unlearn.unlearning.presets import CLOSED, CLOSED_FORM, POLISHED, resolve
+from eg3d_unlearn.unlearning.scale import distances
+from eg3d_unlearn.worlds.demo.photo import photos_of
+from eg3d_unlearn.worlds.demo.reference import reference_latents
+from eg3d_unlearn.worlds.demo.shipped import is_demo
+from torch_utils_ext.errors import InputError
+
+EMBEDDINGS = 'embeddings'            # what t-SNE is made from; of the demo world only, for a real face's are biometric data
+PHOTOS = 5                           # of each person: one to erase from, the others as witnesses (the paper's multi-image test)
+FIRST_PERSON = 300                   # of the demo world's ranges; the people on whom settings were found are not among them
+FIRST_SEED = 7000                    # of the Random scenario
+
+
+class World:
+    """One network with its judges, loaded once for many runs."""
+
+    def __init__(self, network: str, device: str = 'auto', data: str | None = None, recognisers: tuple[str, ...] = (), **options):
+        self.given = Config(network=network, outdir='', device=device, **options)
+        config = resolve(self.given, demo_family(network))
+        place = choose_device(device)
+        self.pickle, self.g_s = load_generator(config, place)
+        self.demo = self.g_s.family if is_demo(self.pickle) else None
+        self.data = None if data is None else Path(data)
+        precision = choose_precision(config.precision, self.demo is not None, place)
+        self.given = dataclasses.replace(self.given, precision=precision, encoder=finding.encoder_of(config, self.demo))
+        self.g_s.precision = precision
+        config = resolve(self.given, self.demo)
+        self.judges = load_judges(config, self.g_s, place)
+        self.recognisers, self.trained_with = measuring_recognisers(config, self.judges, recognisers, self.g_s, place)
+        self.people: dict[tuple[str, int], Person] = {}
+        self.strangers: margin.Strangers | None = None
+
+    def config(self, job: Job) -> Config:
+        """The options of a run, with every multiple of a default worked out."""
+        guide = resolve(dataclasses.replace(self.given, method='guide'), self.demo)
+        d, alpha_max, _ = distances(guide, self.g_s)
+        guide = dataclasses.replace(guide, target_d=d, alpha_max=alpha_max)
+        settings = {name: multiple(value, getattr(guide, name)) for name, value in job.settings}
+        config = resolve(dataclasses.replace(self.given, method=job.method or 'guide', seed=job.seed, **settings), self.demo)
+        d, alpha_max, _ = distances(config, self.g_s)
+        return dataclasses.replace(config, target_d=d, alpha_max=alpha_max)
+
+    def person(self, scenario: str, number: int, log: Callable[[str], None]) -> Person:
+        """Who is erased: found once for all runs that erase them."""
+        if (scenario, number) not in self.people:
+            with arithmetic(self.given.precision, self.g_s.device):
+                self.people[scenario, number] = self._find(scenario, number, log)
+        return self.people[scenario, number]
+
+    def _find(self, scenario: str, number: int, log: Callable[[str], None]) -> Person:
+        # With all that any method needs: mirrored photos are the closed form's.
+        config = resolve(dataclasses.replace(self.given, method=CLOSED_FORM, forget_from='first'), self.demo)
+        if scenario == 'random':
+            return Person(self.g_s.map_seed(FIRST_SEED + number), {'given_as': 'seed'})
+        if self.demo is not None:
+            kind = {'in-domain': 'held-out', 'out-of-domain': 'out-of-domain'}[scenario]
+            mine = photos_of(FIRST_PERSON + number, PHOTOS, self.g_s.img_resolution, kind=kind)
+            return finding.photographed(config, self.g_s, self.judges, mine, None, log)
+        config = dataclasses.replace(config, image=(str(self._folder(scenario, number)),))
+        finding.check_person(config, self.g_s)
+        return finding.find_person(config, self.g_s, self.judges, log)
+
+    def _folder(self, scenario: str, number: int) -> Path:
+        """The folder of photos of one real person: DATA/SCENARIO/ANY NAME/*.jpg, people by the order of their names."""
+        parent = (self.data or Path('.')) / scenario
+        people = folders_in(parent) if self.data and parent.is_dir() else []
+        if number >= len(people):
+            raise InputError(f'{parent} holds {len(people)} folders of people, but person {number + 1} is asked for. --data=DIR takes a folder '
+                             f'with in-domain/PERSON/*.jpg and out-of-domain/PERSON/*.jpg; or ask for fewer with --people.')
+        return people[number]
+
+    def run(self, job: Job, folder: RunFolder, log: Callable[[str], None]) -> Evidence:
+        """The erasure of ``job``; what is interrupted goes on from ``folder``, which is empty again at the end."""
+        config, person = self.config(job), self.person(job.scenario, job.person, log)
+        g_u = self.g_s
+        if job.method is not None:
+            g_u = self._erase(config, person, folder)
+        return Evidence(None, None, self.g_s, g_u, person, self.judges, self.recognisers, self.trained_with, self.demo is not None, config)
+
+    def check(self, names: set[str], real: str | None) -> None:
+        """Refuse metrics, by their whole names, that could not be taken at the end of a run.
+
+        Raises:
+            InputError: what one of them needs is not there.
+        """
+        anybody = self.g_s.w_avg[None]   # with another photo: who has none has no ID_others, which is no error
+        evidence = Evidence(None, None, self.g_s, self.g_s, Person(anybody, {}, anybody), self.judges, self.recognisers, self.trained_with,
+                            self.demo is not None, resolve(self.given, self.demo))
+        settings = metrics.Settings(data=real)
+        for name in sorted(names - {EMBEDDINGS}):
+            metrics.check(metrics.parse(name), evidence, settings)
+
+    def _erase(self, config: Config, person: Person, folder: RunFolder) -> Generator:
+        prefixes = prefixes_of(config, self.g_s)
+        self.g_s.freeze_except(prefixes)
+        g_u = self.g_s.twin()
+        self.g_s.network.requires_grad_(False)
+        parameters = {name: parameter for name, parameter in g_u.network.named_parameters() if parameter.requires_grad}
+        with arithmetic(config.precision, self.g_s.device):
+            ws_target = target_of(config, self.g_s, self.judges, person.ws)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        state = folder.load_state()
+        if config.method in CLOSED:
+            photos = margin.Photos(person.ws, person.ws_mirrored, exact=person.notes['given_as'] == 'seed')
+            with arithmetic('fp32', self.g_s.device):
+                self.strangers = self.strangers or margin.strangers(self.g_s, self.judges.recogniser)
+                edit = margin.erase(g_u, [photos], self.judges.recogniser, folder.log, self.strangers,
+                                    reference_latents(f'demo-{self.demo}')).edit
+                if config.method == POLISHED:
+                    polish(folder, config, g_u, self.g_s, parameters, self.judges, [photos.all], edit, state, dict.fromkeys(KEPT))
+            g_u.network.requires_grad_(False)
+            return g_u
+        forget(folder, config, g_u, self.g_s, parameters, self.judges, person.ws, ws_target, state, dict.fromkeys(KEPT))
+        g_u.network.requires_grad_(False)
+        return g_u
+
+
+def multiple(value: object, default: float) -> object:
+    """A setting as it is, or 'x0.5' as a multiple of the default."""
+    if isinstance(value, str) and value.startswith('x'):
+        return float(value[1:]) * default
+    return value
+
+

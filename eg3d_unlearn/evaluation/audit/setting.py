@@ -1,0 +1,198 @@
+"""The setting of an audit: networks, people, judges and budget, as every tier needs them."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.evaluation import summary as report
+from eg3d_unlearn.evaluation.audit.budget import Budget
+from eg3d_unlearn.evaluation.audit.scores import AFTER, BEFORE, cells
+from eg3d_unlearn.evaluation.audit.subjects import Subject, check_controls, find_controls, the_person
+from eg3d_unlearn.evaluation.audit.tier import Findings, Shown
+from eg3d_unlearn.evaluation.evidence import Embed, Evidence
+from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.metrics.verification import Impostors, impostors
+from eg3d_unlearn.generators.cameras import MAX_YAW
+from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.run import batch_size
+from eg3d_unlearn.unlearning.loss import Perceptual
+from eg3d_unlearn.unlearning.scale import distances
+from eg3d_unlearn.unlearning.target import ufo_target
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
+
+PTI_RATE = 3e-4                      # learning rate of the weights in pivotal tuning as published
+
+
+@dataclass
+class Side:
+    """One of the two networks under attack."""
+    name: str                        # BEFORE or AFTER
+    generator: Generator
+    light: Generator                 # the same weights; EG3D with half the rays where the budget says so
+
+
+class Audit:
+    """Everything that tiers share; what is costly is made when it is first asked for."""
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        budget: Budget,
+        controls: str | None = None,  # folder of control people; None = of the demo world, or generated
+        seed: int = 0,
+    ):
+        check_controls(controls)
+        check_recognisers(list(evidence.recognisers))
+        self.evidence, self.budget, self.seed, self._controls = evidence, budget, seed, controls
+        self.sides = [Side(name, generator, self._light(generator))
+                      for name, generator in ((BEFORE, evidence.g_s), (AFTER, evidence.g_u))]
+
+    # ---- people ----
+
+    @cached_property
+    @torch.enable_grad()             # people are inverted when they are first asked for, wherever that is
+    def _people(self) -> tuple[list[Subject], str]:
+        controls, kind = find_controls(self.evidence, self.budget.controls, self._controls, self.seed)
+        return [the_person(self.evidence), *controls], kind
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """The erased person, then the controls."""
+        return self._people[0]
+
+    @property
+    def kind_of_controls(self) -> str:
+        return self._people[1]
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the photo that an attack was given does not count: where everybody has another one; else it counts for everybody."""
+        return all(len(subject.images) > 1 for subject in self.subjects)
+
+    # ---- judges ----
+
+    @property
+    def perceptual(self) -> Perceptual:
+        return self.evidence.judges.perceptual
+
+    @property
+    def attackers_eye(self) -> Embed:
+        """The recogniser that attackers choose by: not the one that decides, where there are two."""
+        return self.evidence.recognisers.get(self.evidence.trained_with, self.evidence.measuring[1])
+
+    @cached_property
+    def embeddings(self) -> list[dict[str, Tensor]]:   # per subject, recogniser -> [N, D]
+        """The photos as the recognisers see them."""
+        return [{name: embedded(subject.images, embed) for name, embed in self.evidence.recognisers.items()} for subject in self.subjects]
+
+    def judge(self, index: int, shown: list[Shown]) -> dict[str, Tensor]:  # recogniser -> [A, N]
+        """Cosines of an attack's pictures to the photos of person ``index`` (0: the erased one)."""
+        return {name: torch.cat([cells(embedded(part.images, embed), self.embeddings[index][name], part.used if self.leaves_out else None)
+                                 for part in shown]) for name, embed in self.evidence.recognisers.items()}
+
+    def likeness(self, index: int, shown: list[Shown]) -> float:
+        """The mean of `judge` by the recogniser that decides."""
+        return self.judge(index, shown)[self.evidence.measuring[0]].nanmean().item()
+
+    @cached_property
+    def impostors(self) -> Impostors:
+        """Random people by the recogniser that decides, as metrics and report see them."""
+        return impostors(self.evidence, self.evidence.measuring[0], Settings(seed=self.seed, impostors=self.budget.impostors), half=False)
+
+    @property
+    def threshold(self) -> float:
+        """The cosine from which on two pictures count as one person."""
+        return self.impostors.threshold
+
+    # ---- networks ----
+
+    @cached_property
+    def distances(self) -> tuple[float, float]:
+        """d of the target and α_max of the neighbours [units of W+]."""
+        return distances(self.evidence.config, self.evidence.g_s)[:2]
+
+    def target(self, ws: Tensor) -> Tensor:            # [N, num_ws, w_dim] -> the same
+        """Where the method moves somebody: beyond the mean, away from them."""
+        return ufo_target(ws, self.evidence.g_s.w_avg, self.distances[0])
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of attacks on the weights: PTI's, or the one that the network is unlearned with where that is larger."""
+        return max(PTI_RATE, self.evidence.config.lr)
+
+    @property
+    def yaws(self) -> list[float]:
+        """All views of T0 [radians]."""
+        return np.linspace(-MAX_YAW, MAX_YAW, self.budget.views).tolist()
+
+    def _light(self, generator: Generator) -> Generator:
+        if not (self.budget.half and generator.is_3d):
+            return generator
+        light = generator.twin()
+        light.network.neural_rendering_resolution //= 2
+        return light
+
+    def whole(self, generator: Generator) -> Generator:
+        """A tuned copy of a ``light`` network, with all its rays again."""
+        if generator.is_3d:
+            generator.network.neural_rendering_resolution = self.evidence.g_s.network.neural_rendering_resolution
+        return generator
+
+    @torch.no_grad()
+    def views(self, generator: Generator, ws: Tensor, yaws: list[float] | tuple[float, ...] = report.YAWS) -> Tensor:
+        """Pictures [A, 3, H, W] of one latent: one for each yaw for EG3D, one for 2D networks."""
+        return torch.cat(report.views(generator, ws, tuple(yaws)))
+
+    @torch.no_grad()
+    def frontal(self, generator: Generator, ws: Tensor) -> Tensor:  # [N, num_ws, w_dim] -> [N, 3, H, W]
+        """Pictures from the front."""
+        camera = generator.camera(0.0) if generator.is_3d else None
+        return torch.cat([generator.render(generator.backbone(some), camera).image for some in ws.split(self.batch)])
+
+    @property
+    def batch(self) -> int:
+        """Latents that go through at once."""
+        return batch_size(self.evidence.config, self.evidence.g_s)
+
+    def in_batches(self, ws: Tensor, desc: str) -> Iterable[Tensor]:  # [N, num_ws, w_dim] -> each [batch, num_ws, w_dim]
+        """Latents a few at a time, with a progress bar."""
+        return tqdm(ws.split(self.batch), desc=desc, unit='batch', dynamic_ncols=True)
+
+    # ---- the way of every attack ----
+
+    def on_everybody(
+        self,
+        attack: Callable[[Side, int, Callable[[], object]], list[Shown]],  # (network, person, a call for each step of the bar)
+        desc: str,                   # of the bar
+        steps: int = 1,              # of one attack
+    ) -> Findings:
+        """Make ``attack`` on each person and both networks."""
+        scores, best, name = {}, None, self.evidence.measuring[0]
+        with tqdm(total=steps * len(self.subjects) * len(self.sides), desc=desc, unit='step', dynamic_ncols=True) as bar:
+            for side in self.sides:
+                scores[side.name] = []
+                for index in range(len(self.subjects)):
+                    shown = attack(side, index, bar.update)
+                    scores[side.name].append(self.judge(index, shown))
+                    if side.name == AFTER and index == 0:
+                        alike, at = scores[AFTER][0][name].nanmean(1).max(0)
+                        best = torch.cat([part.images for part in shown])[at], alike.item()
+        return Findings(scores, best=best)
+
+
+def check_recognisers(names: list[str]) -> None:
+    """Refuse an audit without a recogniser."""
+    if not names:
+        raise InputError('The audit measures identity with a recogniser, and --id-network=none leaves none. Give --id-network or --recogniser.')
+
+
+@torch.no_grad()
+def embedded(images: Tensor, embed: Embed) -> Tensor:  # [N, 3, H, W] -> [N, D]
+    """Embeddings, a few pictures at a time; a picture that is no picture (NaN) is like nobody."""
+    return torch.cat([embed(part.nan_to_num(0.0).clamp(-1, 1)) for part in images.split(16)])

@@ -1,0 +1,50 @@
+"""T6: random search: of many random people the one who looks most like the photo."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.evaluation.audit.setting import Audit, Side, embedded
+from eg3d_unlearn.evaluation.audit.t4_relearning import curve_of
+from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
+from eg3d_unlearn.evaluation.audit.words import usual
+
+
+def attack(audit: Audit) -> Findings:
+    count = audit.budget.samples
+    ws = audit.evidence.g_s.sample(count, torch.Generator().manual_seed(3 * audit.seed + 2))
+    pools = {side.name: seen(audit, side, ws) for side in audit.sides}
+    at = [step for step in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if step < count] + [count]
+    nearest: dict[str, list[list[Tensor]]] = {side.name: [] for side in audit.sides}
+
+    def one(side, index, step):
+        step()
+        subject = audit.subjects[index]
+        photo = embedded(subject.photo(subject.attacked)[0], audit.attackers_eye)[0]
+        likeness = pools[side.name] @ photo
+        # The best of the first 1, 3, 10 ... samples.
+        best = [likeness[:number].argmax() for number in at]
+        nearest[side.name].append([ws[index, None] for index in best])
+        return [Shown(audit.views(side.generator, ws[best[-1], None]), used=subject.attacked)]
+
+    findings = audit.on_everybody(one, 'T6')
+    findings.curve, findings.details = curve(audit, at, nearest['after']), {'samples': count}
+    return findings
+
+
+def seen(audit: Audit, side: Side, ws: Tensor) -> Tensor:  # [N, num_ws, w_dim] -> [N, D]
+    """Random people from the front, as the attacker's recogniser sees them."""
+    batches = audit.in_batches(ws, f'T6 samples {side.name}')
+    return torch.cat([embedded(audit.frontal(side.light, some), audit.attackers_eye) for some in batches])
+
+
+def curve(audit: Audit, at: list[int], nearest: list[list[Tensor]]) -> dict:
+    """Likeness of the nearest against the number of samples, on G_u."""
+    g_u = audit.sides[1].generator
+    along = [[audit.likeness(index, [Shown(audit.views(g_u, ws, (0.0,)), used=audit.subjects[index].attacked)]) for ws in row]
+             for index, row in enumerate(nearest)]
+    return curve_of(at, along)
+
+
+TIER = Tier('T6', 'random search', 'has the network and one photo, and draws samples', attack,
+            lambda result: usual(result, f'The nearest of {result["details"]["samples"]} random samples'))

@@ -1,0 +1,99 @@
+"""T8: walks between w_source and w_target and around w_source, mixed layers, and the weights between G_s and G_u."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.evaluation.audit.setting import Audit, Side, embedded
+from eg3d_unlearn.evaluation.audit.subjects import Subject
+from eg3d_unlearn.evaluation.audit.t4_relearning import curve_of
+from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
+from eg3d_unlearn.evaluation.audit.tuning import learning_copy
+from eg3d_unlearn.evaluation.audit.words import number, usual
+from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.unlearning.loss import adjacent_offsets
+
+BEYOND = 0.5                         # how far the walk goes on beyond both ends, in lengths of the way
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of G_u in interpolated weights
+WAYS = ('walk', 'around', 'mixing')
+
+
+def attack(audit: Audit) -> Findings:
+    best: dict[str, list[dict[str, float]]] = {side.name: [] for side in audit.sides}
+
+    def one(side, index, step):
+        step()
+        subject = audit.subjects[index]
+        photo = embedded(subject.photo(subject.attacked)[0], audit.attackers_eye)[0]
+        ends, likeness = {}, {}
+        for way, ws in places(audit, subject).items():
+            seen = embedded(audit.frontal(side.generator, ws), audit.attackers_eye) @ photo
+            ends[way], likeness[way] = ws[seen.argmax(), None], seen.max().item()
+        shown = {way: [Shown(audit.views(side.generator, ws), used=subject.attacked)] for way, ws in ends.items()}
+        best[side.name].append({way: round(audit.likeness(index, part), 4) for way, part in shown.items()})
+        return shown[max(likeness, key=likeness.get)]
+
+    findings = audit.on_everybody(one, 'T8')
+    findings.curve = between_networks(audit)
+    findings.details = {'points': {way: len(ws) for way, ws in places(audit, audit.subjects[0]).items()},
+                        'best': {name: {'person': rows[0], 'controls': means(rows[1:])} for name, rows in best.items()},
+                        'curve_is': 'identity at the original latent against the share of G_u in the weights'}
+    return findings
+
+
+def places(audit: Audit, subject: Subject) -> dict[str, Tensor]:  # each [K, num_ws, w_dim]
+    """The latents that are tried."""
+    source, mean, budget = subject.ws[:1], audit.evidence.g_s.w_avg[None], audit.budget
+    target = audit.target(source)
+    share = torch.linspace(-BEYOND, 1 + BEYOND, budget.walk).to(source)[:, None, None]
+    rng = torch.Generator().manual_seed(11 * audit.seed + 5)
+    lengths = torch.linspace(0.5, 2.0, budget.around).to(source) * audit.distances[1]
+    offsets = adjacent_offsets(audit.evidence.g_s.sample(budget.around, rng), source, lengths)
+    return dict(zip(WAYS, (source + share * (target - source), source + offsets, mixed(source, mean)), strict=True))
+
+
+def mixed(source: Tensor, mean: Tensor) -> Tensor:     # [1, num_ws, w_dim] -> [K, num_ws, w_dim]
+    """Coarse layers of the person with fine ones of the mean, and the other way round, cut at a quarter, a half, three quarters."""
+    layers = source.shape[1]
+    found = []
+    for cut in sorted({max(1, layers * part // 4) for part in (1, 2, 3)}):
+        fine = (torch.arange(layers, device=source.device) >= cut)[None, :, None]
+        found += [torch.where(fine, mean, source), torch.where(fine, source, mean)]
+    return torch.cat(found)
+
+
+def between_networks(audit: Audit) -> dict:
+    """Likeness at the original latent, from the front, against the share of G_u in the weights; 0 is G_s itself."""
+    along: list[list[float]] = [[] for _ in audit.subjects]
+    for share in SHARES:
+        network = interpolated(audit.sides[0], audit.sides[1], share)
+        for index, subject in enumerate(audit.subjects):
+            along[index].append(audit.likeness(index, [Shown(audit.views(network, subject.ws[:1], (0.0,)), used=0)]))
+    return curve_of(list(SHARES), along)
+
+
+@torch.no_grad()
+def interpolated(before: Side, after: Side, share: float) -> Generator:
+    """G_s with ``share`` of the way to G_u in every weight."""
+    network, _ = learning_copy(before.generator, 'all')
+    ends = dict(after.generator.network.named_parameters())
+    for name, parameter in network.network.named_parameters():
+        parameter.lerp_(ends[name], share)
+    network.network.requires_grad_(False)
+    return network
+
+
+def means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {way: round(sum(row[way] for row in rows) / len(rows), 4) for way in rows[0]}
+
+
+def say(result: dict) -> str:
+    points, curve, best = result['details']['points'], result['curve'], result['details']['best']['after']['person']
+    half = curve['person'][len(curve['person']) // 2]
+    return (usual(result, f'The best of {sum(points.values())} places between and around w_source and w_target and of mixed layers') +
+            f' Best of the walk {number(best["walk"])}, around {number(best["around"])}, mixing {number(best["mixing"])}; weights half way '
+            f'between G_s and G_u show {number(half)}, for which one needs G_s.')
+
+
+TIER = Tier('T8', 'walks, mixed layers, interpolated weights', 'has the network, the latent that was erased and one photo to know the person by',
+            attack, say)

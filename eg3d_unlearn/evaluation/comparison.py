@@ -1,0 +1,272 @@
+"""What a page shows and what is measured on it: both networks, the same latents, the same cameras, constant noise."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.evaluation.evidence import Evidence
+from eg3d_unlearn.evaluation.measured import DIRECTIONS, Pair, figures_of
+from eg3d_unlearn.evaluation.metrics.settings import IMPOSTORS, Settings
+from eg3d_unlearn.evaluation.saliency import Saliency, rise
+from eg3d_unlearn.generators.cameras import MAX_YAW
+from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.report import pictures
+from eg3d_unlearn.report.exhibits import Exhibits, Shown
+from eg3d_unlearn.unlearning.loss import adjacent_offsets
+from eg3d_unlearn.unlearning.target import frobenius, mean_target, ufo_target
+from torch_utils_ext.progress import tqdm
+
+VIEWS = 11                           # yaws from -15 to 15 degrees of 3D networks, as GUIDE measures
+PEOPLE = 40                          # random people who are measured
+SHOWN_PEOPLE = 6                     # of them in each row of the page
+SHARES = 1 / 3, 2 / 3, 1.0           # of alpha_max, at which neighbours lie in each direction
+MASKS = 800                          # of a saliency map
+PEOPLE_STREAM, NEIGHBOUR_STREAM = 101, 102    # told apart from the draws of the training
+
+
+@dataclass
+class Plan:
+    """How much is looked at."""
+    people: int = PEOPLE
+    views: int = VIEWS               # an odd number, so that one is frontal
+    masks: int = MASKS               # 0: no saliency map
+    impostors: int = IMPOSTORS       # random people from whose pairs the verification threshold is fitted
+    show_photo: bool = False         # put the person's photos into the page; those of demo people always are
+    seed: int = 0
+
+
+class Camera:
+    """Takes pictures of latents by one network and counts them on a progress bar."""
+
+    def __init__(self, generator: Generator, bar: tqdm):
+        self.generator, self.bar = generator, bar
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        ws: Tensor,                  # [1, num_ws, w_dim]
+        cameras: list[Tensor | None],  # each [1, 25]; None for 2D networks
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pictures [K, 3, H, W] of one latent, and depths [K, 1, h, w] of a 3D network."""
+        generator, images, depths = self.generator, [], []
+        backbone = generator.backbone(ws.to(generator.device))
+        for camera in cameras:
+            shown = generator.render(backbone, camera)
+            images.append(shown.image.clamp(-1, 1).cpu())
+            depths.append(shown.depth)
+            self.bar.update()
+        return torch.cat(images), torch.cat(depths).cpu() if depths[0] is not None else None
+
+
+@dataclass
+class Look:
+    """The cameras of both networks and what they are pointed at."""
+    evidence: Evidence
+    before: Camera
+    after: Camera
+
+    def pair(self, ws: Tensor, cameras: list[Tensor | None]) -> Pair:
+        """One latent in all views, by both networks."""
+        images, depths = zip(self.before(ws, cameras), self.after(ws, cameras), strict=True)
+        return Pair(*images, *depths, distance=self.distance(ws).expand(len(cameras)))
+
+    def pairs(self, ws: Tensor | None, cameras: Tensor | None) -> Pair | None:
+        """Several latents [N, num_ws, w_dim], each from its own camera [N or 1, 25]; None where there are none."""
+        if ws is None or not len(ws):
+            return None
+        each = []
+        for index in range(len(ws)):
+            camera = None if cameras is None else cameras[index % len(cameras)][None]
+            each.append(self.pair(ws[index:index + 1], [camera]))
+        return Pair.join(each)
+
+    def distance(self, ws: Tensor) -> Tensor:   # [N, num_ws, w_dim] -> [N], from the erased latent, as alpha is measured
+        source = self.evidence.person.ws[:1].to(ws)
+        return frobenius(ws - source).flatten().cpu()
+
+
+def look(
+    evidence: Evidence,
+    settings: dict,                  # 'config' of report.json: which target, how far, which neighbours
+    plan: Plan,
+    ws_target: Tensor | None = None,  # [1, num_ws, w_dim] where the person was moved; None: as the settings say
+) -> tuple[Exhibits, dict]:
+    """All pictures of a page, and what `measured` says of them."""
+    g_s, person = evidence.g_s, evidence.person
+    yaws = [MAX_YAW * (2 * i / (plan.views - 1) - 1) for i in range(plan.views)] if g_s.is_3d else [None]
+    cameras = [g_s.camera(yaw) if g_s.is_3d else None for yaw in yaws]
+    front = cameras[len(cameras) // 2]
+    ws_target = target_of(evidence, settings) if ws_target is None else ws_target[:1]
+    near = neighbours(evidence, settings, plan.seed)
+    people = g_s.sample(plan.people, stream(g_s, plan.seed, PEOPLE_STREAM))
+    counted = 2 * (len(yaws) + len(near) + plan.people + sum(len(ws) for ws in (person.ws_others, person.ws_strangers) if ws is not None))
+    counted += len(yaws) * (ws_target is not None) + 2 * (person.images is not None) + 1
+    with arithmetic(evidence.config.precision, evidence.device):
+        bar = tqdm(total=counted, desc='taking pictures', unit='picture', dynamic_ncols=True)
+        both = Look(evidence, Camera(g_s, bar), Camera(evidence.g_u, bar))
+        groups = {
+            'same_photo': both.pair(person.ws[:1], cameras),
+            'other_photos': both.pairs(person.ws_others, cameras_of(person, 'mine')),
+            'neighbours': both.pairs(near, front),
+            'strangers': both.pairs(person.ws_strangers, cameras_of(person, 'strangers')),
+            'other_people': both.pairs(people, front),
+        }
+        target = None if ws_target is None else both.before(ws_target, cameras)[0]
+        photographed = None if person.images is None else both.pair(person.ws[:1], [person.camera])
+        mean_face = both.before(g_s.w_avg[None], [front])[0][0]
+        bar.close()
+        settings_ = Settings(seed=plan.seed, impostors=plan.impostors)
+        figures = figures_of(evidence, groups, photographed, protocol(evidence, yaws, near, plan), settings_)
+        maps = saliency(evidence, groups['same_photo'], mean_face, figures, plan)
+    exhibits = Exhibits(
+        views=[Shown(pictures.photograph(pair.before[i]), pictures.photograph(pair.after[i]),
+                     None if target is None else pictures.photograph(target[i]), yaw=None if yaw is None else round(math.degrees(yaw), 1),
+                     likeness=value_of(figures, 'same_photo', i))
+               for pair in [groups['same_photo']] for i, yaw in enumerate(yaws)],
+        neighbours=shown(groups['neighbours'], figures, 'neighbours', [f'distance {share:.0%}' for share in SHARES] * DIRECTIONS),
+        strangers=shown(groups['strangers'], figures, 'strangers'),
+        other_photos=shown(groups['other_photos'], figures, 'other_photos'))
+    everybody = shown(groups['other_people'], figures, 'other_people')
+    exhibits.first_drawn = everybody[:SHOWN_PEOPLE]
+    if figures['measured_by'] is not None:
+        exhibits.changed_most = sorted(everybody, key=lambda one: one.likeness)[:SHOWN_PEOPLE]
+    # People of the demo world are drawn: nobody's photo is shown.
+    if plan.show_photo or evidence.config.demo_person is not None:
+        show_photos(evidence, exhibits)
+    add_maps(exhibits, groups['same_photo'], figures, maps)
+    return exhibits, figures
+
+
+def stream(generator: Generator, seed: int, number: int) -> torch.Generator:
+    """Random draws of the page's own."""
+    device = generator.device if generator.device.type == 'cuda' else 'cpu'
+    return torch.Generator(device).manual_seed(1000 * seed + number)
+
+
+def target_of(evidence: Evidence, settings: dict) -> Tensor | None:   # [1, num_ws, w_dim]
+    """w_t of the erased latent as the run chose it; None where its settings are not known, or nobody was moved to it."""
+    if not (settings.get('lambda_local', 1) or (settings.get('lambda_adj') and settings.get('n_adj'))):
+        return None
+    source, w_avg = evidence.person.ws[:1], evidence.g_s.w_avg
+    if settings.get('target') == 'mean':
+        return mean_target(source, w_avg)
+    if settings.get('target') == 'ufo' and settings.get('target_d') is not None:
+        return ufo_target(source, w_avg, settings['target_d'])
+    return None
+
+
+def neighbours(evidence: Evidence, settings: dict, seed: int) -> Tensor:   # [DIRECTIONS * len(SHARES), num_ws, w_dim] or [0, ...]
+    """Latents around the person's at shares of alpha_max, towards random people (Eq. 5 and 6 of GUIDE)."""
+    source, alpha_max = evidence.person.ws[:1], settings.get('alpha_max')
+    if not alpha_max:
+        return source[:0]
+    towards = evidence.g_s.sample(DIRECTIONS, stream(evidence.g_s, seed, NEIGHBOUR_STREAM)).repeat_interleave(len(SHARES), dim=0)
+    alphas = torch.tensor(SHARES * DIRECTIONS).to(source) * alpha_max
+    return source + adjacent_offsets(towards, source, alphas)
+
+
+def cameras_of(person, whose: str) -> Tensor | None:   # [M, 25] or [S, 25]
+    """Cameras of the person's other photos ('mine') or of other people's."""
+    if person.cameras is None:
+        return None
+    count = 0 if person.ws_others is None else len(person.ws_others)
+    return person.cameras[:count] if whose == 'mine' else person.cameras[count:]
+
+
+def protocol(evidence: Evidence, yaws: list[float | None], near: Tensor, plan: Plan) -> dict:
+    """How the figures were measured."""
+    return {
+        'views_deg': [round(math.degrees(yaw), 1) for yaw in yaws if yaw is not None],
+        'people': plan.people, 'neighbours': len(near), 'seed': plan.seed,
+        'noise': 'constant; cameras and depths the same on both sides', 'arithmetic': evidence.config.precision,
+    }
+
+
+def value_of(figures: dict, group: str, index: int) -> float | None:
+    """The likeness of one picture by the recogniser that decides."""
+    if figures['measured_by'] is None:
+        return None
+    return figures['likeness'][figures['measured_by']][group]['values'][index]
+
+
+def shown(pair: Pair | None, figures: dict, group: str, titles: list[str] | None = None) -> list[Shown]:
+    """Each latent of a group as a small exhibit."""
+    if pair is None:
+        return []
+    return [Shown(pictures.photograph(pair.before[i], 256), pictures.photograph(pair.after[i], 256), likeness=value_of(figures, group, i),
+                  title=titles[i] if titles else '') for i in range(len(pair.before))]
+
+
+def show_photos(evidence: Evidence, exhibits: Exhibits) -> None:
+    """Put the photos beside what the networks made of them."""
+    if evidence.person.images is None:
+        return
+    exhibits.photo = pictures.photograph(evidence.person.images[0])
+    for one, image in zip(exhibits.other_photos, evidence.person.images[1:], strict=False):
+        one.photo = pictures.photograph(image, 256)
+
+
+@torch.no_grad()
+def saliency(
+    evidence: Evidence,
+    views: Pair,
+    mean_face: Tensor,               # [3, H, W] in -1 to 1, frontal: what hides a place, so that a hidden place is still part of a face
+    figures: dict,                   # gains what the maps say
+    plan: Plan,
+) -> list[Saliency]:
+    """Where the recogniser finds the person: in the frontal picture before, and after; [] where nothing recognises."""
+    if not evidence.recognisers or not plan.masks:
+        return []
+    name, embed = evidence.measuring
+    middle = len(views.before) // 2
+    person = embed(views.before[middle:middle + 1].to(evidence.device))
+    maps = [rise(picture.to(evidence.device), lambda seen: embed(seen) @ person[0], plan.masks, seed=plan.seed,
+                 hidden=mean_face.to(evidence.device), desc=f'where identity is, {side}')
+            for side, picture in (('before', views.before[middle]), ('after', views.after[middle]))]
+    top = max(found.map.abs().max().item() for found in maps)
+    figures['saliency'] = {'method': 'RISE', 'hidden': 'the mean face', 'masks': plan.masks, 'recogniser': name, 'top': round(top, 4),
+                           'mean_face': round((embed(mean_face[None].to(evidence.device)) @ person[0]).item(), 4),
+                           **{side: {'highest': round(found.map.max().item(), 4), 'noise': round(found.noise, 4),
+                                     'likeness': round(found.score, 4)} for side, found in zip(('before', 'after'), maps, strict=True)}}
+    return maps
+
+
+def add_maps(exhibits: Exhibits, views: Pair, figures: dict, maps: list[Saliency]) -> None:
+    """Difference maps of the outer and the middle view, depth maps, saliency maps; their scales go into ``figures``."""
+    count = len(views.before)
+    chosen = sorted({0, count // 2, count - 1})
+    changes = [pictures.difference(views.before[i], views.after[i]) for i in chosen]
+    # Where an outline moved, white stands against hair: such pixels may saturate, or nothing else would be seen.
+    top = max(0.01, max(pictures.percentile(change, 0.95) for change in changes))
+    figures['difference'] = {'mean': round(torch.stack(changes).mean().item(), 4), 'top': round(top, 4)}
+    exhibits.differences = [(view_name(exhibits.views[i].yaw), pictures.heat(change, 0, top)) for i, change in
+                            zip(chosen, changes, strict=True)]
+    if views.depth_before is not None:
+        before, after = views.depth_before[count // 2, 0], views.depth_after[count // 2, 0]
+        both = torch.stack([before, after])
+        near, far = pictures.percentile(both, 0.005), pictures.percentile(both, 0.995)
+        change = (after - before).abs()
+        reach = max(1e-3, pictures.percentile(change, 0.995))
+        size = min(256, views.before.shape[-1])
+        figures['depth'] = {'near': round(near, 3), 'far': round(far, 3), 'mean_change': round(change.mean().item(), 4), 'top': round(reach, 4)}
+        # Near is light: what comes towards the eye.
+        exhibits.depth = [('before', pictures.heat(-before, -far, -near, size)), ('after', pictures.heat(-after, -far, -near, size)),
+                          ('change', pictures.heat(change, 0, reach, size))]
+    for side, picture, found in zip(('before', 'after'), (views.before[count // 2], views.after[count // 2]), maps, strict=False):
+        exhibits.saliency.append((side, pictures.overlay(picture, certain(found), figures['saliency']['top'])))
+
+
+def certain(found: Saliency) -> Tensor:   # [H, W]
+    """The map without what may be noise: nothing up to two standard errors, all from three on."""
+    return found.map * (found.map.abs() / max(found.noise, 1e-9) - 2).clamp(0, 1)
+
+
+def view_name(yaw: float | None) -> str:
+    """Where the camera stands, in words."""
+    if yaw is None or yaw == 0:
+        return 'frontal' if yaw == 0 else 'after against before'
+    return f'{abs(yaw):g}° from the {"right" if yaw > 0 else "left"}'

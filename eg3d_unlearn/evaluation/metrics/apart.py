@@ -1,0 +1,56 @@
+"""Do several erased people collapse onto one face?  Then that face says: somebody was erased here."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.evaluation.metrics.cache import fingerprint
+from eg3d_unlearn.evaluation.metrics.identity import views_of
+from eg3d_unlearn.evaluation.metrics.looking import embedded
+from eg3d_unlearn.evaluation.metrics.registry import Name, metric
+from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.metrics.verification import impostors, mean_of_pairs, upper
+from torch_utils_ext.errors import InputError
+
+if TYPE_CHECKING:
+    from eg3d_unlearn.evaluation.evidence import Evidence
+
+
+def check_people(evidence: Evidence, name: Name, settings: Settings) -> None:
+    if not settings.others:
+        raise InputError('targets_apart compares the faces that several erased people became, and one person is given; it needs two. Name '
+                         'the others with --apart AFTER PERSON.')
+    if any(other.person is None for other in settings.others):
+        raise InputError('targets_apart needs the erased person of every network; one of them has none.')
+    if len({fingerprint(one.g_s) for one in (evidence, *settings.others)}) > 1:
+        raise InputError('targets_apart compares people who were erased from one network, but the networks before differ.')
+
+
+@metric('targets_apart', better='low', needs_person=True, needs_recogniser=True, check=check_people)
+def targets_apart(evidence: Evidence, name: Name, settings: Settings) -> dict:
+    """Identity cosine between the faces that several erased people became, against that between the people before."""
+    everybody = (evidence, *settings.others)
+    before = [views_of(one.g_s, one.ws_mine[:1], settings, name.half, f'{name}: before') for one in everybody]
+    after = [views_of(one.g_u, one.ws_mine[:1], settings, name.half, f'{name}: after') for one in everybody]
+    by = {}
+    for recogniser in evidence.recognisers:
+        was, became = (alike(embedded(evidence, recogniser, torch.cat(side), settings)) for side in (before, after))
+        fitted, pairs = impostors(evidence, recogniser, settings, name.half), upper(became)
+        by[recogniser] = {'in_loss': recogniser == evidence.trained_with, 'after': mean_of_pairs(became, settings.seed),
+                          'before': mean_of_pairs(was, settings.seed), 'excess': mean_of_pairs(became - was, settings.seed),
+                          'closest': pairs.max().item(), 'pairs_taken_for_one': int((pairs >= fitted.threshold).sum()),
+                          **fitted.to_json(settings.false_accepts)}
+    main = evidence.measuring[0]
+    protocol = {'people': len(everybody), 'pairs': len(everybody) * (len(everybody) - 1) // 2, 'recogniser': main,
+                'recogniser_of_the_loss': evidence.trained_with, 'views': before[0].shape[1], 'rays': 'half' if name.half else 'full',
+                'pairs_are': 'of erased people at the same view, in the mean over views',
+                'samples': 'people; two are one pair, and count as one sample, of whose spread nothing is known',
+                'pixels': '8 bit'}
+    return {'value': by[main]['after'], 'by': by, 'protocol': protocol}
+
+
+def alike(embeddings: Tensor) -> Tensor:               # [K, V, D] -> [K, K]
+    """Cosines of all pairs of people at the same view, in the mean over views."""
+    return torch.einsum('ivd,jvd->ij', embeddings, embeddings) / embeddings.shape[1]

@@ -1,0 +1,43 @@
+"""Is there still a face?  A picture in which none is found is a failure, and is counted as one."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.evaluation.metrics.cache import checksum
+from eg3d_unlearn.evaluation.metrics.looking import to_floats
+from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.person.photo import to_image
+
+if TYPE_CHECKING:
+    from eg3d_unlearn.evaluation.evidence import Evidence
+
+NO_DETECTOR = 'none: no detector knows the faces of the demo world'
+DETECTOR = 'MTCNN; a picture fails where a face is found before and none after'
+
+
+def faces_found(evidence: Evidence, pictures: Tensor, settings: Settings) -> Tensor | None:   # [..., 3, H, W] uint8 -> [...] bool
+    """Where a detector finds a face; None in the demo world, whose faces none was made for."""
+    if evidence.is_demo:
+        return None
+    from eg3d_unlearn.person.photo import detect
+
+    def make() -> Tensor:
+        found = [bool(detect.find_faces(to_image(to_floats(picture)))) for picture in pictures.flatten(0, -4)]
+        return torch.tensor(found, dtype=torch.bool).unflatten(0, pictures.shape[:-3])
+    return settings.cache.get({'what': 'faces', 'pictures': checksum(pictures)}, make)
+
+
+def failed(before: Tensor | None, after: Tensor | None) -> Tensor | None:   # [...] bool each
+    """Pictures that lost their face; those that showed none before (cats, cars) cannot."""
+    return None if before is None else before & ~after
+
+
+def detection_json(before: Tensor | None, after: Tensor | None) -> dict:
+    """Counts for a result."""
+    if before is None:
+        return {'detector': NO_DETECTOR, 'failed': None, 'of': None}
+    return {'detector': DETECTOR, 'failed': int(failed(before, after).sum()), 'of': before.numel(),
+            'without_a_face_before': int((~before).sum())}

@@ -1,0 +1,51 @@
+"""How metrics are taken, beyond what their names say."""
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from eg3d_unlearn.evaluation.metrics.cache import Cache
+from torch_utils_ext.errors import InputError
+
+if TYPE_CHECKING:
+    from eg3d_unlearn.evaluation.evidence import Evidence
+
+IMPOSTORS = 200                      # random people whose pairs fit a verification threshold
+FALSE_ACCEPTS = 1e-3                 # share of impostor pairs above that threshold
+
+
+@dataclass
+class Settings:
+    """Options of `compute`."""
+    seed: int = 0                    # of latents, cameras and resampling
+    batch: int = 0                   # pictures that go through at once; 0 = by device. No figure depends on it
+    false_accepts: float = FALSE_ACCEPTS
+    impostors: int = IMPOSTORS
+    features: str | None = None      # 'inception', 'demo' or a TorchScript file; None = demo in the demo world, else inception
+    inception_weights: str | None = None  # file of Inception's weights; None = the cache, else a checked download
+    data: str | None = None          # folder or zip of real pictures, with a dataset.json where there are cameras
+    held_out: int | None = None      # real people whom `retain` looks at; None = 20 in the demo world, else none
+    others: tuple[Evidence, ...] = ()  # further erased people, for `targets_apart`
+    cache: Cache = field(default_factory=Cache)
+    progress: bool = True            # bars on stderr
+
+    def check_rate(self) -> None:
+        """Refuse a false-accept rate that so few impostor pairs cannot show."""
+        pairs = self.impostors * (self.impostors - 1) // 2
+        if not pairs * self.false_accepts >= 1 or not self.false_accepts < 1:
+            raise InputError(f'A false-accept rate of {self.false_accepts:g} cannot be fitted on {pairs} impostor pairs of {self.impostors} '
+                             f'people: expected a rate from {1 / max(pairs, 1):.2g} to below 1. Ask for another rate, or for more people '
+                             '(--false-accepts, --impostors).')
+
+    def rng(self, purpose: str) -> torch.Generator:
+        """A stream of random numbers of its own for each purpose.
+
+        None of them is the stream that training draws from with the same seed: people whom a run was told to keep would
+        flatter it.
+        """
+        number = np.random.SeedSequence([zlib.crc32(purpose.encode()), self.seed]).generate_state(1)[0]
+        return torch.Generator().manual_seed(int(number))

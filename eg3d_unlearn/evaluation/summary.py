@@ -1,0 +1,255 @@
+"""What a run did: figures before and after, and a picture that shows them."""
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+import sys
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+import torch
+from torch import Tensor
+
+import eg3d_unlearn
+from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.person.photo import to_image
+from eg3d_unlearn.unlearning.loss import Perceptual
+
+YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and of the report [radians]
+# Random people that nobody asked to forget (NVIDIA's seeds). Likeness before against after scatters by 0.03 to 0.1 from one to
+# the next (report.html shows each): the mean of thirty is good to 0.02.
+OTHER_SEEDS = tuple(range(1001, 1031))
+OTHERS_DRAWN = 8                     # of all other people, how many the picture shows
+LARGE = 512                          # pixels: from here on a picture takes seconds on a CPU
+AT_ONCE = 8                          # pictures that a judge looks at together
+WRONG_PERSON = 'PROBABLY THE WRONG PERSON WAS ERASED'
+MEANINGLESS = 'THE JUDGES (LPIPS, RECOGNISER) HAVE RANDOM WEIGHTS: THIS RESULT MEANS NOTHING.'
+
+
+def other_seeds(generator: Generator, judged: bool) -> tuple[int, ...]:
+    """The random people of a run that trains nothing: many where something measures them, else those of the picture; fewer if slow."""
+    slow = generator.device.type == 'cpu' and generator.img_resolution >= LARGE
+    if judged:
+        return OTHER_SEEDS[:OTHERS_DRAWN] if slow else OTHER_SEEDS
+    return OTHER_SEEDS[:OTHERS_DRAWN // 2 if slow else OTHERS_DRAWN]
+
+
+@torch.no_grad()
+def views(generator: Generator, ws: Tensor, yaws: tuple[float, ...] = YAWS) -> list[Tensor]:
+    """Pictures [1, 3, H, W] of one latent: one for each yaw for EG3D, one for 2D networks; fixed depths, constant noise."""
+    backbone = generator.backbone(ws)
+    if not generator.is_3d:
+        return [generator.render(backbone).image]
+    return [generator.render(backbone, generator.camera(yaw)).image for yaw in yaws]
+
+
+@torch.no_grad()
+def from_cameras(generator: Generator, ws: Tensor, labels: Tensor | None) -> list[Tensor]:
+    """One picture [1, 3, H, W] of each latent, from its own camera for EG3D."""
+    shown = []
+    for index in range(len(ws)):
+        camera = None if labels is None else labels[index:index + 1].to(ws)
+        shown.append(generator.render(generator.backbone(ws[index:index + 1]), camera).image)
+    return shown
+
+
+@dataclass
+class Views:
+    """What one network shows, each picture [1, 3, H, W] in -1 to 1."""
+    source: list[Tensor]             # the latent to forget, three views for EG3D
+    target: list[Tensor]             # w_t, the same views; of G_s only
+    other_photos: list[Tensor]       # latents of other photos of the person; none where there are no other photos
+    strangers: list[Tensor]          # latents of photos of other people; likewise
+    random_people: list[Tensor]      # random latents
+    people: int = 1                  # erased together; of several, `source` holds one view each
+
+    @property
+    def others(self) -> list[Tensor]:
+        """Everybody who was not to be forgotten."""
+        return self.strangers + self.random_people
+
+
+Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] -> [N, D] unit norm
+
+
+def cosines(a: list[Tensor], b: list[Tensor], embed: Embed) -> Tensor:  # [N]
+    """Identity cosine of each pair of pictures."""
+    return (embedded(a, embed) * embedded(b, embed)).sum(dim=1)
+
+
+def embedded(images: list[Tensor], embed: Embed) -> Tensor:  # [N, D] unit norm
+    """Every picture's embedding; not all at once, for they may be large and many."""
+    return torch.cat([embed(torch.cat(images[i:i + AT_ONCE])) for i in range(0, len(images), AT_ONCE)])
+
+
+@torch.no_grad()
+def summary(before: Views, after: Views, embed: Embed | None, name: str) -> dict:
+    """The answer in six numbers: identity cosines of the same latent before against after, and what strangers have.
+
+    1 is the same person to the recogniser; ``different_people_mean`` is what two different people have on this network.
+    """
+    result = {'erased_same_photo': None, 'erased_other_photos': None, 'other_people': None, 'other_people_worst': None,
+              'different_people_mean': None, 'measured_by': name, 'other_photos': len(before.other_photos), 'others': len(before.others)}
+    if embed is None:
+        return result
+    result['erased_same_photo'] = cosines(before.source, after.source, embed).mean().item()
+    if before.people > 1:
+        result['people'] = before.people
+        result['erased_worst'] = cosines(before.source, after.source, embed).max().item()
+    if before.other_photos:
+        result['erased_other_photos'] = cosines(before.other_photos, after.other_photos, embed).mean().item()
+    kept = cosines(before.others, after.others, embed)
+    result['other_people'], result['other_people_worst'] = kept.mean().item(), kept.min().item()
+    faces = [before.source[len(before.source) // 2]] if before.people == 1 else before.source
+    people = embedded([*faces, *before.others], embed)
+    pairs = people @ people.T
+    result['different_people_mean'] = pairs[~torch.eye(len(people), dtype=torch.bool)].mean().item()
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}
+
+
+def summary_lines(figures: dict, measured: dict, seconds: float) -> list[str]:
+    """The summary in words that need no paper."""
+    if figures['erased_same_photo'] is None and 'unlearned_against_source' not in measured:
+        return [f'Nothing measured how far the person moved and what others lost: there was neither a recogniser nor LPIPS. {seconds:.0f} s.']
+    if figures['erased_same_photo'] is None:
+        return [f'The person: LPIPS {measured["unlearned_against_source"]["lpips"]:.3f} from before; others: LPIPS '
+                f'{measured["others_before_against_after"]["lpips"]:.3f}. {seconds:.0f} s.']
+    several = figures.get('people')
+    whom = 'the erased person' if several is None else f'{several} erased people'
+    rows = [(f'{whom}, {"this photo" if several is None else "their photos"}', figures['erased_same_photo']),
+            ('  the one who is left most', figures.get('erased_worst')),
+            (f'{whom}, {figures["other_photos"]} other photos', figures['erased_other_photos']),
+            (f'{figures["others"]} other people', figures['other_people'])]
+    lines = [f'Likeness before against after, by the recogniser {figures["measured_by"]} (1 = the same person, '
+             f'{figures["different_people_mean"]:.2f} = two different people):']
+    lines += [f'  {title:36s} {value:5.2f}' for title, value in rows if value is not None]
+    lines[-1] += f' on average, {figures["other_people_worst"]:.2f} the one who changed most'
+    return [*lines, f'{seconds:.0f} s in all.']
+
+
+@torch.no_grad()
+def measure(before: Views, after: Views, perceptual: Perceptual | None, recogniser: Embed | None) -> dict:
+    """How far the person moved, and how little the others did: LPIPS and identity cosine, means over views and people.
+
+    What has no judge or no pictures is left out.
+    """
+    def compare(a: list[Tensor], b: list[Tensor]) -> dict[str, float]:
+        figures = {}
+        if perceptual is not None:
+            lpips = [perceptual.compare(perceptual.features(one), perceptual.features(other)).mean() for one, other in zip(a, b, strict=True)]
+            figures['lpips'] = torch.stack(lpips).mean().item()
+        if recogniser is not None:
+            figures['identity_cosine'] = cosines(a, b, recogniser).mean().item()
+        return {name: round(value, 4) for name, value in figures.items()}
+
+    pairs = {
+        'unlearned_against_source': (after.source, before.source),
+        'unlearned_against_target': (after.source, before.target),
+        'source_against_target_before': (before.source, before.target),
+        'others_before_against_after': (before.others, after.others),
+    }
+    judged = perceptual is not None or recogniser is not None
+    return {**{name: compare(*pair) for name, pair in pairs.items() if judged and all(pair)}, 'others': len(before.others)}
+
+
+Block = list[tuple[str, list[Tensor]]]  # rows of pictures with their titles
+
+
+def picture(before: Views, after: Views, photos: Tensor | None = None, warning: str | None = None) -> PIL.Image.Image:
+    """The person before, the target if there is one, the person after; beside them other photos of the person; below them
+    some of the other people.
+
+    ``photos`` [1 + K, 3, H, W]: the photos themselves, the erased one first, where they may be shown.  ``warning`` stands
+    above all.
+    """
+    person: Block = [(title, row) for title, row in (('before', before.source), ('the target', before.target), ('after', after.source)) if row]
+    if photos is not None:
+        blank = torch.ones_like(photos[:1])
+        person = [(title, [photos[:1] if index == 0 else blank, *row]) for index, (title, row) in enumerate(person)]
+        person[0] = ('the photo; before', person[0][1])
+    beside: Block = []
+    if before.other_photos:
+        beside = [('the same person, before', before.other_photos), ('after', after.other_photos)]
+        if photos is not None:
+            beside.insert(0, ('other photos of the person', list(photos[1:].split(1))))
+    others: Block = [(title, shown.others[:OTHERS_DRAWN]) for title, shown in (('other people, before', before), ('after', after))]
+    size = max(96, min(256, before.source[0].shape[-1]))
+    top, gap = [person, beside], size // 4
+    widths = [max((len(row) for _, row in block), default=0) * size for block in top]
+    width = max(sum(widths) + gap * bool(beside), len(others[0][1]) * size, 3 * size)
+    height, head = size + LABEL, LABEL * bool(warning)
+    sheet = PIL.Image.new('RGB', (width, head + (max(map(len, top)) + len(others)) * height), 'white')
+    if warning:
+        PIL.ImageDraw.Draw(sheet).text((6, 3), warning, fill='#b00000', font=PIL.ImageFont.load_default(12))
+    left = 0
+    for block, block_width in zip(top, widths, strict=True):
+        _paste(sheet, block, left, head, size)
+        left += block_width + gap
+    _paste(sheet, others, 0, head + max(map(len, top)) * height, size)
+    return sheet
+
+
+LABEL = 22                           # height of a title [pixels]
+
+
+def _paste(sheet: PIL.Image.Image, block: Block, left: int, top: int, size: int) -> None:
+    """Draw rows of pictures, ``size`` pixels each, with their titles above them."""
+    draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(14)
+    for row, (title, images) in enumerate(block):
+        y = top + row * (size + LABEL)
+        draw.text((left + 6, y + 3), title, fill='black', font=font)
+        for column, image in enumerate(images):
+            tile = to_image(image[0]).resize((size, size), PIL.Image.Resampling.LANCZOS)
+            sheet.paste(tile, (left + column * size, y + LABEL))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what took part."""
+    found = {'eg3d_unlearn': eg3d_unlearn.__version__, 'python': platform.python_version(), 'torch': torch.__version__,
+             'numpy': np.__version__}
+    for package in ('torchvision', 'lpips', 'facenet-pytorch'):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: torch.device) -> dict:
+    """The machine: processor, threads, memory, and the GPU if one was used."""
+    import psutil
+    found = {'system': platform.platform(), 'processor': processor_name(), 'cores': psutil.cpu_count(),
+             'torch_threads': torch.get_num_threads(), 'memory_gib': round(psutil.virtual_memory().total / 2**30, 1),
+             'device': str(device)}
+    if device.type == 'cuda':
+        found['gpu'] = torch.cuda.get_device_name(device)
+        found['gpu_memory_gib'] = round(torch.cuda.get_device_properties(device).total_memory / 2**30, 1)
+    return found
+
+
+def processor_name() -> str:
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            return next(line.split(':')[1].strip() for line in file if line.startswith('model name'))
+    except (OSError, StopIteration):
+        return platform.processor() or 'unknown'
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Highest memory of this process so far, GiB: the host's, and the GPU's if one was used."""
+    peak = {}
+    try:
+        import resource
+        scale = 2**30 if sys.platform == 'darwin' else 2**20  # macOS counts bytes, Linux KiB
+        peak['host_gib'] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 3)
+    except ImportError:              # Windows
+        import psutil
+        peak['host_gib'] = round(psutil.Process().memory_info().peak_wset / 2**30, 3)
+    if device.type == 'cuda':
+        peak['gpu_gib'] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+    return peak

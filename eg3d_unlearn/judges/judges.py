@@ -1,0 +1,110 @@
+"""What pictures are judged with: the perceptual distance and the recognisers, real ones or those of the demo world."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from eg3d_unlearn.config import Config
+from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.judges.identity import load_identity
+from eg3d_unlearn.judges.perceptual import NETS, Lpips
+from eg3d_unlearn.judges.weights import REGISTRY, NotHere, fetching_nothing, find
+from eg3d_unlearn.person.inversion import plan
+from eg3d_unlearn.unlearning.loss import Perceptual
+from eg3d_unlearn.unlearning.presets import CLOSED_FORM
+from eg3d_unlearn.worlds.demo.judges import load_judge
+from torch_utils_ext.download import default_cache
+from torch_utils_ext.errors import InputError
+
+NONE = 'none'                        # name of a judge that there is not
+
+
+@dataclass
+class Judges:
+    """What the losses see pictures with."""
+    perceptual: Perceptual | None    # None: nothing is trained, and nothing measures it
+    recogniser: Callable[[Tensor], Tensor] | None  # [N, 3, H, W] -> [N, D] unit norm; None = no identity term
+    measuring: Callable[[Tensor], Tensor] | None   # what the summary measures with; on faces the recogniser of the loss
+    names: dict[str, str]            # 'perceptual', 'recogniser', 'measuring' -> which
+
+    @property
+    def measure(self) -> bool:
+        """Whether anything measures pictures."""
+        return self.perceptual is not None or self.measuring is not None
+
+
+def alignment_of(config: Config, generator: Generator) -> str:
+    """Where the face is in the network's pictures: 'eg3d', 'ffhq' or, anywhere, 'full'."""
+    return config.face_crop if config.face_crop != 'auto' else generator.alignment
+
+
+def load_judges(config: Config, generator: Generator, device: torch.device) -> Judges:
+    """LPIPS and the recogniser; a missing file is an error before anything slow begins."""
+    names = {'perceptual': config.lpips_net, 'recogniser': config.id_network, 'measuring': config.id_network}
+    if config.lpips_net == NONE:
+        perceptual = None
+    elif config.lpips_net == 'demo':
+        perceptual = load_judge('demo-perceptual').to(device)
+        perceptual.resolution = config.lpips_resolution
+    else:
+        perceptual = real_lpips(config, device)
+    if config.id_network == 'demo':
+        recogniser, measuring = load_judge('demo-loss').to(device), load_judge('demo-measuring').to(device)
+        names.update(recogniser='demo-loss', measuring='demo-measuring')
+        return Judges(perceptual, partial(recogniser.embed, alignment='full'), partial(measuring.embed, alignment='full'), names)
+    recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights,
+                               trust=config.trust_file)
+    if recogniser is None:
+        return Judges(perceptual, None, None, names)
+    embed = partial(recogniser.to(device).embed, alignment=alignment_of(config, generator))
+    return Judges(perceptual, embed, embed, names)
+
+
+def real_lpips(config: Config, device: torch.device) -> Lpips:
+    """LPIPS as published."""
+    return Lpips(config.lpips_net, weights=config.lpips_weights, random_weights=config.random_metric_weights,
+                 resolution=config.lpips_resolution, device=device)
+
+
+def needed(config: Config) -> dict[str, bool]:
+    """Whether a run needs a recogniser and LPIPS, by the option that names them: an optimisation does, a formula does not."""
+    optimises = config.person_kind in ('image', 'people') and plan(config.inversion).space is not None
+    trains = config.method != CLOSED_FORM
+    return {'id_network': trains or optimises and config.inversion_lambda_id > 0, 'lpips_net': trains or optimises}
+
+
+def check_needed(config: Config) -> None:
+    """Refuse a run without LPIPS that cannot do without."""
+    if config.lpips_net == NONE and needed(config)['lpips_net']:
+        raise InputError(f'--lpips-net={NONE} goes with --method={CLOSED_FORM} only, and with photos only where an encoder finds the latent '
+                         '(--inversion=encoder): all else is optimised by LPIPS. Leave it out, or use --lpips-net=squeeze, which is small.')
+
+
+def without_missing(given: Config, config: Config) -> tuple[Config, list[str]]:
+    """``config`` without the judges that nobody asked for, that it can do without, and whose weights are not here; what is to be said of it.
+
+    Nothing is fetched for them.
+    """
+    missing = {}
+    for option, is_needed in needed(config).items():
+        named = getattr(given, option) is not None or getattr(given, option.split('_')[0] + '_weights') is not None
+        if is_needed or named or config.random_metric_weights or getattr(config, option) == 'demo':
+            continue
+        name = NETS.get(getattr(config, option), getattr(config, option))
+        try:
+            with fetching_nothing():
+                find(name)
+        except NotHere:
+            missing[option] = REGISTRY[name]
+    if not missing:
+        return config, []
+    purposes = ' and the '.join(entry.purpose for entry in missing.values())
+    follows = {'id_network': "the strength is the default one and nobody's likeness is measured", 'lpips_net': 'no LPIPS is measured'}
+    files = ' and '.join(f'{entry.filename} ({entry.url})' for entry in missing.values())
+    return replace(config, **dict.fromkeys(missing, NONE)), [
+        f'The closed form goes without the {purposes}, whose weights are not on this machine: '
+        f'{", and ".join(follows[option] for option in missing)}; to change that, put {files} into {default_cache()}.']

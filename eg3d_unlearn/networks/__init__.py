@@ -1,5 +1,0 @@
-"""Independent implementations of NVIDIA's generators, with upstream's parameter names."""
-
-from eg3d_unlearn.networks.build import KNOWN, build, set_attributes
-
-__all__ = ['KNOWN', 'build', 'set_attributes']

@@ -1,0 +1,140 @@
+"""``report.html``: one self-contained page about an erasure, for a privacy officer and for a reviewer."""
+from __future__ import annotations
+
+import base64
+import re
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from eg3d_unlearn.person.photo.files import MOST_BYTES, decode
+from eg3d_unlearn.report import words
+from eg3d_unlearn.report.exhibits import Exhibits, Picture
+from eg3d_unlearn.report.files import PAGE, Found, is_number, read_folder, settings_of
+from eg3d_unlearn.report.page import page
+from eg3d_unlearn.run_folder import PICTURE, REPORT, STATS, write_whole
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import read_bytes, shown
+
+SAME_LIKENESS = 0.1                  # the likeness of a latent before and after is that of the run but for this much
+MOST_ENTRIES = 200                   # of report.json, that are looked at one by one where something is wrong with it
+SAME_PSNR = 1.0                      # two inversions of one photo differ by less [dB]
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eg3d_unlearn.evaluation.comparison import Plan
+    from eg3d_unlearn.evaluation.evidence import Evidence
+
+
+def write_report(
+    folder: Path,                    # of the run; `report.html` goes there
+    evidence: Evidence | None,       # networks, person and recognisers; None: only what the folder holds is written up
+    report: dict | None = None,      # of a run that has not written its report.json yet; None: read it
+    plan: Plan | None = None,        # how much is looked at; None: the default, photos as ``--keep-source`` said
+    ws_target: Tensor | None = None,  # [1, num_ws, w_dim] where the run moved the person; None: as its settings say, where they can
+    audit: Path | None = None,       # audit.json, or its folder; None: in the run's folder, if there
+    log: Callable[[str], None] = print,
+) -> dict:
+    """Look at both networks, measure, and write the page; returns what report.json gains.
+
+    Raises:
+        InputError: no finished run in the folder, or the page cannot be written.
+    """
+    found = fitting(read_folder(folder, report, audit), Exhibits())
+    gained, exhibits = {}, Exhibits()
+    if evidence is not None:
+        from eg3d_unlearn.evaluation.comparison import Plan, look
+        settings = settings_of(found.report)
+        exhibits, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
+        found.report = {**found.report, **gained}
+        if doubt := another_person(found.report.get('person') or {}, evidence.person.notes) or another_likeness(found.report):
+            found.notes.append(f'WARNING: {doubt}')
+    elif (folder / PICTURE).is_file():
+        exhibits.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', found.notes)
+    exhibits.recovered = recovered_face(found)
+    for note in found.notes:
+        log(note)
+    text = page(fitting(found, exhibits), exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
+    write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
+    return gained
+
+
+def picture_of(content: bytes, side: int, name: str, notes: list[str]) -> Picture | None:
+    """A picture that this package wrote, as a JPEG of at most ``side`` pixels; a damaged one is noted."""
+    from eg3d_unlearn.report.pictures import jpeg
+    try:
+        return jpeg(decode(content, name)[0], side)
+    except InputError as error:      # as with the other files of the folder: the page says what is missing
+        notes.append(str(error))
+        return None
+
+
+def recovered_face(found: Found) -> Picture | None:
+    """The person as the first attack of the audit that succeeded shows them; None where nobody came back."""
+    for tier in [] if found.audit is None else found.audit['tiers']:
+        told = tier.get('recovered') if isinstance(tier, dict) else None
+        uri = told.get('picture') if isinstance(told, dict) else None
+        if isinstance(uri, str) and (given := re.fullmatch(r'data:image/jpeg;base64,([A-Za-z0-9+/]{4,1000000}={0,2})', uri)):
+            content = given[1] + '=' * (-len(given[1]) % 4)
+            return picture_of(base64.b64decode(content), 256, 'The picture of the audit', found.notes)
+    return None
+
+
+def fitting(found: Found, exhibits: Exhibits) -> Found:
+    """What of ``found`` a page can be written from; the rest is left out and noted.
+
+    These are files that somebody may have sent, with values of any kind where a figure or a name should be.
+    """
+    if can_be_shown(found, exhibits):
+        return found
+    networks = {side: {key: value for key, value in about.items() if isinstance(value, str)}
+                for side, about in found.report['networks'].items() if isinstance(about, dict)}
+    kept = Found({'networks': networks}, notes=found.notes)
+    parts = [(f'The entry {shown(name)} of {REPORT}', lambda known, name=name: {'report': {**known.report, name: found.report[name]}})
+             for name in islice(found.report, MOST_ENTRIES) if name != 'networks']
+    parts += [(f'Metric {shown(metric["name"])}', lambda known, metric=metric: {'metrics': [*known.metrics, metric]})
+              for metric in found.metrics]
+    parts += [('The audit', lambda known: {'audit': found.audit}), (STATS, lambda known: {'stats': found.stats})]
+    for title, change in parts:
+        trial = replace(kept, **change(kept))
+        if can_be_shown(trial, exhibits):
+            kept = trial
+        else:
+            kept.notes.append(f'{title} is not as this package writes it and is left out.')
+    return kept
+
+
+def can_be_shown(found: Found, exhibits: Exhibits) -> bool:
+    try:
+        page(found, exhibits, '').encode()
+        return True
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, StopIteration):
+        return False
+
+
+def another_person(then: dict, now: dict) -> str | None:
+    """A warning where the person who is looked at seems not to be the one of the run, of whom nothing but notes was kept."""
+    if then.get('given_as') != now.get('given_as'):
+        return (f'The run was given a person as {shown(then.get("given_as"))}, this page as {now.get("given_as")}: perhaps it is not the same '
+                'person.')
+    psnr = [notes.get('psnr_db') for notes in (then, now)]
+    if all(map(is_number, psnr)) and abs(psnr[0] - psnr[1]) > SAME_PSNR:
+        return (f'The photo looked at here was inverted to {psnr[1]:.1f} dB, that of the run to {psnr[0]:.1f} dB: perhaps it is not the same '
+                'photo, or was inverted with other settings.')
+    return None
+
+
+def another_likeness(report: dict) -> str | None:
+    """A warning where the latent that was looked at has changed otherwise than the one that was erased."""
+    then, deciding = (report.get('summary') or {}).get('erased_same_photo'), words.deciding(report.get('evidence'))
+    if deciding is None or not is_number(then) or (report['summary'].get('measured_by') != report['evidence']['measured_by']):
+        return None
+    views = deciding['same_photo']['values']
+    now = sum(views[i] for i in (0, len(views) // 2, -1)) / 3      # the views of the summary
+    if abs(now - then) <= SAME_LIKENESS:
+        return None
+    return (f'The likeness before against after is {now:.2f} here and was {then:.2f} at the end of the run: perhaps it is not the same person, '
+            'or the person was found with other settings.')

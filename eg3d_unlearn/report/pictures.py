@@ -1,0 +1,83 @@
+"""Tensors to pictures in a page: photographs as JPEG, maps in colours that every eye tells apart."""
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eg3d_unlearn.person.photo import to_image
+from eg3d_unlearn.report.exhibits import Picture
+
+QUALITY = 90                         # of JPEG
+# Dark blue to light yellow: rises evenly in lightness, so that it reads in grey and for colour-blind eyes.
+RAMP = ((12, 22, 60), (45, 66, 122), (112, 108, 130), (178, 145, 110), (232, 196, 104), (255, 246, 196))
+LESS, MORE = (0, 96, 176), (213, 94, 0)   # blue and vermilion, told apart by all common kinds of colour blindness
+
+
+def photograph(
+    image: Tensor,                   # [3, H, W] in -1 to 1
+    side: int = 512,                 # pixels, at most
+) -> Picture:
+    """A picture of a face."""
+    return jpeg(to_image(image), side)
+
+
+def jpeg(image: PIL.Image.Image, side: int) -> Picture:
+    """A JPEG of at most ``side`` pixels along each side, colours at full resolution."""
+    if max(image.size) > side:
+        image = image.copy()
+        image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
+    return encode(image.convert('RGB'), 'jpeg', quality=QUALITY, subsampling=0)
+
+
+def encode(image: PIL.Image.Image, kind: str, **options) -> Picture:
+    file = io.BytesIO()
+    image.save(file, format=kind, **options)
+    return Picture(f'data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}', image.width, image.height)
+
+
+def heat(
+    values: Tensor,                  # [H, W]
+    low: float,
+    high: float,
+    size: int | None = None,         # pixels; None = as it is
+) -> Picture:
+    """A map in the colours of `RAMP`, from ``low`` (dark) to ``high`` (light)."""
+    if size is not None:
+        values = enlarged(values, size)
+    share = ((values.float().cpu() - low) / max(high - low, 1e-9)).clamp(0, 1).numpy()
+    places = np.linspace(0, 1, len(RAMP))
+    pixels = np.stack([np.interp(share, places, channel) for channel in np.array(RAMP).T], axis=-1)
+    return encode(PIL.Image.fromarray(np.uint8(pixels.round())), 'png', optimize=True)
+
+
+def overlay(
+    image: Tensor,                   # [3, H, W] in -1 to 1
+    values: Tensor,                  # [H, W], signed
+    top: float,                      # the value whose colour is full
+) -> Picture:
+    """``values`` over the picture in grey: `MORE` where positive, `LESS` where negative, nothing at 0."""
+    grey = np.asarray(to_image(image).convert('L'), dtype=np.float32)[..., None].repeat(3, axis=2)
+    pale = 96 + 0.6 * grey           # so that colours stand out over dark hair, too
+    share = np.clip(enlarged(values, image.shape[-1]).numpy() / max(top, 1e-9), -1, 1)[..., None]
+    colour = np.where(share > 0, np.array(MORE, np.float32), np.array(LESS, np.float32))
+    pixels = pale + (colour - pale) * np.abs(share) * 0.85
+    return jpeg(PIL.Image.fromarray(np.uint8(np.clip(pixels, 0, 255))), 256)
+
+
+def enlarged(values: Tensor, size: int) -> Tensor:   # [h, w] -> [size, size]
+    return F.interpolate(values[None, None].float().cpu(), size=(size, size), mode='bilinear', align_corners=False)[0, 0]
+
+
+def difference(before: Tensor, after: Tensor) -> Tensor:   # [3, H, W] each, -1 to 1 -> [H, W] in 0 to 1
+    """How much each pixel changed, mean over the colours, as a share of white against black."""
+    return (after.clamp(-1, 1) - before.clamp(-1, 1)).abs().mean(0) / 2
+
+
+def percentile(values: Tensor, share: float) -> float:
+    return torch.quantile(values.flatten().double().cpu(), share).item()

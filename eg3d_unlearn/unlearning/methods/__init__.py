@@ -1,0 +1,43 @@
+"""What methods other than GUIDE do beyond their presets: a rule for the gradient, or a target of their own.
+
+Everything that re-weights GUIDE's terms or chooses another target is a preset (`presets.PRESETS`); a rule acts between the
+gradient and the optimiser's step.
+"""
+from __future__ import annotations
+
+from typing import Callable
+
+from torch import nn
+
+from eg3d_unlearn.config import Config
+from eg3d_unlearn.unlearning.methods.ewc import ElasticWeights
+from eg3d_unlearn.unlearning.methods.prune import Pruning
+from eg3d_unlearn.unlearning.methods.saliency import Saliency
+from eg3d_unlearn.unlearning.methods.sparse import Sparsity
+from eg3d_unlearn.unlearning.objective import Objective
+
+Rule = Callable[[], None]
+
+
+def make_rule(
+    config: Config,
+    objective: Objective,            # before its first step: G_u is still G_s
+    parameters: dict[str, nn.Parameter],  # what learns, by name
+    log: Callable[[str], None] = lambda message: None,
+) -> Rule:
+    """What is done to the gradients after each step's are there; nothing for GUIDE."""
+    rules: list[Rule] = []
+    if config.lambda_l1:
+        rules.append(Sparsity(parameters, config.lambda_l1))
+    if config.lambda_ewc:
+        rules.append(ElasticWeights(parameters, config.lambda_ewc, objective))
+    # Masks come last: what they hold still no other rule moves.
+    if config.saliency < 1:
+        rules.append(Saliency(parameters, config.saliency, objective, log))
+    if config.prune:
+        rules.append(Pruning(parameters, config.prune))
+
+    def apply() -> None:
+        for rule in rules:
+            rule()
+    return apply

@@ -1,0 +1,173 @@
+"""GUIDE's optimisation of one network, step by step, resumable at every saved state."""
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import statistics
+import threading
+import time
+from typing import Callable, TypeVar
+
+import torch
+from torch import nn
+
+from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
+from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.scalars import Scalars
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.progress import tqdm
+
+DIVERGED = 10.0                      # times the median loss of the first steps
+SMALL_LOSS = 0.1                     # where they were smaller: some methods begin at a loss of 0
+FIRST_STEPS = 10
+# Ctrl-C, a polite kill, a terminal or connection that was closed (which Windows does not tell).
+STOPPING = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+
+T = TypeVar('T')
+
+
+def training_loop(
+    folder: RunFolder,
+    objective: Objective,
+    parameters: dict[str, nn.Parameter],  # what learns, by name
+    iters: int = 1000,               # steps in all
+    lr: float = 1e-4,                # Adam's learning rate
+    snap: int = 100,                 # steps between saved states
+    state: dict | None = None,       # of an interrupted run: 'step', 'parameters', 'optimiser', 'first_losses'
+    keep: dict | None = None,        # what else a saved state must hold
+    after_step: Callable[[int], None] = lambda step: None,
+    enough: Callable[[int], bool] = lambda step: False,  # asked after each step: whether to stop early
+    lr_decay: float = 0.0,           # share of the steps, at the end, over which lr falls to 0
+    rule: Callable[[], None] = lambda: None,  # what a method does to the gradients before the optimiser sees them
+) -> list[dict]:
+    """Train until ``iters`` and return the first and the last step's figures.
+
+    Raises `InputError` when the loss is no number or grows out of hand; the last good state stays in the folder.
+    """
+    optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
+    start, first_losses, first, last = 0, [], None, None
+    if state is not None and state.get('parameters'):
+        try:
+            start, first_losses, first, last = state['step'], state['first_losses'], state['first'], state.get('last', state['first'])
+            restore(parameters, state['parameters'])
+            optimiser.load_state_dict(state['optimiser'])
+            if not 0 <= start <= iters:
+                raise ValueError(f'step {start} of {iters}')
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise folder.damaged(f'{type(error).__name__}: {str(error)[:100]}') from None
+    folder.drop_stats_after(start)
+
+    def save(step: int) -> None:
+        folder.save_state({'step': step, 'parameters': {name: p.detach() for name, p in parameters.items()},
+                           'optimiser': optimiser.state_dict(), 'first_losses': first_losses, 'first': first, 'last': figures,
+                           **(keep or {})})
+
+    figures, saved, step = last, start, start
+    with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True) as bar, Interruption() as stop, \
+            Scalars(folder.path, start) as scalars:
+        for step in range(start, iters):
+            begun = time.perf_counter()
+            optimiser.zero_grad(set_to_none=True)
+            if lr_decay:
+                optimiser.param_groups[0]['lr'] = lr * min(1, (iters - step) / (iters * lr_decay))
+            figures = {'step': step + 1, **step_that_fits(objective, step, optimiser, folder)}
+            check_loss(figures['loss'], step, first_losses, saved, folder)
+            rule()
+            with objective.clock('optimiser'):
+                optimiser.step()
+            figures['seconds'] = round(time.perf_counter() - begun, 4)
+            first = first or figures
+            folder.append(STATS, json.dumps(figures))
+            scalars.add(figures)
+            bar.update()
+            bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
+            ends = step + 1 == iters or enough(step + 1)
+            if (step + 1) % snap == 0 or ends or stop.asked:
+                save(step + 1)
+                saved = step + 1
+            after_step(step + 1)
+            if ends:
+                break
+            if stop.asked:
+                raise InputError(f'Stopped by the user after step {step + 1} of {iters}. Nothing is lost: run the same command '
+                                 'again to go on.')
+    return [first, figures] if figures else []
+
+
+@torch.no_grad()
+def restore(parameters: dict[str, nn.Parameter], saved: dict[str, torch.Tensor]) -> None:
+    """Give parameters their saved values.  Raises `ValueError` or `KeyError` where they are not these parameters' values."""
+    for name, parameter in parameters.items():
+        if saved[name].shape != parameter.shape or not saved[name].isfinite().all():
+            raise ValueError(f'{name} is no usable value')
+        parameter.copy_(saved[name])
+
+
+class Interruption:
+    """While entered, Ctrl-C (or a polite kill) lets the step at hand finish and be saved; a second one stops at once."""
+
+    def __init__(self):
+        self.asked = False
+        self.before = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                if signal.getsignal(number) != signal.SIG_IGN:   # nohup
+                    self.before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        with contextlib.suppress(OSError):   # the terminal may be what has gone
+            tqdm.write('Stopping after this step; once more to stop at once.')
+
+
+def step_that_fits(objective: Objective, step: int, optimiser: torch.optim.Optimizer, folder: RunFolder) -> dict[str, float]:
+    """The step's gradient; when the device's memory is too small, again with half as many latents at once."""
+    return that_fits(lambda: objective(step), objective, lambda: optimiser.zero_grad(set_to_none=True), folder.log)
+
+
+def that_fits(compute: Callable[[], T], objective: Objective, clear: Callable[[], None], log: Callable[[str], None]) -> T:
+    """``compute()``; when the device's memory is too small, ``clear()``, and again with half as many latents at once."""
+    while True:
+        try:
+            return compute()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            clear()
+            if objective.batch == 1:
+                raise InputError('The device ran out of memory with one latent at a time. Try --precision=bf16, --loss-resolution=raw '
+                                 'or --device=cpu.') from None
+            objective.batch //= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            log(f'Out of memory: going on with {objective.batch} latents at once.')
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the machine itself, had no room; on a CPU torch says so in a plain RuntimeError."""
+    # torch.OutOfMemoryError came with torch 2.5; before, only CUDA had its own.
+    kinds = (MemoryError, torch.cuda.OutOfMemoryError, getattr(torch, 'OutOfMemoryError', MemoryError))
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def check_loss(loss: float, step: int, first_losses: list[float], saved: int, folder: RunFolder) -> None:
+    """Stop on NaN, infinity, or a loss far above where it began."""
+    kept = f'The state of step {saved} is kept in {folder / STATE}' if saved else 'Nothing was learned yet'
+    advice = f'{kept}. Lower --lr, or use --precision=fp32, with another --outdir.'
+    if not math.isfinite(loss):
+        raise InputError(f'The loss became {loss} at step {step + 1}. {advice}')
+    if len(first_losses) < FIRST_STEPS:
+        first_losses.append(loss)
+    elif loss > DIVERGED * max(SMALL_LOSS, statistics.median(first_losses)):
+        raise InputError(f'The loss grew from {statistics.median(first_losses):.3g} to {loss:.3g} by step {step + 1}. {advice}')
