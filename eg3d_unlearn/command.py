@@ -6,10 +6,10 @@ import json
 
 import click
 
-from eg3d_unlearn.config import OPTIMISERS, Config
+from eg3d_unlearn.config import CLOSED_FORM, OPTIMISERS, Config
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.generators.precision import PRECISIONS
-from eg3d_unlearn.unlearning.presets import CLOSED_FORM, GUIDE, OF_TRAINING, PRESETS
+from eg3d_unlearn.unlearning.presets import GUIDE, OF_TRAINING, PRESETS
 from eg3d_unlearn.unlearning.target import DRAWN
 
 PRESET_DEFAULTS = '  [default: by --method; guide {}]'

@@ -1,15 +1,11 @@
 """Everything that decides a run, in one place; written to ``training_options.json``."""
 from __future__ import annotations
 
-import re
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
-from eg3d_unlearn.person.photo.folders import folders_in, pictures_at
-from eg3d_unlearn.unlearning.loss import Weights
 from torch_utils_ext.download import without_secrets
-from torch_utils_ext.errors import InputError
-from torch_utils_ext.user_files import shown
+
+CLOSED_FORM, POLISHED = CLOSED = ('closed-form', 'closed-form+guide')   # methods that need no training, or little
 
 OPTIMISERS = ('adam', 'lbfgs')       # of the inversion
 
@@ -90,39 +86,6 @@ class Config:
         """Which of image, people, latent and latent_seed was given."""
         return next((name for name in ('image', 'people', 'latent') if getattr(self, name) not in (None, ())), 'latent_seed')
 
-    @property
-    def kept_people(self) -> Config | None:
-        """The options by which the photos of ``keep`` are found, as if they were one person's; None: there are none."""
-        if self.keep is None:
-            return None
-        several = len(pictures_at(Path(self.keep))) > 1
-        return replace(self, image=(self.keep,), people=None, latent=None, latent_seed=None, camera=None, face=None, method='guide',
-                       forget_from='all' if several else 'first')
-
-    @property
-    def each_person(self) -> list[Config]:
-        """The options for each of the people: of one person these."""
-        if self.people is None:
-            return [self]
-        numbers = numbers_of(self.people)
-        images = [f'demo:{number}' for number in numbers] if numbers is not None else [str(folder) for folder in people_in(self.people)]
-        each = [replace(self, people=None, image=(image,)) for image in images]
-        return [replace(one, forget_from='all' if len(one.photos) > 1 else 'first') for one in each]
-
-    @property
-    def demo_person(self) -> int | None:
-        """The number of the demo person that ``image`` names; None for photos."""
-        return person_of(self.image[0]) if self.image else None
-
-    @property
-    def photos(self) -> list[Path]:
-        """The files of ``image``, folders opened; none for a demo person."""
-        return [] if self.demo_person is not None else [path for name in self.image for path in pictures_at(Path(name))]
-
-    @property
-    def weights(self) -> Weights:
-        return Weights(self.lambda_local, self.lambda_adj, self.lambda_global, self.lambda_l2, self.lambda_lpips, self.lambda_id)
-
     def to_json(self) -> dict:
         """The options as they are recorded: who the person is stays out unless ``keep_source`` asks for it."""
         options = {**asdict(self), 'network': without_secrets(self.network)}
@@ -132,29 +95,11 @@ class Config:
         return options
 
 
-DEFAULT_PERSON = 4                   # of the held-out people of the demo world
+def begins_with_encoder(inversion: str) -> bool:
+    """Whether an inversion's name begins with an encoder's."""
+    return inversion.split('+')[0] not in ('w', 'mean')
 
 
-def person_of(image: str) -> int | None:
-    """The number of the person that ``--image=demo`` or ``--image=demo:7`` names; None for a file."""
-    found = re.fullmatch(r'demo(?::(\d{1,6}))?', image)
-    return None if found is None else int(found[1] or DEFAULT_PERSON)
-
-
-def numbers_of(people: str) -> list[int] | None:
-    """The demo people that ``--people=demo:4-8,12`` names; None for a folder."""
-    if not re.fullmatch(r'demo:\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*', people):
-        return None
-    spans = [[int(end) for end in part.split('-')] for part in people.removeprefix('demo:').split(',')]
-    return list(dict.fromkeys(number for span in spans for number in range(span[0], span[-1] + 1)))
-
-
-def people_in(folder: str) -> list[Path]:
-    """The folders in the folder of ``--people``, one for each person."""
-    path = Path(folder)
-    found = folders_in(path) if path.is_dir() else []
-    if not found:
-        what = 'holds no folders' if path.is_dir() else 'is no folder'
-        raise InputError(f'--people={shown(folder, 300)} {what}; it takes a folder with one folder of photos for each person, or '
-                         'demo:4-8,12, people of the demo world. For one person there is --image.')
-    return found
+def refines(inversion: str) -> bool:
+    """Whether an inversion's name ends with a space in which latents are refined: w or w+."""
+    return inversion.removesuffix('+').split('+')[-1] == 'w'

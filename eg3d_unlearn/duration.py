@@ -7,16 +7,15 @@ from typing import Callable
 
 import torch
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import CLOSED_FORM, Config
 from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.evaluation.metrics.settings import IMPOSTORS
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.person.given import each_person, photos_of, world_person
 from eg3d_unlearn.person.inversion import plan
 from eg3d_unlearn.unlearning import closed_form
-from eg3d_unlearn.unlearning.presets import CLOSED_FORM
-from eg3d_unlearn.worlds.demo.photo import OTHER_PHOTOS, STRANGERS
 
 ENOUGH_S = 0.3                       # what takes less is timed again: a first call also makes room and chooses kernels
 # A pass backward costs as much as one forward in all that only hands the gradient on, and twice as much where weights learn.
@@ -61,7 +60,7 @@ def estimate(config: Config, generator: Generator, judges: Judges) -> Estimate:
     """What the run of a resolved ``config`` will take; times one picture, and leaves all random numbers alone."""
     shown = SHOWN
     if config.method == CLOSED_FORM:
-        people = len(config.each_person)
+        people = len(each_person(config))
         shown = len(report.other_seeds(generator, judges.measure)) + (len(report.YAWS) if generator.is_3d and people == 1 else people)
     return from_costs(config, costs_of(config, generator, judges), shown)
 
@@ -102,7 +101,7 @@ def from_costs(config: Config, costs: Costs, shown: int = SHOWN) -> Estimate:
     pairs = pairs_of_person + (config.n_global if config.lambda_global else 0)
     step = (pairs * (PAIR_NETWORK * costs.seen + PAIR_JUDGE * costs.lpips)
             + bool(config.lambda_id) * pairs_of_person * PAIR_JUDGE * costs.recogniser)
-    images = sum(len(one.photos) or 1 + OTHER_PHOTOS + STRANGERS for one in config.each_person if one.image)
+    images = sum(images_of(one) for one in each_person(config) if one.image)
     steps = config.inversion_steps if images and plan(config.inversion).space is not None else 0
     inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))
     full_page = FULL_PAGE + (IMPOSTORS if costs.recogniser else 0)
@@ -126,6 +125,12 @@ def shorter(config: Config, generator: Generator, seconds: float) -> str | None:
     if config.report == 'full':
         flags.append('--report=brief')
     return f'What makes it shorter: {", ".join(flags)}{"; or a GPU (--device=cuda)" if generator.device.type == "cpu" else ""}.'
+
+
+def images_of(config: Config) -> int:
+    """How many photos of a person, and of others beside, are inverted."""
+    found = world_person(config)
+    return len(photos_of(config)) if found is None else 1 + found[0].other_photos + found[0].strangers
 
 
 def spoken(seconds: float) -> str:

@@ -13,6 +13,7 @@ from eg3d_unlearn.generators.cameras import PITCH, look_at
 from eg3d_unlearn.generators.generator import Output, StyleGAN2
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
+from eg3d_unlearn.worlds.demo.world import WORLD
 
 
 def other_recogniser(images):
@@ -51,7 +52,7 @@ def changed(generator, by: float, seed: int = 1):
     return other
 
 
-def stand_in(family: str = 'stylegan2', by: float = 0.0, other_photos: int = 2, person: bool = True, is_demo: bool = True,
+def stand_in(family: str = 'stylegan2', by: float = 0.0, other_photos: int = 2, person: bool = True, of_world: bool = True,
              seed: int = 1, **config) -> Evidence:
     """G_s with random weights, G_u with noise ``by`` on them, a person with photos that G_s itself made."""
     g_s = Turning(small_generator('stylegan2').network) if family == '3d' else small_generator(family)
@@ -67,5 +68,6 @@ def stand_in(family: str = 'stylegan2', by: float = 0.0, other_photos: int = 2, 
     names = {'perceptual': 'poor', 'recogniser': 'loss', 'measuring': 'other'}
     judges = Judges(PoorMansLpips(), poor_mans_recogniser, other_recogniser, names)
     options = {'precision': 'fp32', 'inversion': 'w+', **config}
-    return Evidence(None, None, g_s, g_u, found, judges, {'loss': poor_mans_recogniser, 'other': other_recogniser}, 'loss', is_demo,
+    return Evidence(None, None, g_s, g_u, found, judges, {'loss': poor_mans_recogniser, 'other': other_recogniser}, 'loss',
+                    WORLD if of_world else None,
                     Config(network='', outdir='', **options))

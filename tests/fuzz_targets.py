@@ -191,7 +191,7 @@ def labels() -> list:
 
 
 def read_labels(path: Path) -> object:
-    from eg3d_unlearn.generators.cameras import find_camera
+    from eg3d_unlearn.person.photo.camera_labels import find_camera
     return find_camera(None, path.with_name('one.png'))
 
 

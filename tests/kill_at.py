@@ -37,7 +37,7 @@ MOMENTS = {
     'step': (objective.Objective, '__call__', None),
     'before a file is put in place': (atomic_file.os, 'replace', None),
     'half of the network is written': (network_patch, '_copy', half_a_copy),
-    'before the report': (run.report, 'measure', None),
+    'before the report': (run.figures, 'measure', None),
 }
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.delta import read_delta
 from eg3d_unlearn.generators.cameras import look_at, mirrored
+from eg3d_unlearn.person.given import each_person, photos_of
 from eg3d_unlearn.unlearning import margin
 from eg3d_unlearn.unlearning.closed_form import Population, edit_of, erasure, fold, population, style_affines
 from eg3d_unlearn.unlearning.margin import Photos, Strangers
@@ -197,17 +198,17 @@ def test_two_people_go_to_two_faces_and_one_to_the_same_again():
 
 def test_people_by_number_and_by_folder(tmp_path):
     options = dict(network='demo-stylegan2', outdir='out')
-    assert [one.image for one in Config(people='demo:4-6,12,5', **options).each_person] == [(f'demo:{n}',) for n in (4, 5, 6, 12)]
+    assert [one.image for one in each_person(Config(people='demo:4-6,12,5', **options))] == [(f'demo:{n}',) for n in (4, 5, 6, 12)]
     for name in ('b', 'a', '.hidden'):
         (tmp_path / name).mkdir()
         for photo in range(1 + (name == 'b')):
             PIL.Image.new('RGB', (8, 8)).save(tmp_path / name / f'{photo}.png')
-    each = Config(people=str(tmp_path), **options).each_person
-    assert [(one.photos[0].parent.name, one.forget_from) for one in each] == [('a', 'first'), ('b', 'all')]
+    each = each_person(Config(people=str(tmp_path), **options))
+    assert [(photos_of(one)[0].parent.name, one.forget_from) for one in each] == [('a', 'first'), ('b', 'all')]
     with pytest.raises(InputError, match='holds no folders'):
-        _ = Config(people=str(tmp_path / 'a'), **options).each_person
+        each_person(Config(people=str(tmp_path / 'a'), **options))
     with pytest.raises(InputError, match='is no folder'):
-        _ = Config(people='nobody', **options).each_person
+        each_person(Config(people='nobody', **options))
 
 
 def test_polish_keeps_the_best_weights_and_stops():

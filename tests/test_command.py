@@ -14,7 +14,8 @@ from eg3d_unlearn.config import Config
 from eg3d_unlearn.generators.cameras import look_at
 from eg3d_unlearn.generators.generator import build, wrap
 from eg3d_unlearn.person.photo.files import is_sheet
-from eg3d_unlearn.run import moves_to, report_of
+from eg3d_unlearn.preflight import report_of
+from eg3d_unlearn.unlearning.erase import moves_to
 from eg3d_unlearn.unlearning.presets import PRESETS, resolve
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
-from eg3d_unlearn.config import person_of
 from eg3d_unlearn.generators.generator import build
 from eg3d_unlearn.worlds.demo import check, export, scene, shipped
-from eg3d_unlearn.worlds.demo.photo import check_person, photos_of
+from eg3d_unlearn.worlds.demo.photo import photos_of
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 from eg3d_unlearn.worlds.demo.training import psnr
+from eg3d_unlearn.worlds.demo.world import WORLD
+from eg3d_unlearn.worlds.registry import check_world, people_in, person_in, world_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle
 
@@ -35,7 +36,7 @@ def test_a_name_becomes_a_pickle_once(name, cache):
     made = path.stat().st_mtime_ns
     assert path.parent == cache and shipped.network_path(name) == path and path.stat().st_mtime_ns == made
     pickle = read_network_pickle(path)
-    assert shipped.is_demo(pickle) and pickle.records['G_ema'].family == NETWORKS[name]['family']
+    assert world_of(pickle) is WORLD and pickle.records['G_ema'].family == NETWORKS[name]['family']
     network, state = build(pickle.records['G_ema']), shipped.shipped_state(name)
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert all(value.dtype == torch.float32 for value in network.state_dict().values())
@@ -75,9 +76,11 @@ def test_eg3d_depth_is_the_truths():
 
 
 def test_people_by_name():
-    assert person_of('demo') is not None and person_of('demo:7') == 7 and person_of('demo:') is None and person_of('demo.png') is None
+    assert person_in('demo') == (WORLD, WORLD.default_person) and person_in('demo:7') == (WORLD, 7)
+    assert person_in('demo:') is person_in('demo.png') is person_in('nowhere:7') is None
+    assert people_in('demo:4-6,12,5') == ['demo:4', 'demo:5', 'demo:6', 'demo:12'] and people_in('demo') is people_in('folder:1') is None
     with pytest.raises(InputError, match='demo-eg3d or demo-stylegan2'):
-        check_person('demo:7', is_demo_network=False)
+        check_world('demo:7', None)
     first, again = photos_of(5, 2, 32), photos_of(5, 1, 32, first=1)
     assert torch.equal(first.images[1:], again.images) and torch.equal(first.cameras[1:], again.cameras)
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn.judges.identity import ALIGNMENTS, NAMES, _empty_network, crop, load_identity
+from eg3d_unlearn.judges.identity import ALIGNMENTS, NAMES, _empty_network, crop, identity_distance, load_identity
 from eg3d_unlearn.judges.identity.iresnet import IResNet, fold_before
 from eg3d_unlearn.judges.resample import FULL, Box, resample
-from eg3d_unlearn.unlearning.loss import identity_distance
 from torch_utils_ext.errors import InputError
 
 POSES = Path(os.environ.get('GOLDEN_DIR', Path(__file__).parents[2] / 'shared' / 'golden')) / 'pose_reference.json'

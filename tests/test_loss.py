@@ -4,7 +4,8 @@ import math
 import pytest
 import torch
 
-from eg3d_unlearn.unlearning.loss import Weights, adjacent_offsets, feature_distance, identity_distance, local_loss, total_loss
+from eg3d_unlearn.judges.identity import identity_distance
+from eg3d_unlearn.unlearning.loss import Weights, adjacent_offsets, feature_distance, local_loss, total_loss
 
 
 def test_feature_distance_is_zero_for_equal_features():

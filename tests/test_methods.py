@@ -7,13 +7,14 @@ from click.testing import CliRunner
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
 from torch import nn
 
+from eg3d_unlearn.config import CLOSED_FORM
 from eg3d_unlearn.unlearning.loss import Weights
 from eg3d_unlearn.unlearning.methods.ewc import ElasticWeights, fisher_information
 from eg3d_unlearn.unlearning.methods.prune import Pruning, kept
 from eg3d_unlearn.unlearning.methods.saliency import Saliency, threshold
 from eg3d_unlearn.unlearning.methods.sparse import Sparsity
 from eg3d_unlearn.unlearning.objective import GLOBAL, LOCAL, Objective
-from eg3d_unlearn.unlearning.presets import CLOSED_FORM, GUIDE, PRESETS
+from eg3d_unlearn.unlearning.presets import GUIDE, PRESETS
 from eg3d_unlearn.unlearning.target import mean_target, ufo_target
 
 COMPARED = [name for name in PRESETS if name not in ('guide', 'baseline', CLOSED_FORM)]  # which trains nothing: test_closed_form

@@ -20,6 +20,7 @@ from eg3d_unlearn.evaluation.metrics import cache as caching
 from eg3d_unlearn.evaluation.metrics import crowd, detection, distributions, features, looking, real, retain, verification
 from eg3d_unlearn.evaluation.metrics.registry import Name, parse, parse_all
 from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.worlds.demo import truth
 from torch_utils_ext.errors import InputError
 
 QUIET = {'progress': False, 'impostors': 30, 'false_accepts': 0.01, 'held_out': 0}
@@ -185,7 +186,7 @@ def test_a_latent_without_photos_has_no_photo_to_compare_with(family):
 
 def test_lost_faces_are_counted_and_nobody_is_dropped(monkeypatch):
     """Before, a face is found in all pictures but the first; after, in none: so many failures, and not one cosine less."""
-    evidence = stand_in(by=0.3, is_demo=False)
+    evidence = stand_in(by=0.3, of_world=False)
     calls = []
 
     def finds(pictures_before):
@@ -285,7 +286,7 @@ def test_held_out_people_come_from_photos(tmp_path):
     rng = np.random.RandomState(0)
     for number in range(3):
         PIL.Image.fromarray(rng.randint(0, 255, [48, 48, 3], np.uint8)).save(tmp_path / f'{number}.png')
-    evidence = stand_in(is_demo=False, inversion_steps=2)
+    evidence = stand_in(of_world=False, inversion_steps=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('eg3d_unlearn.person.photo.detect.find_faces', lambda image: ['face'])
         found = compute('retain20', evidence, held_out=2, data=str(tmp_path))['held_out']
@@ -297,7 +298,7 @@ def test_held_out_people_are_inverted_one_by_one(tmp_path, monkeypatch):
     rng = np.random.RandomState(0)
     for number in range(3):
         PIL.Image.fromarray(rng.randint(0, 255, [48, 48, 3], np.uint8)).save(tmp_path / f'{number}.png')
-    evidence, counts = stand_in(is_demo=False, inversion_steps=2), []
+    evidence, counts = stand_in(of_world=False, inversion_steps=2), []
     invert = type(evidence).invert
 
     def counting(self, generator, images, *rest):
@@ -449,7 +450,7 @@ def test_cameras_of_the_demo_world_are_those_of_its_photos():
 
 
 def test_cameras_without_labels_are_normal_and_said_to_be():
-    people = crowd.as_trained(stand_in('3d', is_demo=False), Settings(), 300)
+    people = crowd.as_trained(stand_in('3d', of_world=False), Settings(), 300)
     places = people.cameras[:, :16].view(-1, 4, 4)[:, :3, 3]
     assert torch.atan2(places[:, 0], places[:, 2]).std().item() == pytest.approx(0.3, rel=0.15)
     assert 'normal about the frontal one' in people.cameras_are
@@ -467,7 +468,7 @@ def folder_of(path, count, size=32, labels=None):
 
 
 def test_cameras_of_a_data_set_are_its_labels(tmp_path):
-    evidence = stand_in('3d', is_demo=False)
+    evidence = stand_in('3d', of_world=False)
     labels = torch.cat([evidence.g_s.camera(yaw) for yaw in (-0.5, 0.1, 0.4)])
     folder_of(tmp_path / 'data', 3, labels=labels.tolist())
     people = crowd.as_trained(evidence, Settings(data=str(tmp_path / 'data')), 50)
@@ -489,11 +490,15 @@ def test_dfid_real_is_the_difference(tmp_path):
 
 def test_demo_truth_is_rendered_once(tmp_path, monkeypatch):
     monkeypatch.setenv('EG3D_UNLEARN_CACHE', str(tmp_path))
-    monkeypatch.setattr(real, 'CHUNK', 2)
-    truth = real.DemoTruth('eg3d', 16, Settings(progress=False))
-    first = truth.pictures(range(0, 3), 3)
-    monkeypatch.setattr(real.scene, 'render', None)
-    again = real.DemoTruth('eg3d', 16, Settings(progress=False)).pictures(range(1, 3), 3)
+    monkeypatch.setattr(truth, 'CHUNK', 2)
+
+    def pictures(rows):
+        def batches(total, size, title):
+            return (slice(start, start + size) for start in range(0, total, size))
+        return truth.Truth('eg3d', 16, batches).pictures(rows, 3)
+    first = pictures(range(0, 3))
+    monkeypatch.setattr(truth.scene, 'render', None)
+    again = pictures(range(1, 3))
     assert first.shape == (3, 3, 16, 16) and first.dtype == torch.uint8 and torch.equal(first[1:], again)
     assert len({picture.numpy().tobytes() for picture in first}) == 3
 
@@ -579,12 +584,12 @@ def test_feature_networks_that_are_none(tmp_path, name, sentence):
     ('id-half', {}, {}, 'a stylegan2 network has none. Ask for id'),
     ('id', {}, {'false_accepts': 1e-6}, 'false-accept rate of 1e-06 cannot be fitted on 435 impostor pairs'),
     ('id', {}, {'false_accepts': 1.0}, 'below 1'),
-    ('fid_pre40', dict(is_demo=False), {'features': 'demo'}, 'demo knows the demo world only'),
+    ('fid_pre40', dict(of_world=False), {'features': 'demo'}, 'demo knows the demo world only'),
     ('fid_pre40', {}, {'inception_weights': 'x.pth'}, 'the features are those of demo'),
-    ('fid_pre40', dict(is_demo=False), {}, 'weights-inception-2015-12-05-6726825d.pth from https://github.com/toshas'),
+    ('fid_pre40', dict(of_world=False), {}, 'weights-inception-2015-12-05-6726825d.pth from https://github.com/toshas'),
     ('fid_pre40', {}, {'features': 'inception', 'inception_weights': 'nowhere.pth'}, '--inception-weights=nowhere.pth is not a file'),
-    ('dfid_real40', dict(is_demo=False), {'features': 'random'}, 'neither one of inception'),
-    ('retain20', dict(is_demo=False), {'held_out': 3}, 'no pictures of any: give them with --data'),
+    ('dfid_real40', dict(of_world=False), {'features': 'random'}, 'neither one of inception'),
+    ('retain20', dict(of_world=False), {'held_out': 3}, 'no pictures of any: give them with --data'),
 ])
 def test_what_cannot_be_measured(tmp_path, monkeypatch, name, evidence, options, sentence):
     monkeypatch.setenv('EG3D_UNLEARN_CACHE', str(tmp_path))
@@ -646,7 +651,7 @@ def test_labels_that_cannot_do(tmp_path):
     other = folder_of(tmp_path / 'classes', 2, labels=[1, 0])
     assert real.labels_of(str(other)) is None
     with pytest.raises(InputError, match='which needs their cameras'):
-        compute('retain20', stand_in('3d', is_demo=False), held_out=2, data=str(other))
+        compute('retain20', stand_in('3d', of_world=False), held_out=2, data=str(other))
 
 
 def test_untrained_judges_are_said_to_mean_nothing():

@@ -3,7 +3,8 @@ import pytest
 import torch
 from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
 
-from eg3d_unlearn.unlearning.loss import Weights, feature_distance, identity_distance, local_loss, total_loss
+from eg3d_unlearn.judges.identity import identity_distance
+from eg3d_unlearn.unlearning.loss import Weights, feature_distance, local_loss, total_loss
 from eg3d_unlearn.unlearning.objective import ADJACENT, GLOBAL, LOCAL, Objective
 from eg3d_unlearn.unlearning.target import ufo_target
 

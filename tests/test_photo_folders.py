@@ -14,6 +14,7 @@ from eg3d_unlearn.evaluation.audit.subjects import people_in
 from eg3d_unlearn.evaluation.metrics import real
 from eg3d_unlearn.evaluation.metrics.real import DataSet
 from eg3d_unlearn.generators.cameras import look_at
+from eg3d_unlearn.person.given import photos_of
 from eg3d_unlearn.person.photo.__main__ import main
 from eg3d_unlearn.person.photo.files import MADE_HERE, read_image, write_sheet
 from eg3d_unlearn.person.photo.folders import folders_in, is_photo_name, no_photo, pictures_at, sheets_at
@@ -50,7 +51,7 @@ def test_a_folder_of_photos(folder):
     assert [path.name for path in pictures_at(folder)] == ['TWO.JPG', 'one.png', 'three.heic']
     assert sheets_at(folder) == ['Before-After.png', 'contact-sheet.png', 'holiday (1).png']
     config = Config(network='x.pkl', outdir='out', image=(str(folder),))
-    assert config.photos == pictures_at(folder)
+    assert photos_of(config) == pictures_at(folder)
 
 
 def test_a_folder_and_a_zip_of_a_data_set(folder, tmp_path):

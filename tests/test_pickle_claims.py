@@ -12,7 +12,7 @@ import pytest
 import torch
 from small import SMALL, small_generator
 
-from eg3d_unlearn import run
+from eg3d_unlearn import preflight, run
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generators import networks
 from eg3d_unlearn.generators.checkout import SIZES as SIZES_OF_FOREIGN
@@ -263,7 +263,7 @@ def test_a_run_refuses_it_before_anything_is_loaded_or_written(tmp_path, states,
         emit(self, value)
     monkeypatch.setattr(network_save.Emitter, 'emit', borrow)
     path = file_of(tmp_path / 'n.pkl', 'stylegan2', states)
-    monkeypatch.setattr(run, 'load_judges', lambda *_: pytest.fail('judges were loaded'))
+    monkeypatch.setattr(preflight, 'load_judges', lambda *_: pytest.fail('judges were loaded'))
     with pytest.raises(InputError, match='in another part of the file as well'):
         run.unlearn(Config(network=str(path), outdir=str(tmp_path / 'out'), latent_seed=1, device='cpu', random_metric_weights=True))
     assert not (tmp_path / 'out').exists()
@@ -312,9 +312,10 @@ def test_notes_of_the_file_stand_on_the_page():
 def test_a_run_tells_the_notes_in_log_and_report(tmp_path, states, monkeypatch):
     path = file_of(tmp_path / 'n.pkl', 'stylegan2', states)
     config = Config(network=str(path), outdir=str(tmp_path / 'out'), latent_seed=1, device='cpu', random_metric_weights=True, report='brief')
-    monkeypatch.setattr(run, 'copies_elsewhere', lambda *_: ['Another generator is here.'])
-    monkeypatch.setattr(run, 'load_judges', lambda *_: SimpleNamespace(names=dict.fromkeys(('perceptual', 'recogniser', 'measuring'), '-')))
-    monkeypatch.setattr(run, 'run_in', lambda *_: ({'networks': {'in': {}}, 'summary': {}}, None, None))
+    monkeypatch.setattr(preflight, 'copies_elsewhere', lambda *_: ['Another generator is here.'])
+    names = dict.fromkeys(('perceptual', 'recogniser', 'measuring'), '-')
+    monkeypatch.setattr(preflight, 'load_judges', lambda *_: SimpleNamespace(names=names))
+    monkeypatch.setattr(run, 'run_in', lambda _, checked: ({'networks': {'in': {'notes': checked.notes}}, 'summary': {}}, None, None))
     monkeypatch.setattr(run, 'write_report', lambda *_, **__: {})
     monkeypatch.setattr(run, 'how_long', lambda *_: [])
     monkeypatch.setattr(run, 'summarise', lambda *_: None)

@@ -10,9 +10,11 @@ from small import small_generator
 
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generators.trained_on import TrainedOn
-from eg3d_unlearn.run import check_judges, demo_family
+from eg3d_unlearn.judges.judges import check_judges
 from eg3d_unlearn.unlearning import scale
-from eg3d_unlearn.unlearning.presets import DEMO, GUIDE, resolve
+from eg3d_unlearn.unlearning.presets import GUIDE, resolve
+from eg3d_unlearn.worlds.demo.world import TRAINING, WORLD
+from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.errors import InputError
 
 
@@ -27,35 +29,36 @@ def test_published_settings_on_faces():
     assert resolve(config(method='baseline'), None).target == 'mean'
 
 
-@pytest.mark.parametrize('family', DEMO)
+@pytest.mark.parametrize('family', TRAINING)
 def test_demo_settings(family):
-    made = resolve(config(), family)
-    assert made.iters == DEMO[family]['iters'] < GUIDE['iters'] and made.lpips_net == made.id_network == 'demo'
+    made = resolve(config(), WORLD, family)
+    assert made.iters == TRAINING[family]['iters'] < GUIDE['iters'] and made.lpips_net == made.id_network == 'demo'
 
 
-@pytest.mark.parametrize('family', DEMO)
+@pytest.mark.parametrize('family', TRAINING)
 def test_the_baseline_is_the_baseline_on_demo_networks_too(family):
-    made = resolve(config(method='baseline'), family)
-    assert (made.target, made.lambda_adj, made.lambda_global) == ('mean', 0.0, 0.0) and made.iters == DEMO[family]['iters']
+    made = resolve(config(method='baseline'), WORLD, family)
+    assert (made.target, made.lambda_adj, made.lambda_global) == ('mean', 0.0, 0.0) and made.iters == TRAINING[family]['iters']
 
 
 def test_what_is_given_stays():
-    made = resolve(config(iters=7, lambda_adj=0.0, id_network='none', lpips_net='alex'), 'eg3d')
+    made = resolve(config(iters=7, lambda_adj=0.0, id_network='none', lpips_net='alex'), WORLD, 'eg3d')
     assert (made.iters, made.lambda_adj, made.id_network, made.lpips_net) == (7, 0.0, 'none', 'alex')
 
 
 @pytest.mark.parametrize('options, told', [
     ({'lpips_weights': 'vgg.pth'}, 'add --lpips-net=vgg'), ({'id_weights': 'arcface.pth'}, 'add --id-network=arcface'),
-    ({'random_metric_weights': True}, 'demo judges are used')])
+    ({'random_metric_weights': True}, 'judges of a world are used')])
 def test_options_of_judges_that_are_not_in_use_are_errors(options, told):
     with pytest.raises(InputError, match=told):
-        check_judges(resolve(config(**options), 'eg3d'))
+        check_judges(resolve(config(**options), WORLD, 'eg3d'))
     check_judges(resolve(config(**options), None))
-    check_judges(resolve(config(**options, lpips_net='vgg', id_network='arcface'), 'eg3d'))
+    check_judges(resolve(config(**options, lpips_net='vgg', id_network='arcface'), WORLD, 'eg3d'))
 
 
 def test_names_of_demo_networks():
-    assert demo_family('demo-eg3d') == 'eg3d' and demo_family('demo-stylegan2') == 'stylegan2' and demo_family('ffhq.pkl') is None
+    assert world_by_network('demo-eg3d') == (WORLD, 'eg3d') and world_by_network('demo-stylegan2') == (WORLD, 'stylegan2')
+    assert world_by_network('ffhq.pkl') == (None, None)
 
 
 def test_distances_are_fractions_of_the_radius():

@@ -12,10 +12,12 @@ from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.person import person as finding
-from eg3d_unlearn.person.person import BLURRED, DEMO_BARS, too_poor
-from eg3d_unlearn.run import DEMO_ONLY, check, summarise
+from eg3d_unlearn.person.person import BLURRED, too_poor
+from eg3d_unlearn.preflight import check
+from eg3d_unlearn.run import summarise
 from eg3d_unlearn.worlds.demo.photo import photos_of
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
+from eg3d_unlearn.worlds.demo.world import WORLD
 
 DEMO = SimpleNamespace(names={'perceptual': 'demo', 'measuring': 'demo-measuring'})
 FACES = SimpleNamespace(names={'perceptual': 'vgg', 'measuring': 'arcface'})
@@ -61,7 +63,7 @@ def test_what_is_no_demo_person_is_doubted(run):
     images = torch.cat([*others, *strange, blurred(person.images), torch.zeros_like(person.images)])
     found = doubts(run, images, person.cameras.expand(len(images), -1))
     assert all(found), [number for number, doubt in enumerate(found) if not doubt]
-    assert all('demo people only' in doubt for doubt in found) and 'blurred or empty' in found[-2] and 'blurred or empty' in found[-1]
+    assert all('can show its people only (--image=demo:N)' in doubt for doubt in found) and 'blurred or empty' in found[-2] and 'blurred or empty' in found[-1]
 
 
 GOOD = {'lpips': 0.01, 'psnr_db': 33.0, 'identity': 0.99, 'detail': 1.1}
@@ -81,7 +83,7 @@ def test_each_figure_alone_is_enough(judges, family, changed, said):
     assert doubt is None if said is None else said in doubt and doubt.count(';') == 0
     if said and judges is FACES:
         assert '--inversion-steps' in doubt and 'demo' not in doubt
-    assert BLURRED < 1 and DEMO_BARS['stylegan2'].lpips < DEMO_BARS['eg3d'].lpips
+    assert BLURRED < 1 and WORLD.bars['stylegan2'].lpips < WORLD.bars['eg3d'].lpips
 
 
 def test_without_a_recogniser_the_others_judge():
@@ -120,5 +122,5 @@ def test_a_demo_network_says_whom_it_knows(run, tmp_path):
     PIL.Image.new('RGB', (128, 128), 'peru').save(tmp_path / 'photo.png')
     real = check(Config(network=run.config.network, outdir=str(tmp_path / 'out'), image=(str(tmp_path / 'photo.png'),), aligned=True,
                         device='cpu'))
-    assert f'NOTE: {DEMO_ONLY}' in real.about and not any('NOTE' in line for line in run.about)
+    assert f'NOTE: {WORLD.limits}' in real.about and not any('NOTE' in line for line in run.about)
     assert json.dumps(real.config.to_json()) and not (tmp_path / 'out').exists()

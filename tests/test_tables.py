@@ -15,9 +15,9 @@ from eg3d_unlearn.bench.tables.command import COUNTED, WORLDS, check_people, lef
 from eg3d_unlearn.bench.tables.jobs import SCENARIOS, SECONDS, Job, Row, load_experiments
 from eg3d_unlearn.bench.tables.world import World, multiple
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.unlearning import presets
 from eg3d_unlearn.unlearning.presets import PRESETS
 from eg3d_unlearn.worlds.demo.shipped import encoder_path, network_path
+from eg3d_unlearn.worlds.demo.world import TRAINING
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
@@ -169,10 +169,10 @@ def test_results_of_other_settings_are_refused(tmp_path, monkeypatch):
     content = json.loads(shipped.read_text())
     del content['config']['lambda_l1']                               # an option that there was not yet
     assert runner.changed_since(content) == {}
-    monkeypatch.setitem(presets.DEMO['stylegan2'], 'lambda_global', 99.0)
-    monkeypatch.setitem(presets.DEMO['stylegan2'], 'n_near', 3)
+    monkeypatch.setitem(TRAINING['stylegan2'], 'lambda_global', 99.0)
+    monkeypatch.setitem(TRAINING['stylegan2'], 'n_near', 3)
     runner.check_results([JOB, job], tmp_path)
-    monkeypatch.setitem(presets.DEMO['stylegan2'], 'lr', 0.5)
+    monkeypatch.setitem(TRAINING['stylegan2'], 'lr', 0.5)
     with pytest.raises(InputError, match=r'baseline-\w+.json was made with other settings(?s:.*)lr 0.002, now 0.5'):
         runner.check_results([JOB, job], tmp_path)
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table1', f'--outdir={tmp_path}', '--people=1'])
@@ -213,7 +213,7 @@ def test_multiples_of_a_default_that_moved_and_other_networks_are_noticed(monkey
     assert runner.changed_since(multiple) == {}
     assert set(runner.changed_since({**multiple, 'network_sha256': '0' * 64})) == {'network_sha256'}
     assert set(runner.changed_since({**multiple, 'encoder_sha256': '0' * 64})) == {'encoder_sha256'}
-    monkeypatch.setitem(presets.DEMO['stylegan2'], 'lambda_global', 8.0)
+    monkeypatch.setitem(TRAINING['stylegan2'], 'lambda_global', 8.0)
     assert runner.changed_since(multiple) == {'lambda_global': (6.0, 8.0)}
 
 
@@ -318,7 +318,7 @@ def test_a_result_gains_figures_and_loses_none(tmp_path, monkeypatch):
     put(tmp_path, JOB, id=0.1)
     person = SimpleNamespace(ws_others=None, notes={})
     evidence = SimpleNamespace(person=person, config=Config(network='n', outdir=''), device='cpu', g_s=1, g_u=1)
-    world = SimpleNamespace(run=lambda *_: evidence, config=lambda job: evidence.config, demo=None, check=lambda *_: None,
+    world = SimpleNamespace(run=lambda *_: evidence, config=lambda job: evidence.config, world=None, family=None, check=lambda *_: None,
                             pickle=SimpleNamespace(sha256=lambda: 'x'), given=SimpleNamespace(encoder=None))
     monkeypatch.setattr(runner.metrics, 'compute', lambda name, *_: {'value': {'value': 2.0}, 'protocol': {}, 'by': {}})
     monkeypatch.setattr(runner.report, 'hardware', lambda device: {})
@@ -360,7 +360,7 @@ def test_too_few_people(tmp_path):
 
 def test_runs_leave_results_and_tables(tmp_path, monkeypatch):
     """The command end to end on the small network, with short runs, few samples and one person."""
-    monkeypatch.setitem(presets.DEMO['stylegan2'], 'iters', 2)
+    monkeypatch.setitem(TRAINING['stylegan2'], 'iters', 2)
     monkeypatch.setitem(COUNTED, 'retain', '{}20')
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])
     assert result.exit_code == 0, result.output

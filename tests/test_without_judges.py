@@ -22,6 +22,7 @@ from eg3d_unlearn.judges.judges import Judges, check_needed, needed, without_mis
 from eg3d_unlearn.person.inversion.encoder import network_for, save_encoder
 from eg3d_unlearn.unlearning.closed_form import affine_names
 from eg3d_unlearn.unlearning.presets import resolve
+from eg3d_unlearn.worlds.demo.world import WORLD
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
 
@@ -162,8 +163,8 @@ def test_weights_that_are_in_the_cache_are_used(monkeypatch):
 
 def test_demo_networks_and_untrained_judges_stay():
     given = Config(network='n.pkl', outdir='o', method='closed-form', latent_seed=1)
-    for one, demo in ((given, 'eg3d'), (replace(given, random_metric_weights=True), None)):
-        assert without_missing(one, resolve(one, demo)) == (resolve(one, demo), [])
+    for one, of_world in ((given, (WORLD, 'eg3d')), (replace(given, random_metric_weights=True), ())):
+        assert without_missing(one, resolve(one, *of_world)) == (resolve(one, *of_world), [])
 
 
 @pytest.mark.parametrize('options, recogniser, lpips', [

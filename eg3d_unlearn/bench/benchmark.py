@@ -23,11 +23,12 @@ from eg3d_unlearn.console import command
 from eg3d_unlearn.evaluation.summary import hardware, peak_memory, versions
 from eg3d_unlearn.generators import networks
 from eg3d_unlearn.generators.generator import Generator, wrap
-from eg3d_unlearn.generators.memory import keep_freed_memory
+from eg3d_unlearn.generators.loading import choose_device
+from eg3d_unlearn.generators.memory import batch_size, keep_freed_memory
 from eg3d_unlearn.generators.precision import PRECISIONS, arithmetic, choose_precision
 from eg3d_unlearn.generators.sizes import FULL
 from eg3d_unlearn.judges.judges import load_judges
-from eg3d_unlearn.run import batch_size, choose_device
+from eg3d_unlearn.unlearning.loss import Weights
 from eg3d_unlearn.unlearning.margin import Photos, erase
 from eg3d_unlearn.unlearning.objective import Objective, Stopwatch
 from eg3d_unlearn.unlearning.presets import resolve
@@ -108,8 +109,8 @@ def make_bench(setting: str, config: Config, device: torch.device) -> Bench:
     g_s.network.requires_grad_(False)
     ws_source = generator.map_seed(0)
     objective = Objective(generator, g_s, ws_source, ufo_target(ws_source, generator.w_avg), judges.perceptual, judges.recogniser,
-                          config.weights, config.n_adj, config.n_global, config.n_near, config.alpha_max, config.loss_resolution,
-                          batch_size(config, generator))
+                          Weights.of(config), config.n_adj, config.n_global, config.n_near, config.alpha_max, config.loss_resolution,
+                          batch_size(generator, config.batch))
     return Bench(objective, torch.optim.Adam(list(parameters.values()), lr=config.lr), generator)
 
 
@@ -193,7 +194,7 @@ def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, 
                             random_metric_weights=True, device=device, **options), None)
     place = choose_device(device)
     keep_freed_memory()
-    choose_precision(config.precision, False, place)
+    choose_precision(config.precision, None, place)
     rate = convolution_rate(place)
     with arithmetic(config.precision, place):
         bench = make_bench(setting, config, place)

@@ -15,16 +15,17 @@ from eg3d_unlearn.config import OPTIMISERS, Config
 from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.evaluation.summary import hardware, versions
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.judges import Judges, load_judges
 from eg3d_unlearn.person.inversion import make_inverter
 from eg3d_unlearn.person.inversion.optimise import Inversion
-from eg3d_unlearn.run import choose_device, load_generator
 from eg3d_unlearn.run_folder import write_json
 from eg3d_unlearn.unlearning.presets import FROM_ENCODER, FROM_MEAN, begins_with_encoder, resolve
 from eg3d_unlearn.worlds.demo.photo import photos_of
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 from eg3d_unlearn.worlds.demo.shipped import encoder_path
+from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 
@@ -113,7 +114,7 @@ def main(network: str, people: int, rows: str, outfile: str | None, device: str)
     refuse_existing(outfile)
     wanted = [read_row(row) for row in rows.split(',')]
     place = choose_device(device)
-    config = resolve(Config(network=network, outdir=''), NETWORKS[network]['family'])
+    config = resolve(Config(network=network, outdir=''), *world_by_network(network))
     _, generator = load_generator(config, place)
     judges = load_judges(config, generator, place)
     precision = choose_precision(None, True, place)

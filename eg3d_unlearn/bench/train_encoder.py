@@ -22,16 +22,16 @@ from eg3d_unlearn.bench.encoder_samples import Photographs, Samples
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.precision import PRECISIONS, arithmetic, choose_precision
+from eg3d_unlearn.judges.identity import identity_distance
 from eg3d_unlearn.judges.judges import Judges, load_judges
 from eg3d_unlearn.person.inversion.encoder import EncoderNetwork, network_for, resume_from, save_encoder, shrink_to
 from eg3d_unlearn.person.inversion.optimise import reconstruction, shrink
-from eg3d_unlearn.run import choose_device, demo_family, load_generator
 from eg3d_unlearn.run_folder import write_whole
-from eg3d_unlearn.unlearning.loss import identity_distance
 from eg3d_unlearn.unlearning.presets import resolve
-from eg3d_unlearn.worlds.demo.shipped import encoder_path, is_demo
 from eg3d_unlearn.worlds.demo.training import TrainingRun, averaged, cosine, follow
+from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
@@ -194,10 +194,9 @@ def prepare(network: str, device: str, random_judges: bool, precision: str | Non
     """The network, what it is judged by, and the sha256 of its pickle."""
     config = Config(network=network, outdir='', device=device, random_metric_weights=random_judges)
     place = choose_device(device)
-    pickle, generator = load_generator(resolve(config, demo_family(network)), place)
-    generator.precision = choose_precision(precision, is_demo(pickle), place)
-    family = generator.family if is_demo(pickle) else None
-    judges = load_judges(resolve(config, family), generator, generator.device)
+    pickle, generator = load_generator(resolve(config, *world_by_network(network)), place)
+    generator.precision = choose_precision(precision, generator.trained_on.world, place)
+    judges = load_judges(resolve(config, generator.trained_on.world, generator.family), generator, generator.device)
     return generator, judges, pickle.sha256()
 
 
@@ -237,7 +236,8 @@ def main(network: str, outdir: str, device: str, data: str | None, resume: str |
     The folder gets encoder.pt, training_options.json, log.txt, stats.jsonl with the error on held-out samples, report.json.
     Then: unlearn.py --inversion=encoder --encoder=DIR/encoder.pt.
     """
-    if ship and demo_family(network) is None:
+    world, family = world_by_network(network)
+    if ship and world is None:
         raise InputError(f'--ship is for the demo networks, whose encoders come with the package; got --network={network}.')
     generator, judges, made_for = prepare(network, device, random_metric_weights, precision)
     if options['half'] and not generator.is_3d:
@@ -246,7 +246,7 @@ def main(network: str, outdir: str, device: str, data: str | None, resume: str |
     schedule = Schedule(**{**(ON_PHOTOS if data else {}), **given})
     report = train(generator, judges, outdir, schedule, made_for, data=data, resume=resume, precision=generator.precision)
     if ship:
-        for name, path in (('encoder.pt', encoder_path(network)), ('report.json', encoder_path(network).with_suffix('.json'))):
+        for name, path in (('encoder.pt', world.encoder_path(family)), ('report.json', world.encoder_path(family).with_suffix('.json'))):
             write_whole(path, lambda file, name=name: file.write((Path(outdir) / name).read_bytes()))
     click.echo('  '.join(f'{name} {value:.4g}' for name, value in report['figures'].items()))
 

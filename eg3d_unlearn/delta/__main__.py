@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -163,22 +162,19 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
 
     from eg3d_unlearn.config import Config
     from eg3d_unlearn.generators.generator import has_classes, wrap
-    from eg3d_unlearn.run import is_foreign, make_network
-    from eg3d_unlearn.worlds.demo.recipes import NETWORKS
-    from eg3d_unlearn.worlds.demo.shipped import network_path
+    from eg3d_unlearn.generators.loading import file_of, is_foreign, make_network
     from torch_utils_ext.network_pickle import read_network_pickle
-    from torch_utils_ext.network_url import resolve_network
     if trust_pickle and not upstream:
         raise InputError("--trust-pickle hands the file to the loader of an NVIDIA checkout, which runs the file's code: name the checkout "
                          'with --upstream=DIR.')
-    path = network_path(network) if network in NETWORKS else resolve_network(network, also=NETWORKS)
+    path = file_of(network)
     pickle = read_network_pickle(path, allow_unknown=trust_pickle)
     found = pickle.sha256()
     if found != delta.source_sha256:
         raise InputError(f'The delta is for the network with the SHA-256 {delta.source_sha256}, and that of --network={shown(network, 300)} is {found}. '
                          'Name the network from which these people were erased, as it was before.')
     config = Config(network=network, outdir='', upstream=upstream, trust_pickle=trust_pickle)
-    made, family = make_network(config, pickle.records['G_ema'], Path(path), torch.device('cpu'))
+    made, family = make_network(config, pickle.records['G_ema'], path, torch.device('cpu'))
     # Which class is shown does not matter: all of them are made by the same layers.
     generator = wrap(made, family, 0 if has_classes(made, family) else None)
     if is_foreign(generator):

@@ -14,6 +14,7 @@ from eg3d_unlearn.evaluation.saliency import Saliency, rise
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.person.given import world_person
 from eg3d_unlearn.report import pictures
 from eg3d_unlearn.report.exhibits import Exhibits, Shown
 from eg3d_unlearn.unlearning.loss import adjacent_offsets
@@ -135,7 +136,7 @@ def look(
     if figures['measured_by'] is not None:
         exhibits.changed_most = sorted(everybody, key=lambda one: one.likeness)[:SHOWN_PEOPLE]
     # People of the demo world are drawn: nobody's photo is shown.
-    if plan.show_photo or evidence.config.demo_person is not None:
+    if plan.show_photo or world_person(evidence.config) is not None:
         show_photos(evidence, exhibits)
     add_maps(exhibits, groups['same_photo'], figures, maps)
     return exhibits, figures

@@ -10,8 +10,9 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import CLOSED_FORM, Config
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.memory import keep_freed_memory
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.identity import NAMES, load_identity
@@ -19,11 +20,10 @@ from eg3d_unlearn.judges.judges import Judges, alignment_of, check_needed, load_
 from eg3d_unlearn.person import person as finding
 from eg3d_unlearn.person.inversion import make_inverter, plan
 from eg3d_unlearn.person.person import Person
-from eg3d_unlearn.run import check_inputs, choose_device, demo_family, load_generator
 from eg3d_unlearn.run_folder import OPTIONS
-from eg3d_unlearn.unlearning.presets import CLOSED_FORM, resolve
-from eg3d_unlearn.worlds.demo.photo import check_person
-from eg3d_unlearn.worlds.demo.shipped import is_demo
+from eg3d_unlearn.unlearning.checks import check_inputs
+from eg3d_unlearn.unlearning.presets import resolve
+from eg3d_unlearn.worlds.registry import REGISTERED, World, check_world, world_by_network
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle
 from torch_utils_ext.user_files import is_file, read_json, shown
@@ -42,7 +42,7 @@ class Evidence:
     judges: Judges
     recognisers: dict[str, Embed]    # all that measure, by name
     trained_with: str                # which of them the loss used (its figures flatter)
-    is_demo: bool                    # networks of the demo world: its renderer knows the truth
+    world: World | None              # that the networks belong to, which knows the truth; None: none of ours
     config: Config                   # resolved: how photos are inverted, by what they are judged
 
     @property
@@ -113,18 +113,18 @@ def gather(
         options['id_network'] = used
         log(f'The loss used the recogniser {used}, by {OPTIONS} beside the network.')
     given = Config(network=before, outdir='', **options)
-    config = resolve(given, demo_family(before))
+    config = resolve(given, *world_by_network(before))
     if needs_person:
         check_inputs(config)
     device = choose_device(config.device)
     keep_freed_memory()
     source, g_s = load_generator(config, device)
-    demo = g_s.family if is_demo(source) else None
-    config = resolve(given, demo)
+    world = g_s.trained_on.world
+    config = resolve(given, world, g_s.family)
     if config.image:
-        check_person(config.image[0], demo is not None)
-    config = dataclasses.replace(config, precision=choose_precision(config.precision, demo is not None, device),
-                                 encoder=finding.encoder_of(config, demo))
+        check_world(config.image[0], world)
+    config = dataclasses.replace(config, precision=choose_precision(config.precision, world, device),
+                                 encoder=finding.encoder_of(config, g_s))
     g_s.precision = config.precision
     # What was trained on which pictures is one network's answer: the other's file may have another name.
     unlearned, g_u = load_generator(dataclasses.replace(config, network=after), device, g_s.trained_on)
@@ -141,7 +141,7 @@ def gather(
     embeds, trained_with = measuring_recognisers(config, judges, recognisers, g_s, device)
     with arithmetic(config.precision, device):
         person = finding.find_person(config, g_s, judges, log) if needs_person else None
-    return Evidence(source, unlearned, g_s, g_u, person, judges, embeds, trained_with, demo is not None, config)
+    return Evidence(source, unlearned, g_s, g_u, person, judges, embeds, trained_with, world, config)
 
 
 def recogniser_of_run(after: Path) -> str | None:
@@ -158,7 +158,7 @@ def recogniser_of_run(after: Path) -> str | None:
         used = read_json(after.parent / OPTIONS, 'file of options', dict).get('id_network')
     except InputError:
         return None
-    if used is None or used in ('demo', 'none', *NAMES):
+    if used is None or used in (*REGISTERED, 'none', *NAMES):
         return used if used in NAMES else None
     raise InputError(f'{OPTIONS} beside {shown(after, 300)} says that the loss used the recogniser {shown(used)}, which is none of '
                      f'{", ".join(NAMES)}. A file that another file names is not loaded. Name the recogniser yourself: --id-network=NAME, or '

@@ -6,7 +6,7 @@ import math
 import platform
 import sys
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Iterable, Sequence
 
 import numpy as np
 import PIL.Image
@@ -17,8 +17,8 @@ from torch import Tensor
 
 import eg3d_unlearn
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.person.photo import to_image
-from eg3d_unlearn.unlearning.loss import Perceptual
 
 YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and of the report [radians]
 # Random people that nobody asked to forget (NVIDIA's seeds). Likeness before against after scatters by 0.03 to 0.1 from one to
@@ -72,6 +72,31 @@ class Views:
     def others(self) -> list[Tensor]:
         """Everybody who was not to be forgotten."""
         return self.strangers + self.random_people
+
+
+def show_all(generator: Generator, people: list[dict], seeds: Sequence[int], targets: Sequence[Tensor] = ()) -> Views:
+    """The people of a saved state, their targets, other photos of them, and people nobody asked to forget: those of ``seeds``.
+
+    Of one person three views and all photos; of several each from the front, and one other photo.
+    """
+    yaws = YAWS if len(people) == 1 else (0.0,)
+
+    def from_all_sides(latents: Iterable[Tensor]) -> list[Tensor]:
+        return [view for ws in latents for view in views(generator, ws[:1].to(generator.device), yaws)]
+
+    def photographed(person: dict, part: str, cameras: slice) -> list[Tensor]:
+        labels = None if person['cameras'] is None else person['cameras'][cameras]
+        return [] if person[part] is None else from_cameras(generator, person[part].to(generator.device), labels)
+
+    photos = []
+    for one in people:
+        count = 0 if one['ws_others'] is None else len(one['ws_others']) if len(people) == 1 else 1
+        photos += photographed({**one, 'ws_others': one['ws_others'][:count] if count else None}, 'ws_others', slice(count))
+    first = 0 if people[0]['ws_others'] is None else len(people[0]['ws_others'])
+    random_people = [views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in seeds]
+    return Views(source=from_all_sides(one['ws_source'] for one in people), target=from_all_sides(targets), other_photos=photos,
+                        strangers=photographed(people[0], 'ws_strangers', slice(first, None)), random_people=random_people,
+                        people=len(people))
 
 
 Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] -> [N, D] unit norm

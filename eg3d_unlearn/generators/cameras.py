@@ -9,8 +9,6 @@ import math
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.person.photo.camera_labels import check_label, find_camera, parse_camera  # noqa: F401  importable from here as before
-
 FOCAL = 4.2647                       # EG3D's focal length for FFHQ and AFHQ, in picture widths: 18.837 degrees
 FOCAL_SHAPENET = 1.7074              # of NVIDIA's gen_videos.py --cfg=Shapenet: 45 degrees
 PITCH = -0.2                         # the published code's pitch offset for every picture it renders [radians]

@@ -6,6 +6,7 @@ from typing import Iterator
 
 import torch
 
+from eg3d_unlearn.worlds.registry import World
 from torch_utils_ext.errors import InputError
 
 PRECISIONS = ('fp32', 'tf32', 'bf16', 'fp16')
@@ -17,10 +18,10 @@ def cpu_takes_bf16() -> bool:
     return all(hasattr(getattr(torch.backends.mkldnn, name, None), 'fp32_precision') for name in MKLDNN)
 
 
-def choose_precision(asked: str | None, demo: bool, device: torch.device) -> str:
-    """The precision of a run: what was asked for, else 'bf16' for a demo network on a CPU, else 'fp32'."""
+def choose_precision(asked: str | None, world: World | None, device: torch.device) -> str:
+    """The precision of a run: what was asked for, else the one that the network's world prefers on a CPU, else 'fp32'."""
     if asked is None:
-        return 'bf16' if demo and device.type == 'cpu' and cpu_takes_bf16() else 'fp32'
+        return world.precision or 'fp32' if world is not None and device.type == 'cpu' and cpu_takes_bf16() else 'fp32'
     if asked == 'bf16' and device.type == 'cpu':
         if not cpu_takes_bf16():
             raise InputError(f'--precision=bf16 on a CPU needs torch 2.9 or newer; this is {torch.__version__}. Use --precision=fp32.')

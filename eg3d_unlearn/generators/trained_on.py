@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from eg3d_unlearn.generators.cameras import FOCAL, FOCAL_SHAPENET
-from eg3d_unlearn.worlds.demo.shipped import WORLD
+from eg3d_unlearn.worlds.registry import World, world_of
 from torch_utils_ext.network_pickle import NetworkPickle
 
 
@@ -20,6 +20,7 @@ class TrainedOn:
     name: str = ''
     aligned: bool = True             # faces lie where FFHQ's alignment puts them; taken for granted where nothing tells
     source: str = ''                 # what tells
+    world: World | None = None       # whose networks know its people only; None: of nobody's making but the trainer's
 
     @property
     def is_ffhq(self) -> bool:
@@ -67,8 +68,8 @@ RADIUS_OF_RAYS = {(2.25, 3.3): 2.7, (0.1, 2.6): 1.7}
 def trained_on(pickle: NetworkPickle, rendering: dict | None) -> TrainedOn:
     """By the data set that the pickle names, by the pickle's own name, by EG3D's rendering options."""
     path = (pickle.training_set_kwargs or {}).get('path')
-    if path == WORLD:
-        return TrainedOn('the demo world', True, 'the file')
+    if world := world_of(pickle):
+        return TrainedOn(world.title, True, 'the file', world)
     # The last two names: further up stand those of users and machines.
     parts = re.split(r'[\\/]', path.rstrip('\\/'))[-2:] if isinstance(path, str) else []
     for text in [*reversed(parts), PurePath(pickle.path).name]:

@@ -1,4 +1,4 @@
-"""What pictures are judged with: the perceptual distance and the recognisers, real ones or those of the demo world."""
+"""What pictures are judged with: the perceptual distance and the recognisers, real ones or those of a world."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -8,15 +8,12 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import CLOSED_FORM, Config, refines
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.identity import load_identity
-from eg3d_unlearn.judges.perceptual import NETS, Lpips
+from eg3d_unlearn.judges.perceptual import NETS, Lpips, Perceptual
 from eg3d_unlearn.judges.weights import REGISTRY, NotHere, fetching_nothing, find
-from eg3d_unlearn.person.inversion import plan
-from eg3d_unlearn.unlearning.loss import Perceptual
-from eg3d_unlearn.unlearning.presets import CLOSED_FORM
-from eg3d_unlearn.worlds.demo.judges import load_judge
+from eg3d_unlearn.worlds.registry import REGISTERED, world_named
 from torch_utils_ext.download import default_cache
 from torch_utils_ext.errors import InputError
 
@@ -47,15 +44,15 @@ def load_judges(config: Config, generator: Generator, device: torch.device) -> J
     names = {'perceptual': config.lpips_net, 'recogniser': config.id_network, 'measuring': config.id_network}
     if config.lpips_net == NONE:
         perceptual = None
-    elif config.lpips_net == 'demo':
-        perceptual = load_judge('demo-perceptual').to(device)
+    elif config.lpips_net in REGISTERED:
+        perceptual = world_named(config.lpips_net).perceptual().to(device)
         perceptual.resolution = config.lpips_resolution
     else:
         perceptual = real_lpips(config, device)
-    if config.id_network == 'demo':
-        recogniser, measuring = load_judge('demo-loss').to(device), load_judge('demo-measuring').to(device)
-        names.update(recogniser='demo-loss', measuring='demo-measuring')
-        return Judges(perceptual, partial(recogniser.embed, alignment='full'), partial(measuring.embed, alignment='full'), names)
+    if config.id_network in REGISTERED:
+        found = world_named(config.id_network).recognisers()
+        names.update(zip(('recogniser', 'measuring'), found, strict=True))
+        return Judges(perceptual, *(partial(network.to(device).embed, alignment='full') for network in found.values()), names)
     recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights,
                                trust=config.trust_file)
     if recogniser is None:
@@ -72,7 +69,7 @@ def real_lpips(config: Config, device: torch.device) -> Lpips:
 
 def needed(config: Config) -> dict[str, bool]:
     """Whether a run needs a recogniser and LPIPS, by the option that names them: an optimisation does, a formula does not."""
-    optimises = config.person_kind in ('image', 'people') and plan(config.inversion).space is not None
+    optimises = config.person_kind in ('image', 'people') and refines(config.inversion)
     trains = config.method != CLOSED_FORM
     return {'id_network': trains or optimises and config.inversion_lambda_id > 0, 'lpips_net': trains or optimises}
 
@@ -84,6 +81,19 @@ def check_needed(config: Config) -> None:
                          '(--inversion=encoder): all else is optimised by LPIPS. Leave it out, or use --lpips-net=squeeze, which is small.')
 
 
+def check_judges(config: Config) -> None:
+    """Options about judges that are not in use would have no effect."""
+    check_needed(config)
+    of_world = {'lpips': config.lpips_net in REGISTERED, 'id': config.id_network in REGISTERED}
+    for kind, option in (('lpips', '--lpips-net=vgg'), ('id', '--id-network=arcface')):
+        if of_world[kind] and getattr(config, f'{kind}_weights') is not None:
+            raise InputError(f'--{kind}-weights names a file, but here the judge of a world is used, which comes with it. Leave it '
+                             f'out, or add {option}.')
+    if config.random_metric_weights and all(of_world.values()):
+        raise InputError('--random-metric-weights was given, but here the judges of a world are used, which are trained. Leave it out, or '
+                         'add --lpips-net=vgg --id-network=arcface.')
+
+
 def without_missing(given: Config, config: Config) -> tuple[Config, list[str]]:
     """``config`` without the judges that nobody asked for, that it can do without, and whose weights are not here; what is to be said of it.
 
@@ -92,7 +102,7 @@ def without_missing(given: Config, config: Config) -> tuple[Config, list[str]]:
     missing = {}
     for option, is_needed in needed(config).items():
         named = getattr(given, option) is not None or getattr(given, option.split('_')[0] + '_weights') is not None
-        if is_needed or named or config.random_metric_weights or getattr(config, option) == 'demo':
+        if is_needed or named or config.random_metric_weights or getattr(config, option) in REGISTERED:
             continue
         name = NETS.get(getattr(config, option), getattr(config, option))
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,12 @@ NETS = {'vgg': 'vgg16', 'alex': 'alexnet', 'squeeze': 'squeezenet'}  # name here
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10  # beside the norm that features are divided by
+
+
+class Perceptual(Protocol):
+    """What `Lpips` offers: features once, compared as often as needed."""
+    def features(self, images: Tensor) -> list[Tensor]: ...
+    def compare(self, a: list[Tensor], b: list[Tensor]) -> Tensor: ...
 
 
 class Lpips(nn.Module):

@@ -1,4 +1,4 @@
-"""Who is to be forgotten: from a seed, a latent, photos or a person of the demo world to the latents that a run needs."""
+"""Who is to be forgotten: from a seed, a latent, photos or a person of a world to the latents that a run needs."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -9,36 +9,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import CLOSED, Config
 from eg3d_unlearn.generators.cameras import mirrored
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.judges import Judges, alignment_of
+from eg3d_unlearn.person.given import kept_people, photos_of, world_person
 from eg3d_unlearn.person.inversion import check_inversion, make_inverter, plan
 from eg3d_unlearn.person.inversion.optimise import Inversion
 from eg3d_unlearn.person.latents import read_latent
 from eg3d_unlearn.person.photo.camera_labels import find_camera
 from eg3d_unlearn.person.photo.folders import sheets_at
 from eg3d_unlearn.person.photo.prepare import Prepared, prepare_file
-from eg3d_unlearn.unlearning.presets import CLOSED
-from eg3d_unlearn.worlds.demo.photo import OTHER_PHOTOS, STRANGERS, Photos, photos_of, strangers
-from eg3d_unlearn.worlds.demo.shipped import encoder_path
+from eg3d_unlearn.worlds.registry import REGISTERED, Bars, Photos, world_named
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 
 SHOWN_ERRORS = 10                    # bad photos that one error names
 
-@dataclass(frozen=True)
-class Bars:
-    """What a reconstruction must reach to be the person of the photo: erasing the latent of another face erases somebody else."""
-    identity: float                  # cosine to the photo, at least
-    lpips: float                     # at most
-    psnr_db: float                   # at least
-
-
-# On the demo networks: between photos of held-out demo people (none of 25 people is warned about) and what is none: a real face, a cat,
-# a cup, strongly darkened, noisy, halved and blurred photos (all are), people out of domain, unless the network does show them.
-DEMO_BARS = {'eg3d': Bars(0.5, 0.22, 16.0), 'stylegan2': Bars(0.8, 0.06, 24.0)}
-# Elsewhere by what is known of the judges, not by trials: ArcFace calls two photos one person from about 0.3 to 0.4 on, and two different
+# By what is known of the judges, not by trials: ArcFace calls two photos one person from about 0.3 to 0.4 on, and two different
 # FFHQ faces lie at 0.5 to 0.6 in LPIPS (VGG).
 BARS = Bars(0.4, 0.5, 10.0)
 # Fine detail of the photo over that of the reconstruction: below, the photo is blurred, and many faces would fit.
@@ -53,7 +41,7 @@ class Person:
     notes: dict                      # how it was found, without saying who it is
     # Where there are other photos: latents, and the cameras of 3D networks.
     ws_others: Tensor | None = None  # [M, num_ws, w_dim] other photos of the person
-    ws_strangers: Tensor | None = None  # [S, num_ws, w_dim] photos of other people; of the demo world only
+    ws_strangers: Tensor | None = None  # [S, num_ws, w_dim] photos of other people, where a world brings them
     cameras: Tensor | None = None    # [M + S, 25]
     # What the latents were inverted from, for those who measure; never kept in a run's folder.
     images: Tensor | None = None     # [1 + M + S, 3, H, W] in -1 to 1, the erased photo first
@@ -67,16 +55,16 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
         return Person(generator.map_seed(config.latent_seed, config.trunc), {'given_as': 'seed'})
     if config.latent is not None:
         return Person(given_latent(config, generator), {'given_as': 'latent', 'forget_from': config.forget_from})
-    if config.demo_person is not None:
-        return find_demo_person(config, generator, judges, log)
+    if world_person(config) is not None:
+        return find_in_world(config, generator, judges, log)
     images, labels, sources = [], [], []
     if left_out := [sheet for name in config.image for sheet in sheets_at(Path(name))]:
         log(f'Left out of the folder, since eg3d_unlearn made them of several pictures: {len(left_out)} sheet{"s" * (len(left_out) > 1)}.')
-    for number, path in enumerate(config.photos, 1):
+    for number, path in enumerate(photos_of(config), 1):
         prepared = prepare_photo(config, path, generator)
         camera, source = photo_camera(config, path, generator, prepared)
         # By number: a file's name may be the person's, and the log stays.
-        log(f'{"The photo" if len(config.photos) == 1 else f"Photo {number}"}: {"; ".join([*prepared.notes, f"camera: {source}"])}.')
+        log(f'{"The photo" if len(photos_of(config)) == 1 else f"Photo {number}"}: {"; ".join([*prepared.notes, f"camera: {source}"])}.')
         images.append(prepared.tensor(generator.img_resolution))
         labels.append(generator.frontal() if camera is None and generator.is_3d else camera)
         sources.append(source)
@@ -94,12 +82,13 @@ def find_person(config: Config, generator: Generator, judges: Judges, log: Calla
                   torch.cat(images), camera, turned)
 
 
-def kept_people(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Tensor | None:   # [N, num_ws, w_dim]
+def latents_kept(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Tensor | None:   # [N, num_ws, w_dim]
     """Latents of the photos of ``--keep``; None where there are none."""
-    if config.kept_people is None:
+    others = kept_people(config)
+    if others is None:
         return None
     log('Photos of other people, who are to stay:')
-    return find_person(config.kept_people, generator, judges, log).ws
+    return find_person(others, generator, judges, log).ws
 
 
 def given_latent(config: Config, generator: Generator) -> Tensor:  # [K, num_ws, w_dim]
@@ -119,20 +108,21 @@ def erased(ws: Tensor, forget_from: str) -> Tensor:   # [N, num_ws, w_dim] -> [K
     return {'first': ws[:1], 'mean': ws.mean(dim=0, keepdim=True), 'all': ws}[forget_from]
 
 
-def find_demo_person(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
-    """A person of the demo world: one photo to erase from, other photos and other people's as witnesses."""
-    resolution = generator.img_resolution
-    mine = photos_of(config.demo_person, 1 + OTHER_PHOTOS, resolution)
-    return photographed(config, generator, judges, mine, strangers(config.demo_person, STRANGERS, resolution), log)
+def find_in_world(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> Person:
+    """A person of a world: one photo to erase from, other photos and other people's as witnesses."""
+    (world, person), resolution = world_person(config), generator.img_resolution
+    mine = world.photos_of(person, 1 + world.other_photos, resolution)
+    return photographed(config, generator, judges, mine, world.photos_of_strangers(person, world.strangers, resolution), log)
 
 
 def photos_again(config: Config, generator: Generator) -> Tensor | None:   # [1 + M + S, 3, H, W]
     """The photos that the latents of a person were found from, for a run that is taken up again; None where there were none."""
     resolution = generator.img_resolution
-    if config.demo_person is not None:
-        return torch.cat([photos_of(config.demo_person, 1 + OTHER_PHOTOS, resolution).images,
-                          strangers(config.demo_person, STRANGERS, resolution).images])
-    photos = [prepare_photo(config, path, generator).tensor(resolution) for path in config.photos]
+    if (found := world_person(config)) is not None:
+        world, person = found
+        return torch.cat([world.photos_of(person, 1 + world.other_photos, resolution).images,
+                          world.photos_of_strangers(person, world.strangers, resolution).images])
+    photos = [prepare_photo(config, path, generator).tensor(resolution) for path in photos_of(config)]
     return torch.cat(photos) if photos else None
 
 
@@ -175,11 +165,10 @@ def photo_camera(config: Config, path: Path, generator: Generator, prepared: Pre
     return camera, f'{instead}, since {source}' if source else instead
 
 
-def encoder_of(config: Config, demo: str | None) -> str | None:
-    """The file of ``--encoder``, else the one that a demo network comes with; ``demo`` is the demo network's family."""
-    if config.encoder is None and demo is not None:
-        return str(encoder_path(f'demo-{demo}'))
-    return config.encoder
+def encoder_of(config: Config, generator: Generator) -> str | None:
+    """The file of ``--encoder``, else the one that a network of a world comes with."""
+    world = generator.trained_on.world
+    return config.encoder if config.encoder is not None or world is None else str(world.encoder_path(generator.family))
 
 
 def check_person(config: Config, generator: Generator) -> None:
@@ -189,7 +178,7 @@ def check_person(config: Config, generator: Generator) -> None:
     if config.image:
         check_inversion(config.inversion, generator, config.encoder, config.encoder_mean)
     data = generator.trained_on
-    if config.photos and not (data.aligned or config.aligned or config.face_crop != 'auto'):
+    if photos_of(config) and not (data.aligned or config.aligned or config.face_crop != 'auto'):
         raise InputError(f'The network was trained on {data.name} ({data.source} says so), whose pictures are not aligned like FFHQ\'s, but '
                          'photos are cut out as FFHQ\'s are. Cut the photo out as the network\'s own pictures are, and add --aligned.')
 
@@ -199,7 +188,7 @@ def check_person(config: Config, generator: Generator) -> None:
             find_camera(config.camera, path)
         prepare_photo(config, path, generator)
 
-    check_each(config.photos, check)
+    check_each(photos_of(config), check)
 
 
 def check_each(photos: list[Path], check: Callable[[Path], object]) -> None:
@@ -293,8 +282,9 @@ def fine_detail(image: Tensor) -> float:              # [1, 3, H, W] in -1 to 1
 
 def too_poor(figures: dict, judges: Judges, family: str) -> str | None:
     """A warning where the reconstruction is not the person of the photo, by whichever figure says so; figures of `quality`."""
-    demo = judges.names['perceptual'] == 'demo' and family in DEMO_BARS
-    bars, faults = DEMO_BARS[family] if demo else BARS, []
+    name = judges.names['perceptual']
+    world = world_named(name) if name in REGISTERED and family in world_named(name).bars else None
+    bars, faults = BARS if world is None else world.bars[family], []
     if 'identity' in figures and figures['identity'] < bars.identity:
         faults.append(f'identity cosine {figures["identity"]:.2f} by {judges.names["measuring"]}, below {bars.identity}')
     if 'lpips' in figures and figures['lpips'] > bars.lpips:
@@ -305,6 +295,6 @@ def too_poor(figures: dict, judges: Judges, family: str) -> str | None:
         faults.append(f'the photo is blurred or empty, with {100 * figures["detail"]:.0f} % of the fine detail of a picture by the network')
     if not faults:
         return None
-    advice = ('A demo network can show demo people only (--image=demo:N).' if demo else
+    advice = (f'A network of {world.title} can show its people only (--image={world.name}:N).' if world else
               'Give a sharper, frontal photo, more --inversion-steps, or an encoder (--inversion=encoder+w+).')
     return f'the reconstruction is not the person of the photo: {"; ".join(faults)}. Erasing this latent erases another face. {advice}'

@@ -107,12 +107,12 @@ def completed(options: dict, defaults: set[str], report: dict, folder: Path) -> 
             elif name in FILES_OF_THE_RUN:
                 raise InputError(f'{REPORT} says that the run used the file {shown(config[name])}. A file that another file names is not opened. '
                                  f'Name it yourself: {parameter.opts[0]}=FILE.')
-    from eg3d_unlearn.worlds.demo.recipes import NETWORKS
+    from eg3d_unlearn.worlds.registry import known_networks
     whole['after'] = options['after'] or str(folder / NETWORK)
     whole['before'] = options['before'] or config.get('network')
     if not whole['before']:
         raise InputError(f'{folder / REPORT} does not say which network went in. Name it with --before.')
-    if options['before'] is None and not (isinstance(whole['before'], str) and whole['before'] in {**NETWORKS, **PUBLISHED}):
+    if options['before'] is None and not (isinstance(whole['before'], str) and whole['before'] in {**known_networks(), **PUBLISHED}):
         raise InputError(f'{REPORT} says that the network {shown(whole["before"], 300)} went in. A path or an address that another file names is '
                          'not opened. Name the network yourself: --before=PATH|URL|NAME.')
     return whole

@@ -1,13 +1,13 @@
 """What a page says in words.  Every sentence is chosen by figures, and none says more than they do."""
 from __future__ import annotations
 
+from eg3d_unlearn.config import CLOSED_FORM
 from eg3d_unlearn.evaluation.estimate import stands_first
 from eg3d_unlearn.report.exhibits import Exhibits
 from eg3d_unlearn.report.files import Found, is_number
 from eg3d_unlearn.report.markup import Markup, markup, tag
 from eg3d_unlearn.report.numbers import counted, interval, listed, number
 from eg3d_unlearn.run_folder import NETWORK
-from eg3d_unlearn.unlearning.presets import CLOSED_FORM
 
 FAMILIES = {'eg3d': 'EG3D, a 3D face generator', 'stylegan2': 'StyleGAN2', 'stylegan3': 'StyleGAN3'}
 

@@ -2,18 +2,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from eg3d_unlearn.config import Config
 from eg3d_unlearn.unlearning.target import frobenius
-
-
-class Perceptual(Protocol):
-    """What `eg3d_unlearn.judges.perceptual.Lpips` offers: features once, compared as often as needed."""
-    def features(self, images: Tensor) -> list[Tensor]: ...
-    def compare(self, a: list[Tensor], b: list[Tensor]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -25,6 +19,11 @@ class Weights:
     l2: float = 1e-2                 # λ_L2 on the features F
     lpips: float = 1.0               # λ_per
     id: float = 0.1                  # λ_id
+
+    @classmethod
+    def of(cls, config: Config) -> Weights:
+        """Those of a resolved configuration."""
+        return cls(config.lambda_local, config.lambda_adj, config.lambda_global, config.lambda_l2, config.lambda_lpips, config.lambda_id)
 
 
 def feature_distance(
@@ -39,14 +38,6 @@ def feature_distance(
 def in_memory_order(x: Tensor) -> Tensor:  # [N, C, H, W] -> the same, or [N, H, W, C]
     """``x`` so that to flatten it is no copy: where the order does not matter, channels may come last."""
     return x.permute(0, 2, 3, 1) if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) else x
-
-
-def identity_distance(
-    embedding_u: Tensor,             # [N, D] unit norm
-    embedding_t: Tensor,             # [N, D] unit norm
-) -> Tensor:                         # [N] in [0, 2]
-    """1 - cos(id(x_u), id(x_t)) of Eq. 4."""
-    return 1 - (embedding_u * embedding_t).sum(dim=1)
 
 
 def adjacent_offsets(

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Backbone, Generator
-from eg3d_unlearn.unlearning.loss import Perceptual, Weights, adjacent_offsets, feature_distance, identity_distance, local_loss, total_loss
+from eg3d_unlearn.judges.identity import identity_distance
+from eg3d_unlearn.judges.perceptual import Perceptual
+from eg3d_unlearn.unlearning.loss import Weights, adjacent_offsets, feature_distance, local_loss, total_loss
 from eg3d_unlearn.unlearning.target import RANDOM, SOFT
 
 LOCAL, ADJACENT, GLOBAL = 'local', 'adj', 'global'

@@ -1,20 +1,21 @@
 """Methods: which terms, which target, which settings.  A paper's variant that only re-weights is a preset here.
 
 Settings come in two parts.  A method's preset says what the loss is made of; it is the paper's.  How many steps it takes,
-how large they are depends on the network (`DEMO`), and so does how far the target lies (`scale`).
+how large they are depends on the network (`World.settings`), and so does how far the target lies (`scale`).
 """
 from __future__ import annotations
 
 import dataclasses
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, POLISHED, Config, begins_with_encoder, refines
+from eg3d_unlearn.person.given import photos_of
+from eg3d_unlearn.worlds.registry import World
 
 # GUIDE as published (arXiv 2405.09879 and its code): EG3D FFHQ-512, 15 minutes on one RTX 3090.
 GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=2, n_near=0, lambda_local=1.0,
              lambda_adj=1.0, lambda_global=1.0, lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full',
              lambda_l1=0.0, lambda_ewc=0.0, prune=0.0, saliency=1.0)
 
-CLOSED_FORM, POLISHED = CLOSED = ('closed-form', 'closed-form+guide')
 PRESETS = {
     'guide': GUIDE,
     # Table 1, first row: the mean latent as target, local loss only.
@@ -45,47 +46,30 @@ PRESETS = {
 OF_TRAINING = ('target', 'target_d', 'iters', 'lr', 'lr_decay', 'n_adj', 'n_global', 'n_near', 'alpha_max', 'lambda_local', 'lambda_adj',
                'lambda_global', 'lambda_l2', 'lambda_lpips', 'lambda_id', 'lambda_l1', 'lambda_ewc', 'prune', 'saliency', 'loss_resolution')
 
-# The demo networks are a thousandth of FFHQ-512 and the main run has three minutes on two cores: fewer and larger steps.
-DEMO = {
-    'eg3d': dict(iters=110, lr=2.5e-3, lr_decay=0.8, n_adj=1, n_global=4, n_near=2, lambda_adj=0.4, lambda_global=6.5, lambda_id=0.5,
-                 inversion='encoder', loss_resolution='half'),
-    'stylegan2': dict(iters=320, lr=2e-3, lr_decay=0.8, n_adj=2, n_global=4, n_near=1, lambda_adj=1.4, lambda_global=6.0,
-                      inversion='encoder+w+'),
-}
-
-# After the closed form little is left to be done, and large steps undo it.
-DEMO_POLISH = dict(lr=5e-4)
-
 # Inversion from the mean latent, and from where an encoder says, whence the way is short.
 FROM_MEAN = dict(inversion_steps=300, inversion_lr=0.1)
 FROM_ENCODER = dict(inversion_steps=100, inversion_lr=0.05)
-DEMO_STEPS = {'eg3d': {'mean': 60, 'encoder': 20}, 'stylegan2': {'mean': 200, 'encoder': 30}}
 
 
-def resolve(config: Config, demo: str | None) -> Config:
-    """``config`` with every setting that was left open filled in; ``demo`` is the family of a demo network, None: others."""
+def resolve(
+    config: Config,
+    world: World | None = None,      # that the network belongs to; None: none of ours
+    family: str | None = None,       # of a network of a world
+) -> Config:
+    """``config`` with every setting that was left open filled in."""
     # What makes a method another than GUIDE stays, whatever the network.
     method = {name: value for name, value in PRESETS[config.method].items() if value != GUIDE[name]}
     # The closed form erases all photos at once; a training takes turns, at the price of each.
-    several = config.method in CLOSED and len(config.photos) > 1
-    settings = {**GUIDE, **(DEMO[demo] if demo else {}), **method, 'forget_from': 'all' if several else 'first',
-                'lpips_net': 'demo' if demo else 'vgg', 'id_network': 'demo' if demo else 'arcface'}
-    if demo and config.method == POLISHED:
-        settings.update(DEMO_POLISH)
+    several = config.method in CLOSED and len(photos_of(config)) > 1
+    usual = {} if world is None else world.settings(family, config.method)
+    judges = {'lpips_net': 'vgg', 'id_network': 'arcface'} if world is None else {'lpips_net': world.name, 'id_network': world.name}
+    settings = {**GUIDE, **usual, **method, 'forget_from': 'all' if several else 'first', **judges}
+    if world is not None and config.method == POLISHED:
+        settings['lr'] = usual['lr']
     start = 'encoder' if begins_with_encoder(config.inversion or settings['inversion']) else 'mean'
     settings.update(FROM_ENCODER if start == 'encoder' else FROM_MEAN)
-    if demo:
-        settings['inversion_steps'] = DEMO_STEPS[demo][start]
+    if world is not None:
+        settings['inversion_steps'] = world.inversion_steps(family, start) or settings['inversion_steps']
     if not refines(config.inversion or settings['inversion']):
         settings.update(inversion_steps=None, inversion_lr=None)
     return dataclasses.replace(config, **{name: value for name, value in settings.items() if getattr(config, name) is None})
-
-
-def begins_with_encoder(inversion: str) -> bool:
-    """Whether an inversion's name begins with an encoder's."""
-    return inversion.split('+')[0] not in ('w', 'mean')
-
-
-def refines(inversion: str) -> bool:
-    """Whether an inversion's name ends with a space in which latents are refined: w or w+."""
-    return inversion.removesuffix('+').split('+')[-1] == 'w'

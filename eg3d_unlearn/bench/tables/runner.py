@@ -23,11 +23,9 @@ from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.metrics.cache import fingerprint
 from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.report.files import is_number
-from eg3d_unlearn.run import demo_family
 from eg3d_unlearn.run_folder import LOG, RunFolder, write_whole
 from eg3d_unlearn.unlearning.presets import GUIDE, resolve
-from eg3d_unlearn.worlds.demo.recipes import NETWORKS
-from eg3d_unlearn.worlds.demo.shipped import encoder_path, network_path
+from eg3d_unlearn.worlds.registry import world_by_network, worlds
 from torch_utils_ext.atomic_file import cannot_write, held
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
@@ -98,7 +96,7 @@ def run_jobs(
     Raises:
         InputError: at the end, if any failed.
     """
-    worlds: dict[str, World] = {}
+    loaded: dict[str, World] = {}
     failed: list[str] = []
     cache = metrics.Cache(outdir / CACHE)
     for job in jobs:
@@ -107,14 +105,14 @@ def run_jobs(
                 if not mine:
                     continue
                 wanted = missing(outdir, job, names(job))    # another process may have made it meanwhile
-                if wanted and job.network not in worlds:
-                    worlds.clear()   # one network in memory at a time
-                    world = worlds[job.network] = make_world(job.network)
+                if wanted and job.network not in loaded:
+                    loaded.clear()   # one network in memory at a time
+                    world = loaded[job.network] = make_world(job.network)
                     # Once for all runs, before the first erasure.
                     world.check({name for one in jobs if one.network == job.network for name in missing(outdir, one, names(one))}, real)
                 try:
                     if wanted:
-                        run_job(job, worlds[job.network], outdir, wanted, cache, real)
+                        run_job(job, loaded[job.network], outdir, wanted, cache, real)
                 except InputError as error:              # one that diverged, a person whose photos cannot be used
                     failed.append(f'{job.name}: {error}')
                     continue
@@ -174,7 +172,7 @@ def check_results(jobs: list[Job], outdir: Path) -> None:
         content = read_result(path)
         if content.get('job') != described(job):
             raise InputError(f'{shown(path, 300)} is a result of another run than its name says. Move it away to have that run made again.')
-        families = [None, *(recipe['family'] for recipe in NETWORKS.values())]
+        families = [None, *(family for world in worlds() for family in world.networks.values())]
         if not isinstance(content.get('config'), dict) or content.get('demo') not in families:
             raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
         changed = changed_since(content)
@@ -193,9 +191,9 @@ def described(job: Job) -> dict:
 def changed_since(content: dict) -> dict[str, tuple]:
     """Settings of a result that would be others today: name -> (then, now).  Those that its run did not use do not count."""
     job, then = content['job'], content['config']
-    family = content['demo'] if 'demo' in content else demo_family(job['network'])
+    world, family = world_by_network(job['network'])
     given = Config(network=job['network'], outdir='')
-    guide, now = (resolve(dataclasses.replace(given, method=method), family).to_json() for method in ('guide', job['method'] or 'guide'))
+    guide, now = (resolve(dataclasses.replace(given, method=method), world, family).to_json() for method in ('guide', job['method'] or 'guide'))
     # Distances are multiples of the network's own, which its checksum stands for.
     now.update({name: multiple(value, guide[name]) for name, value in job['settings'].items() if name not in ('target_d', 'alpha_max')})
     names = (set(GUIDE) if job['method'] else set()) | {'inversion', 'inversion_steps', 'inversion_lr', 'lpips_net', 'id_network'}
@@ -204,13 +202,14 @@ def changed_since(content: dict) -> dict[str, tuple]:
     before = {name: then.get(name, GUIDE.get(name)) for name in names}   # what was no option then was as published
     before |= {name: content.get(name) for name in ('network_sha256', 'encoder_sha256')}
     now |= {'network_sha256': checksum_of(job['network'], before['network_sha256']),
-            'encoder_sha256': checksum_once(encoder_path(job['network'])) if job['network'] in NETWORKS else before['encoder_sha256']}
+            'encoder_sha256': before['encoder_sha256'] if world is None else checksum_once(world.encoder_path(family))}
     return {name: (before[name], now[name]) for name in sorted(before) if before[name] != now[name]}
 
 
 def checksum_of(network: str, unknown: str) -> str:
     """The checksum of a network that lies on this machine; ``unknown`` for others."""
-    path = network_path(network) if network in NETWORKS else Path(network)
+    world, _ = world_by_network(network)
+    path = Path(network) if world is None else world.network_path(network)
     return checksum_once(path) if path.is_file() else unknown
 
 
@@ -248,7 +247,7 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
         'figures': figures,
         'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
-        'demo': world.demo,
+        'demo': None if world.world is None else world.family,
         'network_sha256': world.pickle.sha256(),
         'encoder_sha256': None if world.given.encoder is None else sha256_of(Path(world.given.encoder)),
         'versions': report.versions(), 'hardware': report.hardware(evidence.device),

@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import Callable
 
 from eg3d_unlearn.bench.tables.jobs import Job
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, POLISHED, Config
 from eg3d_unlearn.evaluation import metrics
 from eg3d_unlearn.evaluation.evidence import Evidence, measuring_recognisers
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.judges import load_judges
 from eg3d_unlearn.person import person as finding
 from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.person.photo.folders import folders_in
-from eg3d_unlearn.run import KEPT, choose_device, demo_family, forget, load_generator, polish, prefixes_of, target_of
+from eg3d_unlearn.person.saved import KEPT
 from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.unlearning import margin
-from eg3d_unlearn.unlearning.presets import CLOSED, CLOSED_FORM, POLISHED, resolve
+from eg3d_unlearn.unlearning.erase import forget, polish, prefixes_of, target_of
+from eg3d_unlearn.unlearning.presets import resolve
 from eg3d_unlearn.unlearning.scale import distances
-from eg3d_unlearn.worlds.demo.photo import photos_of
-from eg3d_unlearn.worlds.demo.reference import reference_latents
-from eg3d_unlearn.worlds.demo.shipped import is_demo
+from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.errors import InputError
 
 EMBEDDINGS = 'embeddings'            # what t-SNE is made from; of the demo world only, for a real face's are biometric data
@@ -36,15 +36,15 @@ class World:
 
     def __init__(self, network: str, device: str = 'auto', data: str | None = None, recognisers: tuple[str, ...] = (), **options):
         self.given = Config(network=network, outdir='', device=device, **options)
-        config = resolve(self.given, demo_family(network))
+        config = resolve(self.given, *world_by_network(network))
         place = choose_device(device)
         self.pickle, self.g_s = load_generator(config, place)
-        self.demo = self.g_s.family if is_demo(self.pickle) else None
+        self.world, self.family = self.g_s.trained_on.world, self.g_s.family
         self.data = None if data is None else Path(data)
-        precision = choose_precision(config.precision, self.demo is not None, place)
-        self.given = dataclasses.replace(self.given, precision=precision, encoder=finding.encoder_of(config, self.demo))
+        precision = choose_precision(config.precision, self.world, place)
+        self.given = dataclasses.replace(self.given, precision=precision, encoder=finding.encoder_of(config, self.g_s))
         self.g_s.precision = precision
-        config = resolve(self.given, self.demo)
+        config = resolve(self.given, self.world, self.family)
         self.judges = load_judges(config, self.g_s, place)
         self.recognisers, self.trained_with = measuring_recognisers(config, self.judges, recognisers, self.g_s, place)
         self.people: dict[tuple[str, int], Person] = {}
@@ -52,11 +52,11 @@ class World:
 
     def config(self, job: Job) -> Config:
         """The options of a run, with every multiple of a default worked out."""
-        guide = resolve(dataclasses.replace(self.given, method='guide'), self.demo)
+        guide = resolve(dataclasses.replace(self.given, method='guide'), self.world, self.family)
         d, alpha_max, _ = distances(guide, self.g_s)
         guide = dataclasses.replace(guide, target_d=d, alpha_max=alpha_max)
         settings = {name: multiple(value, getattr(guide, name)) for name, value in job.settings}
-        config = resolve(dataclasses.replace(self.given, method=job.method or 'guide', seed=job.seed, **settings), self.demo)
+        config = resolve(dataclasses.replace(self.given, method=job.method or 'guide', seed=job.seed, **settings), self.world, self.family)
         d, alpha_max, _ = distances(config, self.g_s)
         return dataclasses.replace(config, target_d=d, alpha_max=alpha_max)
 
@@ -69,12 +69,11 @@ class World:
 
     def _find(self, scenario: str, number: int, log: Callable[[str], None]) -> Person:
         # With all that any method needs: mirrored photos are the closed form's.
-        config = resolve(dataclasses.replace(self.given, method=CLOSED_FORM, forget_from='first'), self.demo)
+        config = resolve(dataclasses.replace(self.given, method=CLOSED_FORM, forget_from='first'), self.world, self.family)
         if scenario == 'random':
             return Person(self.g_s.map_seed(FIRST_SEED + number), {'given_as': 'seed'})
-        if self.demo is not None:
-            kind = {'in-domain': 'held-out', 'out-of-domain': 'out-of-domain'}[scenario]
-            mine = photos_of(FIRST_PERSON + number, PHOTOS, self.g_s.img_resolution, kind=kind)
+        if self.world is not None:
+            mine = self.world.photos_of(FIRST_PERSON + number, PHOTOS, self.g_s.img_resolution, out_of_domain=scenario == 'out-of-domain')
             return finding.photographed(config, self.g_s, self.judges, mine, None, log)
         config = dataclasses.replace(config, image=(str(self._folder(scenario, number)),))
         finding.check_person(config, self.g_s)
@@ -95,7 +94,7 @@ class World:
         g_u = self.g_s
         if job.method is not None:
             g_u = self._erase(config, person, folder)
-        return Evidence(None, None, self.g_s, g_u, person, self.judges, self.recognisers, self.trained_with, self.demo is not None, config)
+        return Evidence(None, None, self.g_s, g_u, person, self.judges, self.recognisers, self.trained_with, self.world, config)
 
     def check(self, names: set[str], real: str | None) -> None:
         """Refuse metrics, by their whole names, that could not be taken at the end of a run.
@@ -105,7 +104,7 @@ class World:
         """
         anybody = self.g_s.w_avg[None]   # with another photo: who has none has no ID_others, which is no error
         evidence = Evidence(None, None, self.g_s, self.g_s, Person(anybody, {}, anybody), self.judges, self.recognisers, self.trained_with,
-                            self.demo is not None, resolve(self.given, self.demo))
+                            self.world, resolve(self.given, self.world, self.family))
         settings = metrics.Settings(data=real)
         for name in sorted(names - {EMBEDDINGS}):
             metrics.check(metrics.parse(name), evidence, settings)
@@ -124,8 +123,8 @@ class World:
             photos = margin.Photos(person.ws, person.ws_mirrored, exact=person.notes['given_as'] == 'seed')
             with arithmetic('fp32', self.g_s.device):
                 self.strangers = self.strangers or margin.strangers(self.g_s, self.judges.recogniser)
-                edit = margin.erase(g_u, [photos], self.judges.recogniser, folder.log, self.strangers,
-                                    reference_latents(f'demo-{self.demo}')).edit
+                kept = None if self.world is None else self.world.reference_latents(self.family)
+                edit = margin.erase(g_u, [photos], self.judges.recogniser, folder.log, self.strangers, kept).edit
                 if config.method == POLISHED:
                     polish(folder, config, g_u, self.g_s, parameters, self.judges, [photos.all], edit, state, dict.fromkeys(KEPT))
             g_u.network.requires_grad_(False)

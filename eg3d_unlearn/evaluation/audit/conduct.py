@@ -24,9 +24,9 @@ from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.metrics import cache
 from eg3d_unlearn.evaluation.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.person.given import names_of
 from eg3d_unlearn.person.latents import digest
 from eg3d_unlearn.report.pictures import photograph
-from eg3d_unlearn.run import given_person
 from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files, write_json
 from eg3d_unlearn.unlearning.presets import resolve
 from torch_utils_ext.errors import InputError
@@ -215,10 +215,10 @@ def fingerprint(evidence: Evidence, budget: Budget, controls: str | None, seed: 
     config = evidence.config
     # Only what was given: an audit goes on with a package that has gained an option since.
     usual = resolve(Config(network=config.network, outdir=config.outdir, method=config.method),
-                    evidence.g_s.family if evidence.is_demo else None)
+                    evidence.world, evidence.g_s.family)
     options = {name: value for name, value in dataclasses.asdict(config).items()
                if name not in LEFT_OUT and value != getattr(usual, name)}
-    who = digest(config.person_kind, given_person(config))
+    who = digest(config.person_kind, names_of(config))
     return {'budget': budget.name, 'seed': seed, **{f'network {side}': mark for side, mark in marks(evidence).items()}, 'salt': salt,
             'person': hashlib.scrypt(who.encode(), salt=bytes.fromhex(salt), n=2**14, r=8, p=1).hex(), 'controls': controls,
             'inversion': config.inversion,

@@ -19,8 +19,8 @@ from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.evaluation.metrics.verification import Impostors, impostors
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Generator
-from eg3d_unlearn.run import batch_size
-from eg3d_unlearn.unlearning.loss import Perceptual
+from eg3d_unlearn.generators.memory import batch_size
+from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.unlearning.scale import distances
 from eg3d_unlearn.unlearning.target import ufo_target
 from torch_utils_ext.errors import InputError
@@ -158,7 +158,7 @@ class Audit:
     @property
     def batch(self) -> int:
         """Latents that go through at once."""
-        return batch_size(self.evidence.config, self.evidence.g_s)
+        return batch_size(self.evidence.g_s, self.evidence.config.batch)
 
     def in_batches(self, ws: Tensor, desc: str) -> Iterable[Tensor]:  # [N, num_ws, w_dim] -> each [batch, num_ws, w_dim]
         """Latents a few at a time, with a progress bar."""

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation.evidence import Evidence
+from eg3d_unlearn.person.given import world_person
 from eg3d_unlearn.person.person import photo_camera, prepare_photo
 from eg3d_unlearn.person.photo.folders import PICTURES, folders_in, pictures_at
-from eg3d_unlearn.worlds.demo.photo import photos_of
+from eg3d_unlearn.worlds.registry import World
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 
-# Numbers of held-out demo people: far from those whom an erasing run takes as witnesses.
-DEMO_CONTROLS, DEMO_BYSTANDERS, DEMO_APART = 700_000, 50, 100
+# Numbers of people of a world: far from those whom an erasing run takes as witnesses.
+CONTROLS, BYSTANDERS, APART = 700_000, 50, 100
 GENERATED_YAWS = (-0.2, 0.2)         # cameras of a generated person's two pictures [radians]
 FEWEST = 3                           # controls; of fewer the spread says nothing
 FEWEST_PHOTOS = 2                    # of each control of a folder: one to attack with, another to judge by
@@ -70,27 +71,26 @@ def people_in(folder: str) -> list[list[Path]]:
 
 def find_controls(evidence: Evidence, count: int, folder: str | None, seed: int) -> tuple[list[Subject], str]:
     """Control people and what they are."""
-    person = evidence.config.demo_person
+    found = world_person(evidence.config)
     if folder is not None:
         people = people_in(folder)[:count]
         return [photographed(evidence, photos) for photos in tqdm(people, desc='controls', unit='person')], 'people of --controls'
-    if person is not None:
-        photos = len(evidence.photos_mine[0])
-        numbers = demo_numbers(person, seed)[:count]
-        return [demo_person(evidence, number, photos) for number in tqdm(numbers, desc='controls', unit='person')], 'held-out people'
+    if found is not None:
+        photos, numbers = len(evidence.photos_mine[0]), numbers_beside(found[1], seed)[:count]
+        return [of_world(evidence, found[0], number, photos) for number in tqdm(numbers, desc='controls', unit='person')], found[0].people
     exact = evidence.photos_mine is None
     ws = evidence.g_s.sample(count, torch.Generator().manual_seed(1_000_003 * (seed + 1)))
     return [generated(evidence, one[None], exact) for one in tqdm(ws, desc='controls', unit='person')], 'generated people'
 
 
-def demo_numbers(person: int, seed: int) -> range:
-    """Held-out people beside ``person``: the first `DEMO_BYSTANDERS` are controls, the others serve for harmless tuning."""
-    first = DEMO_CONTROLS + (person + 1_000_000 * (seed % 5)) * DEMO_APART
-    return range(first, first + DEMO_APART)
+def numbers_beside(person: int, seed: int) -> range:
+    """Held-out people beside ``person``: the first `BYSTANDERS` are controls, the others serve for harmless tuning."""
+    first = CONTROLS + (person + 1_000_000 * (seed % 5)) * APART
+    return range(first, first + APART)
 
 
-def demo_person(evidence: Evidence, number: int, photos: int) -> Subject:
-    taken = photos_of(number, photos, evidence.g_s.img_resolution)
+def of_world(evidence: Evidence, world: World, number: int, photos: int) -> Subject:
+    taken = world.photos_of(number, photos, evidence.g_s.img_resolution)
     return inverted(evidence, taken.images, taken.cameras if evidence.g_s.is_3d else None)
 
 
@@ -135,14 +135,15 @@ def inverted(evidence: Evidence, images: Tensor, cameras: Tensor | None) -> Subj
 @torch.no_grad()
 def bystanders(evidence: Evidence, count: int, seed: int) -> tuple[Subject, str]:
     """One photo each of other people, who are neither the person nor controls, and what they are."""
-    g_s, person = evidence.g_s, evidence.config.demo_person
-    if person is not None:
-        numbers = [demo_numbers(person, seed)[DEMO_BYSTANDERS + i % DEMO_BYSTANDERS] for i in range(count)]
-        taken = [photos_of(number, 1, g_s.img_resolution, first=1 + i // DEMO_BYSTANDERS)
+    g_s, found = evidence.g_s, world_person(evidence.config)
+    if found is not None:
+        world, person = found
+        numbers = [numbers_beside(person, seed)[BYSTANDERS + i % BYSTANDERS] for i in range(count)]
+        taken = [world.photos_of(number, 1, g_s.img_resolution, first=1 + i // BYSTANDERS)
                  for i, number in enumerate(tqdm(numbers, desc='other people', unit='person'))]
         images = torch.cat([photos.images for photos in taken])
         with torch.enable_grad():
-            return inverted(evidence, images, torch.cat([photos.cameras for photos in taken]) if g_s.is_3d else None), 'held-out people'
+            return inverted(evidence, images, torch.cat([photos.cameras for photos in taken]) if g_s.is_3d else None), world.people
     rng = torch.Generator().manual_seed(1_000_003 * (seed + 1) + 1)
     ws = g_s.sample(count, rng)
     yaws = (torch.rand(count, generator=rng) * 2 - 1) * max(GENERATED_YAWS)

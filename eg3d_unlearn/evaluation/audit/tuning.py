@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.person.inversion.optimise import Optimisation, Wanted
-from eg3d_unlearn.unlearning.loss import Perceptual
 from torch_utils_ext.progress import tqdm
 
 

@@ -59,7 +59,7 @@ def main(metrics: str, outdir: str | None, features: str | None, inception_weigh
 
 def further_person(options: dict, after: str, person: str) -> dict:
     """The options of another erased person, as --apart names it."""
-    from eg3d_unlearn.config import person_of
+    from eg3d_unlearn.worlds.registry import person_in
     kind, value = 'image', (person,)
     if person.startswith('seed:'):
         if not person[5:].isdecimal():
@@ -68,7 +68,7 @@ def further_person(options: dict, after: str, person: str) -> dict:
     elif Path(person).suffix.lower() in ('.npy', '.npz', '.pt', '.pth'):
         kind, value = 'latent', person
     # What is said of the first person's photo; --aligned holds for files of the other one as well.
-    aligned = options['aligned'] and kind == 'image' and person_of(person) is None
+    aligned = options['aligned'] and kind == 'image' and person_in(person) is None
     nobody = {**dict.fromkeys(WHO), 'image': (), 'camera': None, 'face': None, 'forget_from': 'first', 'aligned': aligned}
     return {**options, **nobody, 'after': after, kind: value}
 

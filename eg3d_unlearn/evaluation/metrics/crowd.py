@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation.metrics.cache import checksum, fingerprint
-from eg3d_unlearn.evaluation.metrics.looking import YAWS, batch_size, in_batches, joined, mapped, shown
+from eg3d_unlearn.evaluation.metrics.looking import YAWS, in_batches, joined, mapped, shown
 from eg3d_unlearn.evaluation.metrics.real import labels_of
 from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.generators.generator import Generator
-from eg3d_unlearn.worlds.demo import scene
+from eg3d_unlearn.generators.memory import batch_size
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
@@ -57,11 +57,8 @@ def training_cameras(evidence: Evidence, settings: Settings, count: int) -> tupl
     generator, rng = evidence.g_s, settings.rng('cameras')
     if not generator.is_3d:
         return None, 'none (2D network)'
-    if evidence.is_demo:
-        drawn = torch.rand(count, 2, generator=rng) * 2 - 1
-        angles = drawn * torch.tensor([scene.MAX_YAW, scene.MAX_PITCH])
-        labels = torch.cat([scene.camera_at(yaw, pitch) for yaw, pitch in angles.tolist()])
-        return labels, f'of demo photos: yaw and pitch uniform up to {scene.MAX_YAW} and {scene.MAX_PITCH} rad'
+    if evidence.world is not None:
+        return evidence.world.training_cameras(count, rng)
     labels = None if settings.data is None else labels_of(settings.data)
     if labels is not None:
         return labels[torch.randint(len(labels), (count,), generator=rng)], f'drawn from the {len(labels)} labels of --data'
@@ -81,7 +78,7 @@ def album(
     """What a network shows of random people, kept in the cache."""
     def make() -> dict[str, Tensor]:
         pictures, depths = [], []
-        for rows in in_batches(len(crowd), batch_size(generator, settings), settings, title):
+        for rows in in_batches(len(crowd), batch_size(generator, settings.batch), settings, title):
             picture, depth = shown(generator, generator.backbone(mapped(generator, crowd.z, rows)), camera(crowd, rows), half)
             pictures.append(picture)
             depths.append(depth)

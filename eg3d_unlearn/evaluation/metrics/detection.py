@@ -14,13 +14,13 @@ from eg3d_unlearn.person.photo import to_image
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
-NO_DETECTOR = 'none: no detector knows the faces of the demo world'
+NO_DETECTOR = 'none: no detector knows the faces of this world'
 DETECTOR = 'MTCNN; a picture fails where a face is found before and none after'
 
 
 def faces_found(evidence: Evidence, pictures: Tensor, settings: Settings) -> Tensor | None:   # [..., 3, H, W] uint8 -> [...] bool
-    """Where a detector finds a face; None in the demo world, whose faces none was made for."""
-    if evidence.is_demo:
+    """Where a detector finds a face; None in a world of our own, whose faces none was made for."""
+    if evidence.world is not None:
         return None
     from eg3d_unlearn.person.photo import detect
 

@@ -9,11 +9,12 @@ from torch import Tensor
 from eg3d_unlearn.evaluation.metrics import distances
 from eg3d_unlearn.evaluation.metrics.crowd import Crowd, as_trained, camera, training_cameras
 from eg3d_unlearn.evaluation.metrics.features import Features, load_features
-from eg3d_unlearn.evaluation.metrics.looking import batch_size, in_batches, mapped, shown
+from eg3d_unlearn.evaluation.metrics.looking import in_batches, mapped, shown
 from eg3d_unlearn.evaluation.metrics.real import real_pictures
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
 from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.memory import batch_size
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
@@ -27,7 +28,7 @@ def features_of(generator: Generator, crowd: Crowd, features: Features, settings
     """Features of what a network makes of the crowd's latents; pictures go by, only features are kept."""
     def make() -> Tensor:
         found = []
-        for rows in in_batches(len(crowd), batch_size(generator, settings), settings, title):
+        for rows in in_batches(len(crowd), batch_size(generator, settings.batch), settings, title):
             backbone = generator.backbone(mapped(generator, crowd.z, rows))
             found.append(features(shown(generator, backbone, camera(crowd, rows), half)[0]))
         return torch.cat(found)
@@ -84,7 +85,7 @@ def pr_pre(evidence: Evidence, name: Name, settings: Settings) -> dict:
 def dfid_real(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """FID(G_u, real pictures) - FID(G_s, real pictures) (the paper's ΔFID_real); above 0: G_u is the worse one."""
     features = load_features(evidence, settings)
-    makers, key, about = real_pictures(evidence, settings, name.count, batch_size(evidence.g_s, settings))
+    makers, key, about = real_pictures(evidence, settings, name.count, batch_size(evidence.g_s, settings.batch))
 
     def make() -> Tensor:
         return torch.cat([features(makers[rows.start]()) for rows in in_batches(len(makers), 1, settings, f'{name}: real, batches')])

@@ -1,4 +1,4 @@
-"""Networks whose features stand for pictures in Fréchet and kernel distances: Inception, the demo world's, any of a user's."""
+"""Networks whose features stand for pictures in Fréchet and kernel distances: Inception, a world's, any of a user's."""
 from __future__ import annotations
 
 import io
@@ -14,7 +14,7 @@ from eg3d_unlearn.evaluation.metrics.looking import to_floats
 from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.judges import weights as weight_files
 from eg3d_unlearn.judges.torchscript import Unoptimised, load_program, try_out
-from eg3d_unlearn.worlds.demo.judges import load_judge
+from eg3d_unlearn.worlds.registry import REGISTERED, world_named
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
@@ -28,7 +28,7 @@ INCEPTION_LAYER = '2048'             # the last pooling: what FID and KID are de
 @dataclass
 class Features:
     """A feature network behind one interface."""
-    name: str                        # 'inception', 'demo' or the file's name
+    name: str                        # 'inception', a world's or the file's name
     sha256: str | None               # of its weights; None = untrained
     network: Callable[[Tensor], Tensor]  # [N, 3, H, W] uint8 on the device -> [N, D]
     device: torch.device
@@ -43,14 +43,15 @@ class Features:
 
 def load_features(evidence: Evidence, settings: Settings) -> Features:
     """The network of ``--features``; a missing or foreign file is an error before anything slow begins."""
-    name = settings.features or ('demo' if evidence.is_demo else 'inception')
+    name = settings.features or ('inception' if evidence.world is None else evidence.world.name)
     device = evidence.device
     if name != 'inception' and settings.inception_weights is not None:
         raise InputError(f'--inception-weights names a file, but the features are those of {name}. Leave it out, or add --features=inception.')
-    if name == 'demo':
-        if not evidence.is_demo:
-            raise InputError('--features=demo knows the demo world only. Use --features=inception, or a TorchScript file.')
-        judge = load_judge('demo-features').to(device)
+    if name in REGISTERED:
+        world = world_named(name)
+        if evidence.world is not world:
+            raise InputError(f'--features={name} knows {world.title} only. Use --features=inception, or a TorchScript file.')
+        judge = world.features().to(device)
         return Features(name, sha256_of(judge.source), lambda pictures: judge.features(to_floats(pictures)), device)
     if name == 'inception':
         untrained = evidence.config.random_metric_weights and settings.inception_weights is None
@@ -88,7 +89,7 @@ def torchscript(path: str, device: torch.device, trust: bool) -> Features:
     A TorchScript file is a program that may read and write any file: it is loaded with ``trust`` only.  Of NVIDIA's
     ``inception-2015-12-05.pt``, whose plain answer is class probabilities, the features are taken.
     """
-    module = load_program(path, '--features', ('inception', 'demo'), 'weights of Inception belong to --inception-weights', device, trust)
+    module = load_program(path, '--features', ('inception', *REGISTERED), 'weights of Inception belong to --inception-weights', device, trust)
     network = Unoptimised(module, **({'return_features': True} if 'return_features' in str(module.forward.schema) else {}))
     pictures = (torch.arange(2 * 3 * 64 * 64, device=device) * 37 % 256).to(torch.uint8).view(2, 3, 64, 64)
     expected = 'expected [N, 3, H, W] uint8 (RGB, 0 to 255) -> [N, D], a finite float vector for each picture'

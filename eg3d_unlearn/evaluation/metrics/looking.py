@@ -10,6 +10,7 @@ from eg3d_unlearn.evaluation.metrics.cache import checksum
 from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.generators import cameras
 from eg3d_unlearn.generators.generator import Backbone, Generator
+from eg3d_unlearn.generators.memory import batch_size
 from torch_utils_ext.progress import tqdm
 
 if TYPE_CHECKING:
@@ -27,13 +28,6 @@ def to_bytes(images: Tensor) -> Tensor:               # [N, 3, H, W] in -1 to 1 
 
 def to_floats(pictures: Tensor) -> Tensor:            # [N, 3, H, W] uint8 -> float32 in -1 to 1
     return pictures.float() / 127.5 - 1
-
-
-def batch_size(generator: Generator, settings: Settings) -> int:
-    """Latents that go through at once: what was asked for, else by device, as in a run."""
-    if settings.batch:
-        return settings.batch
-    return 8 if generator.device.type == 'cuda' or generator.img_resolution <= 128 else 2
 
 
 def in_batches(count: int, size: int, settings: Settings, title: str) -> Iterator[slice]:
@@ -71,7 +65,7 @@ def views(
     """Each latent from all `YAWS`, one after another (3D networks), or its one picture (V = 1)."""
     yaws = YAWS if generator.is_3d else (None,)
     found = []
-    for rows in in_batches(len(ws), batch_size(generator, settings), settings, title):
+    for rows in in_batches(len(ws), batch_size(generator, settings.batch), settings, title):
         backbone = generator.backbone(ws[rows].to(generator.device))
         seen = [shown(generator, backbone, None if yaw is None else generator.camera(yaw), half)[0] for yaw in yaws]
         found.append(torch.stack(seen, dim=1))

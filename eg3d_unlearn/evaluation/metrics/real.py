@@ -1,27 +1,22 @@
-"""Real pictures, which generated ones are held against: a user's data set, or the demo world's own renderer."""
+"""Real pictures, which generated ones are held against: a user's data set, or a world's own renderer."""
 from __future__ import annotations
 
 import os
 import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, Iterator
 
 import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.looking import in_batches, to_bytes
+from eg3d_unlearn.evaluation.metrics.looking import in_batches
 from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.person.photo.camera_labels import LABELS, Labels
 from eg3d_unlearn.person.photo.files import HEAD_BYTES, MOST_BYTES, decode, is_sheet
 from eg3d_unlearn.person.photo.folders import PICTURES, is_photo_name
-from eg3d_unlearn.run_folder import write_whole
-from eg3d_unlearn.worlds.demo import scene
-from eg3d_unlearn.worlds.demo.people import Z_DIM, People, attributes_of
-from eg3d_unlearn.worlds.demo.photos import WORTH_COMPILING, compile_if_possible, look
-from torch_utils_ext.download import default_cache, make_folder
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import MAX_JSON_BYTES, open_file, parse_json, shown
 
@@ -29,8 +24,6 @@ if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
 LOOKED_INTO = 5000                   # pictures of a data set, at most, whose heads are read to find sheets of this package
-CHUNK = 20                           # rendered pictures of one file
-SEED = 7_000_000_000                 # of the rendered people; no other draw of the package begins there
 
 
 class DataSet:
@@ -134,7 +127,7 @@ def real_pictures(
     count: int,
     size: int,                       # pictures at once
 ) -> tuple[list[Callable[[], Tensor]], dict, str]:   # makers of batches [n, 3, H, W] uint8; what fixes them; in words
-    """Real pictures by batches: of ``--data``, in the demo world of its renderer."""
+    """Real pictures by batches: of ``--data``, in a world of its renderer."""
     resolution = evidence.g_s.img_resolution
     if settings.data is not None:
         data = data_set(settings.data)
@@ -144,49 +137,12 @@ def real_pictures(
         key = {'path': str(data.path.absolute()), 'changed': status.st_mtime_ns, 'names': names, 'resolution': resolution}
         return [lambda part=names[i:i + size]: torch.stack([data.picture(name, resolution) for name in part])
                 for i in range(0, count, size)], key, about
-    if not evidence.is_demo:
+    if evidence.world is None:
         raise InputError('dfid_real holds generated pictures against real ones: give them with --data=DIR or --data=FILE.zip, cropped as '
                          "the network's training pictures were.")
-    truth = DemoTruth(evidence.g_s.family, resolution, settings)
-    key = {'world': look(), 'family': evidence.g_s.family, 'resolution': resolution, 'count': count}
-    return [lambda rows=range(i, min(i + size, count)): truth.pictures(rows, count) for i in range(0, count, size)], key, (
-        f'{count} pictures of the demo renderer, people and cameras as in training, at {resolution} px')
-
-
-class DemoTruth:
-    """Pictures of people of the demo world as its renderer shows them, each rendered once and kept on disk."""
-
-    def __init__(self, family: str, resolution: int, settings: Settings):
-        self.family, self.resolution, self.settings = family, resolution, settings
-        self.folder = default_cache() / f'demo-truth-{family}-{resolution}px-{look()}'
-        self.chunks: dict[int, Tensor] = {}
-
-    def pictures(self, rows: range, count: int) -> Tensor:  # [len(rows), 3, H, H] uint8
-        """Those of ``rows``; on first use all ``count`` that will be asked for."""
-        if not self.chunks:
-            self._have(-(-count // CHUNK))
-        return torch.stack([self.chunks[row // CHUNK][row % CHUNK] for row in rows])
-
-    def _have(self, chunks: int) -> None:
-        make_folder(self.folder)
-        missing = [index for index in range(chunks) if not self._path(index).exists()]
-        if len(missing) * CHUNK >= WORTH_COMPILING:
-            compile_if_possible()
-        for rows in in_batches(len(missing) * CHUNK, CHUNK, self.settings, 'rendering real pictures'):
-            index = missing[rows.start // CHUNK]
-            rendered = self._render(index).numpy()
-            write_whole(self._path(index), lambda file, rendered=rendered: np.save(file, rendered))
-        self.chunks = {index: torch.from_numpy(np.load(self._path(index))) for index in range(chunks)}
-
-    def _path(self, index: int) -> Path:
-        return self.folder / f'pictures-{index:05d}.npy'
-
-    def _render(self, index: int) -> Tensor:
-        z = torch.randn(CHUNK, Z_DIM, generator=torch.Generator().manual_seed(SEED + index))
-        if self.family == 'eg3d':
-            cameras = scene.cameras_at_random(CHUNK, SEED + 1_000_000 + index)
-            images = scene.render(People(attributes_of(z)), cameras, self.resolution).image
-        else:
-            from eg3d_unlearn.worlds.demo.train_stylegan2 import truth
-            images = truth(z, self.resolution)
-        return to_bytes(images)
+    def batches(total: int, at_once: int, title: str) -> Iterator[slice]:
+        return in_batches(total, at_once, settings, title)
+    pictures, key = evidence.world.real_pictures(evidence.g_s.family, resolution, batches)
+    key = {**key, 'family': evidence.g_s.family, 'resolution': resolution, 'count': count}
+    return [lambda rows=range(i, min(i + size, count)): pictures(rows, count) for i in range(0, count, size)], key, (
+        f'{count} pictures of the {evidence.world.name} renderer, people and cameras as in training, at {resolution} px')

@@ -12,19 +12,21 @@ from eg3d_unlearn.evaluation import estimate as figures
 from eg3d_unlearn.evaluation.metrics.cache import fingerprint
 from eg3d_unlearn.evaluation.metrics.crowd import Crowd, album, camera, in_measured_views
 from eg3d_unlearn.evaluation.metrics.detection import detection_json, faces_found, failed
-from eg3d_unlearn.evaluation.metrics.looking import batch_size, embedded, in_batches, joined, mapped, shown, to_floats
+from eg3d_unlearn.evaluation.metrics.looking import embedded, in_batches, joined, mapped, shown, to_floats
 from eg3d_unlearn.evaluation.metrics.real import data_set
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
 from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.evaluation.metrics.verification import Impostors, impostors
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.memory import batch_size
+from eg3d_unlearn.person.given import world_person
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
-HELD_OUT = 20                        # held-out people of the demo world, unless told otherwise
+HELD_OUT = 20                        # held-out people of a world, unless told otherwise
 FIRST_HELD_OUT = 900_000             # their numbers begin here
 EDGES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the curve's bins, in shares of the people: finer where they are near
 WORST = 5                            # people who lost most, by number
@@ -45,7 +47,7 @@ class Others:
 
 
 def check_held_out(evidence: Evidence, name: Name, settings: Settings) -> None:
-    if not settings.held_out or evidence.is_demo:
+    if not settings.held_out or evidence.world is not None:
         return
     if settings.data is None:
         raise InputError('--held-out asks for real people, and there are no pictures of any: give them with --data=DIR, cropped as the '
@@ -93,7 +95,7 @@ def sampled_people(evidence: Evidence, crowd: Crowd, settings: Settings, name: N
 def rendered(generator: Generator, before: dict[str, Tensor], after, settings: Settings, title: str) -> tuple[Tensor, Tensor | None]:
     """Pictures of G_u by ``after`` (a slice -> pictures, depth), and how far each person's depth moved."""
     pictures, changes = [], []
-    for rows in in_batches(len(before['pictures']), batch_size(generator, settings), settings, title):
+    for rows in in_batches(len(before['pictures']), batch_size(generator, settings.batch), settings, title):
         picture, depth = after(rows)
         pictures.append(picture)
         changes.append(None if depth is None else (depth - before['depth'][rows]).abs().flatten(1).mean(1))
@@ -110,7 +112,7 @@ def distances_to_person(evidence: Evidence, ws: Tensor) -> Tensor | None:   # [N
 @torch.no_grad()
 def held_out_people(evidence: Evidence, settings: Settings, name: Name) -> Others | None:
     """Real people whom no network was trained on, by their photos: inverted, then shown by both networks from the photo's camera."""
-    count = (HELD_OUT if evidence.is_demo else 0) if settings.held_out is None else settings.held_out
+    count = (0 if evidence.world is None else HELD_OUT) if settings.held_out is None else settings.held_out
     if not count:
         return None
     found = inverted(evidence, settings, count)
@@ -118,7 +120,8 @@ def held_out_people(evidence: Evidence, settings: Settings, name: Name) -> Other
 
     def side(generator: Generator, rows: slice) -> tuple[Tensor, Tensor | None]:
         return shown(generator, generator.backbone(ws[rows]), None if labels is None else labels[rows], name.half)
-    parts = [side(evidence.g_s, rows) for rows in in_batches(count, batch_size(evidence.g_s, settings), settings, f'{name}: held out, before')]
+    size = batch_size(evidence.g_s, settings.batch)
+    parts = [side(evidence.g_s, rows) for rows in in_batches(count, size, settings, f'{name}: held out, before')]
     depth = joined(part[1] for part in parts)
     before = {'pictures': torch.cat([part[0] for part in parts]), **({} if depth is None else {'depth': depth})}
     pictures, change = rendered(evidence.g_u, before, lambda rows: side(evidence.g_u, rows), settings, f'{name}: held out, after')
@@ -131,20 +134,20 @@ def inverted(evidence: Evidence, settings: Settings, count: int) -> dict[str, Te
     # Of a file that is not there the inversion itself complains.
     known = encoder is not None and Path(encoder).is_file()
     made_by = {'network': fingerprint(evidence.g_s), 'encoder': sha256_of(encoder) if known else None}
-    if not evidence.is_demo:
+    if evidence.world is None:
         data = data_set(settings.data)
         names = data.chosen(count, settings.rng('held out'))
         key = {'what': 'inverted', **made_by, 'data': str(data.path.absolute()), 'names': names, 'by': evidence.config.inversion}
         return settings.cache.get(key, lambda: from_data(evidence, settings, names))
     # The erased person's number is skipped, and the key stays the same for everybody else.
-    numbers = [number for number in range(FIRST_HELD_OUT, FIRST_HELD_OUT + count + 1) if number != evidence.config.demo_person][:count]
+    found = world_person(evidence.config)
+    numbers = [number for number in range(FIRST_HELD_OUT, FIRST_HELD_OUT + count + 1) if found is None or number != found[1]][:count]
     key = {'what': 'inverted', **made_by, 'people': numbers}
-    return settings.cache.get(key, lambda: from_demo(evidence, numbers), on_disk=True)
+    return settings.cache.get(key, lambda: from_world(evidence, numbers), on_disk=True)
 
 
-def from_demo(evidence: Evidence, numbers: list[int]) -> dict[str, Tensor]:
-    from eg3d_unlearn.worlds.demo.photo import photos_of
-    taken = [photos_of(number, 1, evidence.g_s.img_resolution, first=1) for number in numbers]
+def from_world(evidence: Evidence, numbers: list[int]) -> dict[str, Tensor]:
+    taken = [evidence.world.photos_of(number, 1, evidence.g_s.img_resolution, first=1) for number in numbers]
     labels = torch.cat([one.cameras for one in taken]) if evidence.g_s.is_3d else None
     ws = evidence.invert(evidence.g_s, torch.cat([one.images for one in taken]), labels, 'encoder').ws
     return {'ws': ws.cpu(), **({} if labels is None else {'cameras': labels})}

@@ -103,6 +103,14 @@ def load_identity(
     return Recogniser(name, network.fold(), _INPUT_SIZES[name], box, source).to(device)
 
 
+def identity_distance(
+    embedding_u: Tensor,             # [N, D] unit norm
+    embedding_t: Tensor,             # [N, D] unit norm
+) -> Tensor:                         # [N] in [0, 2]
+    """1 - cos(id(x_u), id(x_t)) of Eq. 4."""
+    return 1 - (embedding_u * embedding_t).sum(dim=1)
+
+
 _INPUT_SIZES = {'facenet': crop.FACENET_SIZE, 'arcface': crop.ARCFACE_SIZE, 'curricularface': crop.ARCFACE_SIZE}
 
 

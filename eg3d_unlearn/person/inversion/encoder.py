@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.judges.weights import build_checked, load_state
 from eg3d_unlearn.person.inversion.optimise import Inversion, Recogniser, reconstruction, shrink
 from eg3d_unlearn.run_folder import write_whole
-from eg3d_unlearn.unlearning.loss import Perceptual
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import parse_json, shown

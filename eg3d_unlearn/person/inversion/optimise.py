@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eg3d_unlearn.generators.generator import Backbone, Generator
+from eg3d_unlearn.judges.identity import identity_distance
+from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.person.inversion.camera import Turns
 from eg3d_unlearn.person.inversion.lbfgs import Coordinates, gradients_of_picture, minimise, single_precision
-from eg3d_unlearn.unlearning.loss import Perceptual, identity_distance
 from torch_utils_ext.errors import InputError
 
 RAMP_UP, RAMP_DOWN = 0.05, 0.25      # shares of the steps in which the learning rate rises and falls

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.person.inversion.optimise import Inversion, Optimisation, Recogniser, Started, Wanted, reconstruction
-from eg3d_unlearn.unlearning.loss import Perceptual
 
 
 class PivotalTuning:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges import weights as weight_files
+from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.person.inversion.optimise import Inversion, Recogniser, reconstruction
 from eg3d_unlearn.person.latents import load_array
-from eg3d_unlearn.unlearning.loss import Perceptual
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import is_file, shown

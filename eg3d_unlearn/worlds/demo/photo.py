@@ -1,35 +1,14 @@
 """Photos of a person of the demo world, for ``--image=demo``: rendered from the truth, not by any network."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.config import person_of
 from eg3d_unlearn.worlds.demo import scene
 from eg3d_unlearn.worlds.demo.people import nuisances, people
-from torch_utils_ext.errors import InputError
+from eg3d_unlearn.worlds.registry import Photos
 
-OTHER_PHOTOS, STRANGERS = 3, 2
 MAX_YAW, MAX_PITCH = 0.4, 0.12       # of these photos: what demo-stylegan2 has seen, too [radians]
-
-
-@dataclass
-class Photos:
-    """Photos [N, 3, H, W] in -1 to 1 with their cameras: of one person, or of one person and of others."""
-    images: Tensor                   # [N, 3, H, W] float32
-    cameras: Tensor                  # [N, 25]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def check_person(image: str, is_demo_network: bool) -> None:
-    """Refuse a demo person for a network that knows real faces only."""
-    if person_of(image) is not None and not is_demo_network:
-        raise InputError(f'--image={image} is a person of the demo world, whom only the demo networks can show. Use it with '
-                         '--network=demo-eg3d or demo-stylegan2, or give a photo.')
 
 
 def photos_of(person: int, count: int, resolution: int, first: int = 0, kind: str = 'held-out') -> Photos:

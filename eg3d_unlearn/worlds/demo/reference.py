@@ -5,40 +5,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 import torch
-from torch import Tensor
 
+from eg3d_unlearn.config import Config
 from eg3d_unlearn.console import command
-from eg3d_unlearn.judges.weights import load_state
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
-from eg3d_unlearn.worlds.demo.shipped import FOLDER, pack
+from eg3d_unlearn.worlds.demo.shipped import pack, people_path
+from eg3d_unlearn.worlds.demo.world import WORLD
 
 PEOPLE = 48
 FIRST_PERSON = 500_000               # of the held-out range; nobody who is erased or measured
-
-
-def reference_latents(name: str) -> Tensor | None:     # [N, num_ws or 1, w_dim] float32
-    """The latents that come with the demo network ``name``; None where there are none."""
-    path = FOLDER / f'{name}-people.pt'
-    return load_state(path)['w'].float() if path.is_file() else None
 
 
 @command()
 @click.option('--network', help='Of which demo network.', type=click.Choice(list(NETWORKS)), required=True)
 def main(network: str) -> None:
     """Invert one photo each of 48 people as the demo network's photos are inverted, and put the latents beside the network."""
-    from eg3d_unlearn.bench.tables.world import World
-    from eg3d_unlearn.person import person as finding
+    from eg3d_unlearn.generators.loading import load_generator
+    from eg3d_unlearn.judges.judges import load_judges
+    from eg3d_unlearn.person.person import encoder_of, invert
     from eg3d_unlearn.unlearning.presets import resolve
-    from eg3d_unlearn.worlds.demo.photo import Photos, photos_of
-    world = World(network, 'cpu')
-    taken = [photos_of(FIRST_PERSON + number, 1, world.g_s.img_resolution, first=1) for number in range(PEOPLE)]
-    photos = Photos(torch.cat([one.images for one in taken]), torch.cat([one.cameras for one in taken]))
-    labels = photos.cameras if world.g_s.is_3d else None
-    found, _ = finding.invert(resolve(world.given, world.demo), world.g_s, world.judges, photos.images, labels, click.echo, f'{PEOPLE} photos')
+    given, family = Config(network=network, outdir='', device='cpu'), WORLD.networks[network]
+    config = resolve(given, WORLD, family)
+    _, generator = load_generator(config, torch.device('cpu'))
+    config = replace(config, encoder=encoder_of(config, generator), precision='bf16')
+    generator.precision = config.precision
+    taken = [WORLD.photos_of(FIRST_PERSON + number, 1, generator.img_resolution, first=1) for number in range(PEOPLE)]
+    images, labels = (torch.cat([getattr(one, part) for one in taken]) for part in ('images', 'cameras'))
+    judges = load_judges(config, generator, generator.device)
+    found, _ = invert(config, generator, judges, images, labels if generator.is_3d else None, click.echo, f'{PEOPLE} photos')
     ws = found.ws if (found.ws != found.ws[:, :1]).any() else found.ws[:, :1]
-    pack({'w': ws.cpu().contiguous()}, FOLDER / f'{network}-people.pt')
+    pack({'w': ws.cpu().contiguous()}, people_path(network))
 
 
 if __name__ == '__main__':

@@ -17,7 +17,6 @@ from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 from torch_utils_ext.download import default_cache, make_folder, recorded, sha256_of, write_record
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import NetworkPickle
 from torch_utils_ext.network_save import save_network_pickle
 
 FOLDER = Path(__file__).parent / 'networks'
@@ -74,6 +73,6 @@ def encoder_path(name: str) -> Path:
     return FOLDER / f'{name}-encoder.pt'
 
 
-def is_demo(pickle: NetworkPickle) -> bool:
-    """Whether a network was trained on the demo world, going by the data set that its pickle names."""
-    return (pickle.training_set_kwargs or {}).get('path') == WORLD
+def people_path(name: str) -> Path:
+    """Latents of other people's photos that come with the demo network ``name``."""
+    return FOLDER / f'{name}-people.pt'

@@ -12,7 +12,7 @@ from typing import Callable
 import click
 
 from eg3d_unlearn.console import PATH, command
-from eg3d_unlearn.run import choose_device
+from eg3d_unlearn.generators.loading import choose_device
 from eg3d_unlearn.run_folder import STATE, load_whole, write_whole
 from eg3d_unlearn.worlds.demo import shipped
 

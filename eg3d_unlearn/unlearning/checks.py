@@ -1,0 +1,69 @@
+"""What can be refused of the options before anything is loaded."""
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, Config
+from eg3d_unlearn.console import refuse_existing
+from eg3d_unlearn.person.checks import check_photos
+from eg3d_unlearn.person.given import each_person, kept_people
+from eg3d_unlearn.unlearning.loss import Weights
+from eg3d_unlearn.unlearning.presets import OF_TRAINING
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
+
+
+def check_inputs(config: Config) -> None:
+    """What can be refused before anything is loaded."""
+    given = [name for name in ('image', 'people', 'latent', 'latent_seed') if getattr(config, name) not in (None, ())]
+    if len(given) != 1:
+        options = ', '.join('--' + name.replace('_', '-') for name in given) or 'none'
+        several = ' --people,' if config.method in CLOSED else ''
+        raise InputError(f'Say who is to be forgotten with exactly one of --image,{several} --latent and --latent-seed (got {options}).')
+    if config.people is not None and config.method not in CLOSED:
+        raise InputError(f'--people erases several people at once, which --method={CLOSED_FORM} can; --method={config.method} knows one. Leave '
+                         '--method out, or give one person with --image.')
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
+    if config.people is not None and config.report == 'full':
+        raise InputError('--report=full looks at one person closely, and --people names several. Leave it out.')
+    if config.keep is not None and config.method not in CLOSED:
+        raise InputError(f'--keep is for --method={CLOSED_FORM}; --method={config.method} holds on to random people. Leave it out.')
+    for one in [*each_person(config), *filter(None, [kept_people(config)])]:
+        check_photos(one)
+    if config.latent is not None and not os.path.exists(config.latent):
+        raise InputError(f'The latent file {shown(config.latent, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
+    weights = Weights.of(config)
+    if not (weights.local or (weights.adj and config.n_adj) or (weights.glob and config.n_global)):
+        raise InputError('All losses are switched off, so there is nothing to learn. Set one of --lambda-local, --lambda-adj and '
+                         '--lambda-global above 0.')
+    if not (weights.local or (weights.adj and config.n_adj) or config.lambda_l1 or config.method == 'ft'):
+        raise InputError('Both --lambda-local and --lambda-adj are off: the network would only be told to stay as it is.')
+    if config.n_near > config.n_global:
+        raise InputError(f'--n-near={config.n_near} is more than --n-global={config.n_global}, of which it is a part.')
+    if not (weights.lpips or weights.l2 or weights.id):
+        raise InputError('--lambda-l2, --lambda-lpips and --lambda-id are all 0, so the local loss has no term. Set one above 0.')
+    if config.trust_pickle and not config.upstream:
+        raise InputError("--trust-pickle hands the file to the loader of an NVIDIA checkout, which runs the file's code: name the checkout "
+                         'with --upstream=DIR.')
+
+
+def check_closed_form(given: Config) -> None:
+    """Options of a training would have no effect where nothing is trained."""
+    unused = [name for name in OF_TRAINING if getattr(given, name) is not None] + ['trainable'] * (given.trainable != 'auto')
+    if given.method == CLOSED_FORM and unused:
+        raise InputError(f'--{unused[0].replace("_", "-")} is about training, and --method={CLOSED_FORM} trains nothing. Leave it out.')
+
+
+def check_delta(config: Config) -> None:
+    """Refuse a delta that could not be written at the end."""
+    if config.delta is None:
+        return
+    if config.method != CLOSED_FORM:
+        raise InputError(f'--delta holds what the closed form changes, and --method={config.method} trains all weights. Leave it out, or use '
+                         f'--method={CLOSED_FORM}.')
+    refuse_existing(Path(config.delta), '--delta')

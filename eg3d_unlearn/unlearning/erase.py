@@ -1,0 +1,105 @@
+"""One method or another: a generator that shows the people becomes one that does not."""
+from __future__ import annotations
+
+from typing import Callable
+
+import torch
+from torch import Tensor, nn
+
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, POLISHED, Config
+from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.memory import batch_size
+from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.run_folder import RunFolder
+from eg3d_unlearn.unlearning import margin
+from eg3d_unlearn.unlearning.closed_form import LatentEdit, affine_names
+from eg3d_unlearn.unlearning.loss import Weights
+from eg3d_unlearn.unlearning.methods import make_rule
+from eg3d_unlearn.unlearning.methods.surrogate import surrogate_target
+from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.polish import Watch
+from eg3d_unlearn.unlearning.target import DRAWN, mean_target, ufo_target
+from eg3d_unlearn.unlearning.training_loop import training_loop
+from torch_utils_ext.errors import InputError
+
+
+def target_of(config: Config, generator: Generator, judges: Judges, ws_source: Tensor) -> Tensor:  # [K, num_ws, w_dim]
+    """w_t by ``--target``, of each latent that is erased; where it is drawn in each step, the mean of what is drawn."""
+    if config.target == 'surrogate':
+        return surrogate_target(ws_source, generator, judges, config.target_d, config.seed)
+    if config.target == 'mean' or config.target in DRAWN:
+        return mean_target(ws_source, generator.w_avg)
+    return ufo_target(ws_source, generator.w_avg, config.target_d)
+
+
+def moves_to(config: Config) -> bool:
+    """Whether the person is moved to one face: some methods draw another one in each step, some only hold on to the others."""
+    return config.target not in DRAWN and bool(config.lambda_local or (config.lambda_adj and config.n_adj))
+
+
+def prefixes_of(config: Config, generator: Generator) -> list[str]:
+    """``--trainable`` as a list of parameter prefixes."""
+    if config.method == CLOSED_FORM:
+        return affine_names(generator)
+    listed = generator.trainable if config.trainable == 'auto' else config.trainable
+    prefixes = [prefix.strip() for prefix in listed.split(',')]
+    return prefixes + (affine_names(generator) if config.method == POLISHED else [])
+
+
+def photos_for(person: dict, device: torch.device) -> margin.Photos:
+    """A person of a saved state, as the closed form takes people."""
+    ws, turned = (None if person[name] is None else person[name].to(device) for name in ('ws_source', 'ws_mirrored'))
+    return margin.Photos(ws, turned, exact=person['notes'].get('given_as') == 'seed')
+
+
+def kept_latents(state: dict, generator: Generator) -> Tensor | None:   # [N, num_ws or 1, w_dim]
+    """Latents of photos of other people: those that were given, else what comes with the network's world."""
+    world = generator.trained_on.world
+    if state['ws_kept'] is None and world is not None:
+        return world.reference_latents(generator.family)
+    return state['ws_kept']
+
+
+def moved(config: Config, g_u: Generator, judges: Judges, state: dict,
+          log: Callable[[str], None]) -> tuple[margin.Erased | None, list[Tensor]]:
+    """Where each person goes [K, num_ws, w_dim]; the closed form moves them at once, and says what it changed."""
+    people, device = [state, *state['more']], g_u.device
+    if config.method not in CLOSED:
+        with arithmetic(config.precision, device):
+            return None, [target_of(config, g_u, judges, state['ws_source'].to(device))]
+    with arithmetic('fp32', device):
+        erased = margin.erase(g_u, [photos_for(one, device) for one in people], judges.recogniser, log,
+                              ws_kept=kept_latents(state, g_u))
+        return erased, [erased.edit(one['ws_source'].to(device)) for one in people]
+
+
+def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,
+           ws_source: Tensor, ws_target: Tensor, state: dict | None, keep: dict, **loop) -> list[dict]:
+    """Let ``parameters`` of G_u forget ``ws_source``, from ``state`` on; the first and the last step's figures."""
+    objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, Weights.of(config), config.n_adj,
+                          config.n_global, config.n_near, config.alpha_max, config.loss_resolution, batch_size(g_u, config.batch),
+                          config.seed, drawn=config.target if config.target in DRAWN else None)
+    folder.log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M '
+               f'parameters in {", ".join(prefixes_of(config, g_u))}.')
+    with arithmetic(config.precision, g_u.device):
+        return training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state, keep=keep,
+                             lr_decay=config.lr_decay, rule=make_rule(config, objective, parameters, folder.log), **loop)
+
+
+def polish(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,
+           photos: list[Tensor], edit: LatentEdit, state: dict | None, keep: dict) -> list[dict]:
+    """Go on from the closed form with a few steps of GUIDE's objective, as long as they make it better."""
+    ws_source = torch.cat(photos)
+    if judges.recogniser is None:
+        raise InputError(f'--method={POLISHED} stops by what a recogniser says, and --id-network=none. Use --method={CLOSED_FORM}.')
+    watch = Watch(g_u, g_s, ws_source, edit, judges.recogniser, folder.log)
+    watch.best.update((state or {}).get('polish', {}))
+    if not watch.needed:
+        folder.log(f'Nothing to polish: others keep {watch.before:.3f} of their likeness, those whom the edit moves most included.')
+        return []
+    untouched = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    steps = forget(folder, config, g_u, g_s, parameters, judges, ws_source, edit(ws_source), state, {**keep, 'polish': watch.best},
+                   enough=lambda step: watch.enough(step, parameters))
+    watch.finish(parameters, untouched)
+    return steps
