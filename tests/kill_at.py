@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from eg3d_unlearn import run  # noqa: E402
 from eg3d_unlearn.command import main  # noqa: E402
 from eg3d_unlearn.person.inversion import optimise  # noqa: E402
-from eg3d_unlearn.unlearning import objective  # noqa: E402
+from eg3d_unlearn.unlearning import loss  # noqa: E402
 from torch_utils_ext import atomic_file, network_patch  # noqa: E402
 
 
@@ -34,7 +34,7 @@ def half_a_copy(original, copy) -> None:
 
 MOMENTS = {
     'inverting': (optimise, 'shrink', None),
-    'step': (objective.Objective, '__call__', None),
+    'step': (loss.UnlearningLoss, 'accumulate_gradients', None),
     'before a file is put in place': (atomic_file.os, 'replace', None),
     'half of the network is written': (network_patch, '_copy', half_a_copy),
     'before the report': (run.figures, 'measure', None),

@@ -201,25 +201,25 @@ def test_a_full_disk_while_writing_the_network(files, tmp_path, monkeypatch):
 @pytest.mark.parametrize('error', [torch.cuda.OutOfMemoryError('CUDA out of memory'), MemoryError(),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")])
 def test_out_of_memory_halves_the_batch_and_then_gives_up(files, tmp_path, monkeypatch, error):
-    from eg3d_unlearn.unlearning import objective
+    from eg3d_unlearn.unlearning import loss
     sizes = []
 
     def too_much(self, step):
         sizes.append(self.batch)
         raise error
-    monkeypatch.setattr(objective.Objective, '__call__', too_much)
+    monkeypatch.setattr(loss.UnlearningLoss, 'accumulate_gradients', too_much)
     result = run(files, tmp_path, [SG2, SEED, *CHEAP, '--batch=4'])
     assert result.exit_code == 1 and 'out of memory with one latent' in ' '.join(result.output.split()) and sizes == [4, 2, 1]
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_state(files, tmp_path, monkeypatch):
-    from eg3d_unlearn.unlearning import objective
-    real = objective.Objective.__call__
+    from eg3d_unlearn.unlearning import loss
+    real = loss.UnlearningLoss.accumulate_gradients
 
     def breaks(self, step):
         terms = real(self, step)
         return {**terms, 'loss': float('nan')} if step == 3 else terms
-    monkeypatch.setattr(objective.Objective, '__call__', breaks)
+    monkeypatch.setattr(loss.UnlearningLoss, 'accumulate_gradients', breaks)
     options = [SG2, SEED, *CHEAP[:-1], '--iters=6', '--snap=2']
     result = run(files, tmp_path, options)
     assert result.exit_code == 1 and 'became nan at step 4' in result.output and 'state of step 2 is kept' in ' '.join(result.output.split())
@@ -228,9 +228,9 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state(files, tmp_path
 
 
 def test_a_diverging_loss_stops(files, tmp_path, monkeypatch):
-    from eg3d_unlearn.unlearning import objective
-    real = objective.Objective.__call__
-    monkeypatch.setattr(objective.Objective, '__call__', lambda self, step: {**real(self, step), 'loss': 1.0 if step < 11 else 99.0})
+    from eg3d_unlearn.unlearning import loss
+    real = loss.UnlearningLoss.accumulate_gradients
+    monkeypatch.setattr(loss.UnlearningLoss, 'accumulate_gradients', lambda self, step: {**real(self, step), 'loss': 1.0 if step < 11 else 99.0})
     result = run(files, tmp_path, [SG2, SEED, *CHEAP[:-1], '--iters=14'])
     assert result.exit_code == 1 and 'The loss grew from 1 to 99 by step 12' in result.output
 

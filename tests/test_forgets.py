@@ -13,8 +13,7 @@ from small import SMALL
 from eg3d_unlearn.bench.make_network import random_network
 from eg3d_unlearn.generators.generator import wrap
 from eg3d_unlearn.judges.perceptual import Lpips
-from eg3d_unlearn.unlearning.loss import Weights, feature_distance
-from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.loss import UnlearningLoss, Weights, feature_distance
 from eg3d_unlearn.unlearning.target import ufo_target
 
 # Random networks have no faces, so the judge is LPIPS with random weights: a distance between pictures all the same.
@@ -43,14 +42,14 @@ def test_the_person_moves_and_others_stay(family):
     ws_target = ufo_target(ws_source, g_u.w_avg, distance * spread)
     lpips = Lpips('squeeze', random_weights=True)
     weights = Weights(id=0, l2=lambda_l2, glob=lambda_global)
-    objective = Objective(g_u, g_s, ws_source, ws_target, lpips, None, weights, n_global=6,
+    loss = UnlearningLoss(g_u, g_s, ws_source, ws_target, lpips, None, weights, n_global=6,
                           alpha_max=0.15 * spread, batch=8)
     optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
     for step in range(steps):
         for group in optimiser.param_groups:     # the second half settles
             group['lr'] = lr * min(1.0, 2 * (1 - step / steps))
         optimiser.zero_grad()
-        objective(step)
+        loss.accumulate_gradients(step)
         optimiser.step()
 
     with torch.no_grad():

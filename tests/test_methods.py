@@ -8,12 +8,11 @@ from small import PoorMansLpips, poor_mans_recogniser, small_generator
 from torch import nn
 
 from eg3d_unlearn.config import CLOSED_FORM
-from eg3d_unlearn.unlearning.loss import Weights
+from eg3d_unlearn.unlearning.loss import GLOBAL, LOCAL, UnlearningLoss, Weights
 from eg3d_unlearn.unlearning.methods.ewc import ElasticWeights, fisher_information
 from eg3d_unlearn.unlearning.methods.prune import Pruning, kept
 from eg3d_unlearn.unlearning.methods.saliency import Saliency, threshold
 from eg3d_unlearn.unlearning.methods.sparse import Sparsity
-from eg3d_unlearn.unlearning.objective import GLOBAL, LOCAL, Objective
 from eg3d_unlearn.unlearning.presets import GUIDE, PRESETS
 from eg3d_unlearn.unlearning.target import mean_target, ufo_target
 
@@ -27,7 +26,7 @@ def make(family='stylegan2', drawn=None, **options):
     g_s.network.requires_grad_(False)
     ws = g_u.map_seed(5)
     target = mean_target(ws, g_u.w_avg) if drawn else ufo_target(ws, g_u.w_avg, 3.0)
-    return Objective(g_u, g_s, ws, target, PoorMansLpips(), poor_mans_recogniser, drawn=drawn, **options), parameters
+    return UnlearningLoss(g_u, g_s, ws, target, PoorMansLpips(), poor_mans_recogniser, drawn=drawn, **options), parameters
 
 
 def test_sparsity_adds_the_sign_of_each_weight():
@@ -57,10 +56,10 @@ def test_pruning_keeps_the_largest_and_holds_the_rest_at_zero():
 
 def test_saliency_lets_the_share_with_the_largest_gradients_learn():
     assert threshold([torch.tensor([1.0, -4.0]), torch.tensor([3.0, 2.0])], 0.5) == 3
-    objective, parameters = make()
-    rule = Saliency(parameters, 0.25, objective)
+    loss, parameters = make()
+    rule = Saliency(parameters, 0.25, loss)
     assert all(parameter.grad is None for parameter in parameters.values())
-    objective(0)
+    loss.accumulate_gradients(0)
     free = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
     rule()
     masked = torch.cat([parameters[name].grad.flatten() for name in free])
@@ -72,18 +71,18 @@ def test_saliency_lets_the_share_with_the_largest_gradients_learn():
 
 def test_a_mask_that_ran_out_of_memory_is_gathered_anew():
     """What the failed pass had added to the gradients is not in it."""
-    objective, parameters = make(batch=2)
-    expected = Saliency(parameters, 0.25, objective).masks.values()
-    _compare, told, calls = objective._compare, [], []
+    loss, parameters = make(batch=2)
+    expected = Saliency(parameters, 0.25, loss).masks.values()
+    _compare, told, calls = loss._compare, [], []
 
     def fails_in_the_second_pass(*arguments):
-        calls.append(objective.batch)
+        calls.append(loss.batch)
         if len(calls) == 3:
             raise MemoryError
         _compare(*arguments)
-    objective._compare = fails_in_the_second_pass
-    found = Saliency(parameters, 0.25, objective, told.append).masks.values()
-    assert objective.batch == 1 and told == ['Out of memory: going on with 1 latents at once.'] and calls[:4] == [2, 2, 2, 1]
+    loss._compare = fails_in_the_second_pass
+    found = Saliency(parameters, 0.25, loss, told.append).masks.values()
+    assert loss.batch == 1 and told == ['Out of memory: going on with 1 latents at once.'] and calls[:4] == [2, 2, 2, 1]
     different = sum((a != b).sum() for a, b in zip(expected, found, strict=True))
     assert different <= 0.001 * sum(mask.numel() for mask in found)
 
@@ -112,8 +111,8 @@ def test_fisher_information_of_a_linear_network_by_hand():
 
 
 def test_elastic_weights_pull_back():
-    objective, parameters = make()
-    rule = ElasticWeights(parameters, 0.5, objective)
+    loss, parameters = make()
+    rule = ElasticWeights(parameters, 0.5, loss)
     name = max(parameters, key=lambda name: rule.fisher[list(parameters).index(name)].mean())
     index = list(parameters).index(name)
     with torch.no_grad():
@@ -125,8 +124,8 @@ def test_elastic_weights_pull_back():
 
 @pytest.mark.parametrize('drawn, signs', [('random', [1, 1, 1, 1]), ('self', [-1, -1, -1, -1]), ('soft', [1, -1, 1, -1])])
 def test_drawn_targets(drawn, signs):
-    objective, _ = make(drawn=drawn, alpha_max=2.0)
-    rows = [objective.draw(step)[0] for step in range(4)]
+    loss, _ = make(drawn=drawn, alpha_max=2.0)
+    rows = [loss.draw(step)[0] for step in range(4)]
     person = [next(row for row in step if row.kind == LOCAL) for step in rows]
     assert [row.sign for row in person] == signs
     assert all(row.sign == 1 for step in rows for row in step if row.kind == GLOBAL)
@@ -134,7 +133,7 @@ def test_drawn_targets(drawn, signs):
     for row in person:
         away = (row.ws_t - row.ws_u).norm()
         assert (0 < away <= 2.0) if row.sign < 0 else away > 0
-    again = objective.draw(2)[0][0]
+    again = loss.draw(2)[0][0]
     assert torch.equal(again.ws_t, person[2].ws_t)      # a resumed run draws the same
 
 
@@ -142,8 +141,8 @@ def test_drawn_targets(drawn, signs):
 @pytest.mark.parametrize('batch', [1, 8])
 def test_ascent_is_descent_turned_round(family, batch):
     """Away from a neighbour: minus the gradient of the distance, whatever goes through at once."""
-    objective, parameters = make(family, drawn='self', batch=batch, n_global=0, weights=Weights(l2=0.0), alpha_max=2.0)
-    terms = objective(1)
+    loss, parameters = make(family, drawn='self', batch=batch, n_global=0, weights=Weights(l2=0.0), alpha_max=2.0)
+    terms = loss.accumulate_gradients(1)
     assert terms['loss'] == pytest.approx(-(terms['local'] + terms['adj']), rel=1e-5) and terms['local'] > 0
     before = sum(terms[name] for name in ('local', 'adj'))
     with torch.no_grad():
@@ -151,13 +150,13 @@ def test_ascent_is_descent_turned_round(family, batch):
         for parameter in parameters.values():
             if parameter.grad is not None:
                 parameter -= 0.02 * parameter.grad / size
-    after = objective(1)
+    after = loss.accumulate_gradients(1)
     assert after['local'] + after['adj'] > before
 
 
 def test_fine_tuning_with_the_source_as_teacher_has_no_gradient():
-    objective, parameters = make(weights=Weights(local=0.0, adj=0.0))
-    assert objective(3)['loss'] == 0
+    loss, parameters = make(weights=Weights(local=0.0, adj=0.0))
+    assert loss.accumulate_gradients(3)['loss'] == 0
     assert all(p.grad is None or not p.grad.any() for p in parameters.values())
 
 

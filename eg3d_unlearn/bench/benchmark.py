@@ -28,9 +28,8 @@ from eg3d_unlearn.generators.memory import batch_size, keep_freed_memory
 from eg3d_unlearn.generators.precision import PRECISIONS, arithmetic, choose_precision
 from eg3d_unlearn.generators.sizes import FULL
 from eg3d_unlearn.judges.judges import load_judges
-from eg3d_unlearn.unlearning.loss import Weights
+from eg3d_unlearn.unlearning.loss import Stopwatch, UnlearningLoss, Weights
 from eg3d_unlearn.unlearning.margin import Photos, erase
-from eg3d_unlearn.unlearning.objective import Objective, Stopwatch
 from eg3d_unlearn.unlearning.presets import resolve
 from eg3d_unlearn.unlearning.scale import PUBLISHED_DISTANCES
 from eg3d_unlearn.unlearning.target import ufo_target
@@ -84,14 +83,14 @@ class PartClock(Stopwatch):
 @dataclass
 class Bench:
     """A step that can be run again and again."""
-    objective: Objective
+    loss: UnlearningLoss
     optimiser: torch.optim.Optimizer
     generator: Generator
 
     def step(self, number: int) -> None:
         self.optimiser.zero_grad(set_to_none=True)
-        self.objective(number)
-        with self.objective.clock('optimiser'):
+        self.loss.accumulate_gradients(number)
+        with self.loss.clock('optimiser'):
             self.optimiser.step()
 
 
@@ -108,24 +107,24 @@ def make_bench(setting: str, config: Config, device: torch.device) -> Bench:
     g_s = generator.twin()
     g_s.network.requires_grad_(False)
     ws_source = generator.map_seed(0)
-    objective = Objective(generator, g_s, ws_source, ufo_target(ws_source, generator.w_avg), judges.perceptual, judges.recogniser,
+    loss = UnlearningLoss(generator, g_s, ws_source, ufo_target(ws_source, generator.w_avg), judges.perceptual, judges.recogniser,
                           Weights.of(config), config.n_adj, config.n_global, config.n_near, config.alpha_max, config.loss_resolution,
                           batch_size(generator, config.batch))
-    return Bench(objective, torch.optim.Adam(list(parameters.values()), lr=config.lr), generator)
+    return Bench(loss, torch.optim.Adam(list(parameters.values()), lr=config.lr), generator)
 
 
 def closed_form_s(bench: Bench) -> float:
     """Seconds in which the closed form erases the person of ``bench``, population and folding included, from the pickle and the latent alone."""
     begun = time.perf_counter()
-    erase(bench.objective.g_s.twin(), [Photos(bench.objective.ws_source, exact=True)], recogniser=None)
+    erase(bench.loss.g_s.twin(), [Photos(bench.loss.ws_source, exact=True)], recogniser=None)
     return time.perf_counter() - begun
 
 
 def run_parts(bench: Bench, clock: PartClock, steps: range) -> dict[str, float]:
     """Totals of each part over ``steps``."""
-    bench.objective.clock = clock
+    bench.loss.clock = clock
     if bench.generator.is_3d:
-        for side in (bench.objective.g_u, bench.objective.g_s):
+        for side in (bench.loss.g_u, bench.loss.g_s):
             module = side.network.superresolution
             module._forward_pre_hooks.clear(), module._forward_hooks.clear()
             module._backward_pre_hooks.clear(), module._backward_hooks.clear()

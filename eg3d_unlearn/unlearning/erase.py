@@ -14,10 +14,9 @@ from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.unlearning import margin
 from eg3d_unlearn.unlearning.closed_form import LatentEdit, affine_names
-from eg3d_unlearn.unlearning.loss import Weights
+from eg3d_unlearn.unlearning.loss import UnlearningLoss, Weights
 from eg3d_unlearn.unlearning.methods import make_rule
 from eg3d_unlearn.unlearning.methods.surrogate import surrogate_target
-from eg3d_unlearn.unlearning.objective import Objective
 from eg3d_unlearn.unlearning.polish import Watch
 from eg3d_unlearn.unlearning.target import DRAWN, mean_target, ufo_target
 from eg3d_unlearn.unlearning.training_loop import training_loop
@@ -77,14 +76,14 @@ def moved(config: Config, g_u: Generator, judges: Judges, state: dict,
 def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,
            ws_source: Tensor, ws_target: Tensor, state: dict | None, keep: dict, **loop) -> list[dict]:
     """Let ``parameters`` of G_u forget ``ws_source``, from ``state`` on; the first and the last step's figures."""
-    objective = Objective(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, Weights.of(config), config.n_adj,
+    loss = UnlearningLoss(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, Weights.of(config), config.n_adj,
                           config.n_global, config.n_near, config.alpha_max, config.loss_resolution, batch_size(g_u, config.batch),
                           config.seed, drawn=config.target if config.target in DRAWN else None)
     folder.log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M '
                f'parameters in {", ".join(prefixes_of(config, g_u))}.')
     with arithmetic(config.precision, g_u.device):
-        return training_loop(folder, objective, parameters, config.iters, config.lr, config.snap, state, keep=keep,
-                             lr_decay=config.lr_decay, rule=make_rule(config, objective, parameters, folder.log), **loop)
+        return training_loop(folder, loss, parameters, config.iters, config.lr, config.snap, state, keep=keep,
+                             lr_decay=config.lr_decay, rule=make_rule(config, loss, parameters, folder.log), **loop)
 
 
 def polish(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,

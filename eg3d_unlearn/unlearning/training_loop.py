@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
-from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.scalars import Scalars
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
@@ -30,7 +30,7 @@ T = TypeVar('T')
 
 def training_loop(
     folder: RunFolder,
-    objective: Objective,
+    loss: UnlearningLoss,
     parameters: dict[str, nn.Parameter],  # what learns, by name
     iters: int = 1000,               # steps in all
     lr: float = 1e-4,                # Adam's learning rate
@@ -72,10 +72,10 @@ def training_loop(
             optimiser.zero_grad(set_to_none=True)
             if lr_decay:
                 optimiser.param_groups[0]['lr'] = lr * min(1, (iters - step) / (iters * lr_decay))
-            figures = {'step': step + 1, **step_that_fits(objective, step, optimiser, folder)}
+            figures = {'step': step + 1, **step_that_fits(loss, step, optimiser, folder)}
             check_loss(figures['loss'], step, first_losses, saved, folder)
             rule()
-            with objective.clock('optimiser'):
+            with loss.clock('optimiser'):
                 optimiser.step()
             figures['seconds'] = round(time.perf_counter() - begun, 4)
             first = first or figures
@@ -131,12 +131,12 @@ class Interruption:
             tqdm.write('Stopping after this step; once more to stop at once.')
 
 
-def step_that_fits(objective: Objective, step: int, optimiser: torch.optim.Optimizer, folder: RunFolder) -> dict[str, float]:
+def step_that_fits(loss: UnlearningLoss, step: int, optimiser: torch.optim.Optimizer, folder: RunFolder) -> dict[str, float]:
     """The step's gradient; when the device's memory is too small, again with half as many latents at once."""
-    return that_fits(lambda: objective(step), objective, lambda: optimiser.zero_grad(set_to_none=True), folder.log)
+    return that_fits(lambda: loss.accumulate_gradients(step), loss, lambda: optimiser.zero_grad(set_to_none=True), folder.log)
 
 
-def that_fits(compute: Callable[[], T], objective: Objective, clear: Callable[[], None], log: Callable[[str], None]) -> T:
+def that_fits(compute: Callable[[], T], loss: UnlearningLoss, clear: Callable[[], None], log: Callable[[str], None]) -> T:
     """``compute()``; when the device's memory is too small, ``clear()``, and again with half as many latents at once."""
     while True:
         try:
@@ -145,13 +145,13 @@ def that_fits(compute: Callable[[], T], objective: Objective, clear: Callable[[]
             if not is_out_of_memory(error):
                 raise
             clear()
-            if objective.batch == 1:
+            if loss.batch == 1:
                 raise InputError('The device ran out of memory with one latent at a time. Try --precision=bf16, --loss-resolution=raw '
                                  'or --device=cpu.') from None
-            objective.batch //= 2
+            loss.batch //= 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            log(f'Out of memory: going on with {objective.batch} latents at once.')
+            log(f'Out of memory: going on with {loss.batch} latents at once.')
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -10,18 +10,18 @@ from typing import Callable
 from torch import nn
 
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.methods.ewc import ElasticWeights
 from eg3d_unlearn.unlearning.methods.prune import Pruning
 from eg3d_unlearn.unlearning.methods.saliency import Saliency
 from eg3d_unlearn.unlearning.methods.sparse import Sparsity
-from eg3d_unlearn.unlearning.objective import Objective
 
 Rule = Callable[[], None]
 
 
 def make_rule(
     config: Config,
-    objective: Objective,            # before its first step: G_u is still G_s
+    loss: UnlearningLoss,            # before its first step: G_u is still G_s
     parameters: dict[str, nn.Parameter],  # what learns, by name
     log: Callable[[str], None] = lambda message: None,
 ) -> Rule:
@@ -30,10 +30,10 @@ def make_rule(
     if config.lambda_l1:
         rules.append(Sparsity(parameters, config.lambda_l1))
     if config.lambda_ewc:
-        rules.append(ElasticWeights(parameters, config.lambda_ewc, objective))
+        rules.append(ElasticWeights(parameters, config.lambda_ewc, loss))
     # Masks come last: what they hold still no other rule moves.
     if config.saliency < 1:
-        rules.append(Saliency(parameters, config.saliency, objective, log))
+        rules.append(Saliency(parameters, config.saliency, loss, log))
     if config.prune:
         rules.append(Pruning(parameters, config.prune))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.loss import UnlearningLoss
 
 SAMPLES = 16                         # random people that the Fisher information is averaged over
 STREAM = -2                          # of their draws
@@ -17,10 +17,10 @@ STREAM = -2                          # of their draws
 class ElasticWeights:
     """Adds the gradient of the penalty; F is scaled to a mean of 1, so that λ means the same for every network."""
 
-    def __init__(self, parameters: dict[str, nn.Parameter], lambda_ewc: float, objective: Objective):
+    def __init__(self, parameters: dict[str, nn.Parameter], lambda_ewc: float, loss: UnlearningLoss):
         self.parameters, self.lambda_ewc = list(parameters.values()), lambda_ewc
         self.start = [parameter.detach().clone() for parameter in self.parameters]
-        self.fisher = fisher_information(self.parameters, objective)
+        self.fisher = fisher_information(self.parameters, loss)
 
     @torch.no_grad()
     def __call__(self) -> None:
@@ -29,15 +29,15 @@ class ElasticWeights:
             parameter.grad = penalty if parameter.grad is None else parameter.grad + penalty
 
 
-def fisher_information(parameters: list[nn.Parameter], objective: Objective) -> list[Tensor]:
+def fisher_information(parameters: list[nn.Parameter], loss: UnlearningLoss) -> list[Tensor]:
     """The diagonal of F at the source network, for pictures with Gaussian noise: E[(∂(r·x)/∂θ)²] with r ~ N(0, I).
 
     While it is summed up no weight moves: it is G_s's, not that of a network on its way.
     """
     fisher = [torch.zeros_like(parameter) for parameter in parameters]
-    generator = objective.g_u
+    generator = loss.g_u
     for number in range(SAMPLES):
-        rng = objective.rng(number, STREAM)
+        rng = loss.rng(number, STREAM)
         backbone = generator.backbone(generator.sample(1, rng))
         # In 3D all that a camera sees of a person passes through the tri-planes.
         seen = backbone.features[0] if backbone.image is None else backbone.image

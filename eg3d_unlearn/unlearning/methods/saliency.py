@@ -10,7 +10,7 @@ from typing import Callable
 import torch
 from torch import nn
 
-from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.training_loop import that_fits
 
 PASSES = 4                           # gradients that the mask is made from
@@ -24,7 +24,7 @@ class Saliency:
         self,
         parameters: dict[str, nn.Parameter],
         share: float,                # of all weights together, 0 to 1
-        objective: Objective,        # while G_u equals G_s its global term has no gradient: what is left is the forgetting
+        loss: UnlearningLoss,        # while G_u equals G_s its global term has no gradient: what is left is the forgetting
         log: Callable[[str], None] = lambda message: None,
     ):
         def clear() -> None:
@@ -33,9 +33,9 @@ class Saliency:
 
         def gather() -> None:
             for number in range(PASSES):
-                objective(FIRST + number)
+                loss.accumulate_gradients(FIRST + number)
         # A resumed run has its parameters back only after this, so that its mask is the same.
-        that_fits(gather, objective, clear, log)
+        that_fits(gather, loss, clear, log)
         gradients = {parameter: parameter.grad for parameter in parameters.values() if parameter.grad is not None}
         bar = threshold([gradient for gradient in gradients.values()], share)
         self.masks = {parameter: gradient.abs() >= bar for parameter, gradient in gradients.items()}

@@ -4,8 +4,7 @@ import torch
 from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
 
 from eg3d_unlearn.judges.identity import identity_distance
-from eg3d_unlearn.unlearning.loss import Weights, feature_distance, local_loss, total_loss
-from eg3d_unlearn.unlearning.objective import ADJACENT, GLOBAL, LOCAL, Objective
+from eg3d_unlearn.unlearning.loss import ADJACENT, GLOBAL, LOCAL, UnlearningLoss, Weights, feature_distance, local_loss, total_loss
 from eg3d_unlearn.unlearning.target import ufo_target
 
 
@@ -15,29 +14,29 @@ def make(family, **options):
     g_s = g_u.twin()
     g_s.network.requires_grad_(False)
     ws_source = g_u.map_seed(5)
-    objective = Objective(g_u, g_s, ws_source, ufo_target(ws_source, g_u.w_avg, 3.0), PoorMansLpips(), poor_mans_recogniser, **options)
-    return objective, parameters
+    loss = UnlearningLoss(g_u, g_s, ws_source, ufo_target(ws_source, g_u.w_avg, 3.0), PoorMansLpips(), poor_mans_recogniser, **options)
+    return loss, parameters
 
 
 @pytest.mark.parametrize('batch', [1, 8])
 @pytest.mark.parametrize('family', SMALL)
 def test_gradient_equals_the_whole_objective_written_out(family, batch):
     """The seams between backbone, rendering and judges change nothing: plain autograd through all of it agrees."""
-    objective, parameters = make(family, batch=batch, alpha_max=2.0)
-    terms = objective(11)
+    loss, parameters = make(family, batch=batch, alpha_max=2.0)
+    terms = loss.accumulate_gradients(11)
     seamed = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
     for parameter in parameters.values():
         parameter.grad = None
 
-    rows, camera = objective.draw(11)
+    rows, camera = loss.draw(11)
     local, adjacent, retained, start = [], [], [], 0
     while start < len(rows):
-        together = objective._together(rows[start:start + batch])
+        together = loss._together(rows[start:start + batch])
         stream = (11, start + 1)
-        u = objective.g_u.synthesize(torch.cat([row.ws_u for row in together]), camera, objective.rng(*stream))
+        u = loss.g_u.synthesize(torch.cat([row.ws_u for row in together]), camera, loss.rng(*stream))
         with torch.no_grad():
-            t = objective.g_s.synthesize(torch.cat([row.ws_t for row in together]), camera, objective.rng(*stream))
-        lpips = objective.perceptual.compare(objective.perceptual.features(u.image), objective.perceptual.features(t.image))
+            t = loss.g_s.synthesize(torch.cat([row.ws_t for row in together]), camera, loss.rng(*stream))
+        lpips = loss.perceptual.compare(loss.perceptual.features(u.image), loss.perceptual.features(t.image))
         each = local_loss(feature_distance(u.features, t.features), lpips,
                           identity_distance(poor_mans_recogniser(u.image), poor_mans_recogniser(t.image)), Weights())
         for i, row in enumerate(together):
@@ -54,20 +53,20 @@ def test_gradient_equals_the_whole_objective_written_out(family, batch):
 @pytest.mark.parametrize('family, passes_s', [('eg3d', 4), ('stylegan2', 4), ('stylegan3', 4)])
 def test_one_pass_for_each_distinct_latent_and_network(family, passes_s, monkeypatch):
     """N_a = N_g = 2: five latents through G_u, four through G_s, since w_t's pass was made before."""
-    objective, _ = make(family)
+    loss, _ = make(family)
     counts = {'u': 0, 's': 0}
-    for side, generator in (('u', objective.g_u), ('s', objective.g_s)):
+    for side, generator in (('u', loss.g_u), ('s', loss.g_s)):
         def counted(ws, side=side, inner=generator.backbone):
             counts[side] += len(ws)
             return inner(ws)
         monkeypatch.setattr(generator, 'backbone', counted)
-    objective(0)
+    loss.accumulate_gradients(0)
     assert counts == {'u': 5, 's': passes_s}
 
 
 def test_steps_repeat_and_differ():
-    objective, parameters = make('stylegan2')
-    first, other, again = objective(3), objective(4), objective(3)
+    loss, parameters = make('stylegan2')
+    first, other, again = loss.accumulate_gradients(3), loss.accumulate_gradients(4), loss.accumulate_gradients(3)
     assert first == again and first != other
 
 
@@ -77,13 +76,13 @@ def test_seeds_give_other_draws():
 
 
 def test_rows_are_what_the_paper_says():
-    objective, _ = make('eg3d', alpha_max=2.0)
-    rows, camera = objective.draw(0)
+    loss, _ = make('eg3d', alpha_max=2.0)
+    rows, camera = loss.draw(0)
     assert [row.kind for row in rows] == [LOCAL, ADJACENT, ADJACENT, GLOBAL, GLOBAL]
-    assert torch.equal(rows[0].ws_u, objective.ws_source) and torch.equal(rows[0].ws_t, objective.ws_target)
+    assert torch.equal(rows[0].ws_u, loss.ws_source) and torch.equal(rows[0].ws_t, loss.ws_target)
     for row in rows[1:3]:            # the same offset on both sides, no longer than alpha_max
-        torch.testing.assert_close(row.ws_u - objective.ws_source, row.ws_t - objective.ws_target, atol=1e-5, rtol=1e-4)
-        assert (row.ws_u - objective.ws_source).norm() <= 2.0 + 1e-4
+        torch.testing.assert_close(row.ws_u - loss.ws_source, row.ws_t - loss.ws_target, atol=1e-5, rtol=1e-4)
+        assert (row.ws_u - loss.ws_source).norm() <= 2.0 + 1e-4
     for row in rows[3:]:
         assert torch.equal(row.ws_u, row.ws_t)
     assert camera.shape == (1, 25)
@@ -94,69 +93,69 @@ def test_rows_are_what_the_paper_says():
     (Weights(adj=0, glob=0), [LOCAL]),
 ])
 def test_what_is_switched_off_is_not_drawn(weights, kinds):
-    objective, _ = make('stylegan2', weights=weights)
-    assert [row.kind for row in objective.draw(0)[0]] == kinds
+    loss, _ = make('stylegan2', weights=weights)
+    assert [row.kind for row in loss.draw(0)[0]] == kinds
 
 
 @pytest.mark.parametrize('off', ['l2', 'lpips', 'id'])
 def test_terms_of_the_local_loss_switch_off(off):
-    objective, _ = make('stylegan2', weights=Weights(**{off: 0.0}))
-    terms = objective(0)
+    loss, _ = make('stylegan2', weights=Weights(**{off: 0.0}))
+    terms = loss.accumulate_gradients(0)
     assert terms[off] == 0.0 and all(terms[name] > 0 for name in {'l2', 'lpips', 'id'} - {off})
 
 
 def test_frozen_parts_collect_no_gradient():
-    objective, parameters = make('eg3d')
-    objective(0)
-    for generator in (objective.g_u, objective.g_s):
+    loss, parameters = make('eg3d')
+    loss.accumulate_gradients(0)
+    for generator in (loss.g_u, loss.g_s):
         for name, parameter in generator.network.named_parameters():
-            assert parameter.grad is None or (generator is objective.g_u and name in parameters), name
+            assert parameter.grad is None or (generator is loss.g_u and name in parameters), name
 
 
 def test_half_resolution_takes_half_the_rays_on_both_sides(monkeypatch):
-    objective, _ = make('eg3d', loss_resolution='half', weights=Weights(adj=0, glob=0))
+    loss, _ = make('eg3d', loss_resolution='half', weights=Weights(adj=0, glob=0))
     rays = []
-    for generator in (objective.g_u, objective.g_s):
+    for generator in (loss.g_u, loss.g_s):
         def noted(*arguments, render=generator.network.render, network=generator.network, **options):
             rays.append(network.neural_rendering_resolution)
             return render(*arguments, **options)
         monkeypatch.setattr(generator.network, 'render', noted)
-    objective(0)
+    loss.accumulate_gradients(0)
     assert rays == [8, 8]
 
 
 def test_mixed_resolution_sees_the_full_picture_every_fourth_step(monkeypatch):
-    objective, _ = make('eg3d', loss_resolution='mixed', weights=Weights(adj=0, glob=0))
+    loss, _ = make('eg3d', loss_resolution='mixed', weights=Weights(adj=0, glob=0))
     sizes = []
-    monkeypatch.setattr(objective.perceptual, 'features', lambda images: sizes.append(images.shape[-1]) or [images.mean((2, 3))])
-    monkeypatch.setattr(objective.perceptual, 'compare', lambda a, b: (a[0] - b[0]).square().mean(1))
+    monkeypatch.setattr(loss.perceptual, 'features', lambda images: sizes.append(images.shape[-1]) or [images.mean((2, 3))])
+    monkeypatch.setattr(loss.perceptual, 'compare', lambda a, b: (a[0] - b[0]).square().mean(1))
     for step in range(5):
-        objective(step)
+        loss.accumulate_gradients(step)
     assert sizes == [128, 128, 16, 16, 16, 16, 16, 16, 128, 128]
 
 
 def test_several_photos_take_turns():
-    objective, _ = make('stylegan2', n_global=0)
-    second = objective.g_u.map_seed(6)
-    sources = torch.cat([objective.ws_source, second])
-    targets = torch.cat([objective.ws_target, ufo_target(second, objective.g_u.w_avg, 3.0)])
-    both = Objective(objective.g_u, objective.g_s, sources, targets, PoorMansLpips(), poor_mans_recogniser, n_global=0)
+    loss, _ = make('stylegan2', n_global=0)
+    second = loss.g_u.map_seed(6)
+    sources = torch.cat([loss.ws_source, second])
+    targets = torch.cat([loss.ws_target, ufo_target(second, loss.g_u.w_avg, 3.0)])
+    both = UnlearningLoss(loss.g_u, loss.g_s, sources, targets, PoorMansLpips(), poor_mans_recogniser, n_global=0)
     for step in range(4):
         local, neighbour = both.draw(step)[0][:2]
         assert torch.equal(local.ws_u[0], sources[step % 2]) and torch.equal(local.ws_t[0], targets[step % 2])
         assert torch.allclose(neighbour.ws_u - local.ws_u, neighbour.ws_t - local.ws_t, atol=1e-5)
-    alone = Objective(objective.g_u, objective.g_s, second, targets[1:], PoorMansLpips(), poor_mans_recogniser, n_global=0)
-    assert both(1)['loss'] == pytest.approx(alone(1)['loss'], rel=1e-5)
+    alone = UnlearningLoss(loss.g_u, loss.g_s, second, targets[1:], PoorMansLpips(), poor_mans_recogniser, n_global=0)
+    assert both.accumulate_gradients(1)['loss'] == pytest.approx(alone.accumulate_gradients(1)['loss'], rel=1e-5)
     assert both(3)['local'] == pytest.approx(alone(1)['local'], rel=1e-5)  # what is kept of a photo's target is that photo's
 
 
 def test_people_near_the_person_are_nearer():
-    objective, _ = make('stylegan2', n_global=4, n_near=2)
-    person = objective.ws_source - objective.g_u.w_avg
+    loss, _ = make('stylegan2', n_global=4, n_near=2)
+    person = loss.ws_source - loss.g_u.w_avg
 
     def likeness(rows):
-        return [torch.cosine_similarity((row.ws_u - objective.g_u.w_avg).flatten(1), person.flatten(1)).item() for row in rows]
-    drawn = [[row for row in objective.draw(step)[0] if row.kind == GLOBAL] for step in range(12)]
+        return [torch.cosine_similarity((row.ws_u - loss.g_u.w_avg).flatten(1), person.flatten(1)).item() for row in rows]
+    drawn = [[row for row in loss.draw(step)[0] if row.kind == GLOBAL] for step in range(12)]
     assert all(len(rows) == 4 for rows in drawn)
     near, anybody = sum((likeness(rows[2:]) for rows in drawn), []), sum((likeness(rows[:2]) for rows in drawn), [])
     assert min(near) > sum(anybody) / len(anybody)
