@@ -12,7 +12,7 @@ from eg3d_unlearn.delta import Delta, write_delta
 from eg3d_unlearn.evaluation import summary as figures
 from eg3d_unlearn.evaluation.evidence import Evidence, measuring_recognisers
 from eg3d_unlearn.generators.generator import Generator
-from eg3d_unlearn.generators.loading import is_foreign
+from eg3d_unlearn.generators.loading import is_trusted
 from eg3d_unlearn.person import photo
 from eg3d_unlearn.person.given import photos_of, world_person
 from eg3d_unlearn.person.person import Person, photos_again, prepare_photo
@@ -102,7 +102,7 @@ def say_what_runs(folder: RunFolder, run: Checked) -> None:
     """The first lines of the log about the network and the method."""
     config, generator = run.config, run.generator
     folder.log(f'Network: {run.pickle.path.name}, {generator.family}, {generator.img_resolution} px; mean latent: {generator.w_avg_source}.')
-    if is_foreign(generator):
+    if is_trusted(generator):
         folder.log(f'The network was loaded by the checkout\'s own loader, which ran code from the file ({config.upstream}).')
     if config.method != CLOSED_FORM:
         folder.log(f'F in the local loss: {generator.features_are}.')

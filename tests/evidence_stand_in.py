@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.generators.cameras import PITCH, look_at
-from eg3d_unlearn.generators.generator import Output, StyleGAN2
+from eg3d_unlearn.generators.families.stylegan2 import StyleGAN2
+from eg3d_unlearn.generators.generator import Output
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.worlds.demo.world import WORLD

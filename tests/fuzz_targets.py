@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from pickle_stand_ins import dump, network_contents
 from small import SMALL, small_generator
 
-from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.generators.build import build
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle, write_unlearned_pickle
 
 

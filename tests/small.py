@@ -4,8 +4,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from eg3d_unlearn.generators import networks
-from eg3d_unlearn.generators.generator import Generator, wrap
+from eg3d_unlearn.generators.build import build_network, wrap
+from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.sizes import RENDERING
 
 SMALL = {
@@ -27,7 +27,7 @@ def small_generator(family: str, seed: int = 0, **options) -> Generator:
     """A network of ``family`` with random weights behind its adapter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = networks.build(*SMALL[family]).requires_grad_(False)
+        network = build_network(*SMALL[family]).requires_grad_(False)
     if family == 'eg3d':
         network.neural_rendering_resolution = 16
     return wrap(network, family, **options)

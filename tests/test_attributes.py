@@ -11,8 +11,7 @@ import pytest
 import torch
 from small import SMALL
 
-from eg3d_unlearn.generators import networks
-from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.generators.build import build, build_network
 from eg3d_unlearn.generators.networks import attributes
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
@@ -26,7 +25,7 @@ RENDERER, TRIPLANE = 'training.volumetric_rendering.renderer', 'training.triplan
 @functools.cache
 def small_network(family):
     torch.manual_seed(0)
-    return networks.build(*SMALL[family]).requires_grad_(False)
+    return build_network(*SMALL[family]).requires_grad_(False)
 
 
 def as_upstream(module: torch.nn.Module, init_kwargs: dict) -> torch.nn.Module:

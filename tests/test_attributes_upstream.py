@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.generators.build import build
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle
 

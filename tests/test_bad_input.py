@@ -24,9 +24,9 @@ def files(tmp_path_factory):
         network = small_generator(family).network
         attributes = {'neural_rendering_resolution': 16, 'rendering_kwargs': network.rendering_kwargs} if family == 'eg3d' else None
         save_network_pickle(folder / f'{family}.pkl', *SMALL[family], network.state_dict(), attributes)
-    from eg3d_unlearn.generators import networks
+    from eg3d_unlearn.generators.build import build_network
     kwargs = {**SMALL['stylegan2'][1], 'c_dim': 3}
-    save_network_pickle(folder / 'classes.pkl', SMALL['stylegan2'][0], kwargs, networks.build(SMALL['stylegan2'][0], kwargs).state_dict())
+    save_network_pickle(folder / 'classes.pkl', SMALL['stylegan2'][0], kwargs, build_network(SMALL['stylegan2'][0], kwargs).state_dict())
     (folder / 'text.pkl').write_text('this is no network')
     (folder / 'empty.pkl').write_bytes(b'')
     (folder / 'cut.pkl').write_bytes((folder / 'stylegan2.pkl').read_bytes()[:5000])

@@ -5,8 +5,7 @@ import pytest
 import torch
 from small import SMALL, small_generator
 
-from eg3d_unlearn.generators import networks
-from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.unlearning.closed_form import LatentEdit, Population, edit_of, erasure, fold, style_affines
 from torch_utils_ext.errors import InputError
 
@@ -25,7 +24,7 @@ def generator_with(family, w_dim):
         generator = small_generator(family)
     else:
         torch.manual_seed(0)
-        generator = wrap(networks.build(kind, {**options, 'w_dim': w_dim}).requires_grad_(False), family)
+        generator = wrap(build_network(kind, {**options, 'w_dim': w_dim}).requires_grad_(False), family)
     rng = torch.Generator().manual_seed(3)
     with torch.no_grad():            # StyleGAN3's input begins at zero
         for _, layer, _ in style_affines(generator):

@@ -11,8 +11,8 @@ from small import SMALL, small_generator
 
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.generators.build import build, wrap
 from eg3d_unlearn.generators.cameras import look_at
-from eg3d_unlearn.generators.generator import build, wrap
 from eg3d_unlearn.person.photo.files import is_sheet
 from eg3d_unlearn.preflight import report_of
 from eg3d_unlearn.unlearning.erase import moves_to

@@ -388,10 +388,9 @@ def test_what_the_commands_refuse(three, tmp_path):
 
 def test_the_class_of_a_class_conditional_network_does_not_matter(tmp_path):
     kind, options = SMALL['stylegan2']
-    from eg3d_unlearn.generators import networks
-    from eg3d_unlearn.generators.generator import wrap
+    from eg3d_unlearn.generators.build import build_network, wrap
     options = {**options, 'c_dim': 3}
-    network = networks.build(kind, options).requires_grad_(False)
+    network = build_network(kind, options).requires_grad_(False)
     save_network_pickle(tmp_path / 'n.pkl', kind, options, network.state_dict())
     generator = wrap(network, 'stylegan2', class_label=2)
     ws = generator.map_seed(1)

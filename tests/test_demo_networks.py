@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
-from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.generators.build import build
 from eg3d_unlearn.worlds.demo import check, export, scene, shipped
 from eg3d_unlearn.worlds.demo.photo import photos_of
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS

@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.generators.build import build, build_network
 from eg3d_unlearn.worlds.demo import train, train_eg3d, train_stylegan2
 from eg3d_unlearn.worlds.demo.people import meaningful_directions
 from eg3d_unlearn.worlds.demo.recipes import STYLEGAN2
@@ -59,7 +59,7 @@ def test_the_mapping_learns_what_heads_are_made_of():
 
 
 def test_styles_at_the_mean_latent_are_those_of_a_fresh_network():
-    network = train_stylegan2.networks.build(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
+    network = build_network(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
     affine = network.synthesis.b16.conv0.affine
     before, w_avg = affine(torch.zeros(1, 512)), torch.randn(512)
     centre_styles(network, w_avg)

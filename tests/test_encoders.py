@@ -17,8 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn.generators import networks
-from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.judges import weights
 from eg3d_unlearn.person.inversion import ENCODERS as STARTS
 from eg3d_unlearn.person.inversion import PUBLISHED, make_inverter
@@ -238,7 +237,7 @@ def stylegan2():
     """A StyleGAN2 of 8 pixels: four latents."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = networks.build('training.networks.Generator', dict(
+        network = build_network('training.networks.Generator', dict(
             z_dim=16, c_dim=0, w_dim=512, img_resolution=8, img_channels=3, mapping_kwargs={'num_layers': 2},
             synthesis_kwargs=dict(channel_base=64, channel_max=8)))
     return wrap(network.requires_grad_(False), 'stylegan2')

@@ -11,7 +11,7 @@ import torch
 from small import SMALL
 
 from eg3d_unlearn.bench.make_network import random_network
-from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.generators.build import wrap
 from eg3d_unlearn.judges.perceptual import Lpips
 from eg3d_unlearn.unlearning.loss import UnlearningLoss, Weights, feature_distance
 from eg3d_unlearn.unlearning.target import ufo_target

@@ -4,7 +4,8 @@ import pytest
 import torch
 from small import SMALL, small_generator
 
-from eg3d_unlearn.generators.generator import W_AVG_SAMPLES, wrap
+from eg3d_unlearn.generators.build import wrap
+from eg3d_unlearn.generators.generator import W_AVG_SAMPLES
 from torch_utils_ext.errors import InputError
 
 FAMILIES = list(SMALL)
@@ -122,8 +123,8 @@ def test_eg3d_sees_other_sides_from_other_cameras():
 
 
 def test_class_conditional_networks_need_a_class():
-    from eg3d_unlearn.generators import networks
-    network = networks.build('training.networks.Generator', {**SMALL['stylegan2'][1], 'c_dim': 3})
+    from eg3d_unlearn.generators.build import build_network
+    network = build_network('training.networks.Generator', {**SMALL['stylegan2'][1], 'c_dim': 3})
     with pytest.raises(InputError, match='--class=0 to 2'):
         wrap(network, 'stylegan2')
     with pytest.raises(InputError, match='outside'):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn.generators.networks import build
+from eg3d_unlearn.generators.build import build_network as build
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import golden_reference as reference  # noqa: E402  the folder is no package

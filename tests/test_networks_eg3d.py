@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from eg3d_unlearn.generators.networks import build, rendering, superresolution
+from eg3d_unlearn.generators.build import build_network as build
+from eg3d_unlearn.generators.networks import rendering, superresolution
 from torch_utils_ext.errors import InputError
 
 CLASS_NAME = 'training.triplane.TriPlaneGenerator'

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn.generators.networks import build
+from eg3d_unlearn.generators.build import build_network as build
 from eg3d_unlearn.generators.networks.lowpass import design_lowpass
 from torch_utils_ext.ops.filtered_lrelu import filtered_lrelu
 

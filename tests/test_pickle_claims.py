@@ -14,10 +14,9 @@ from small import SMALL, small_generator
 
 from eg3d_unlearn import preflight, run
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.generators import networks
-from eg3d_unlearn.generators.checkout import SIZES as SIZES_OF_FOREIGN
+from eg3d_unlearn.generators.build import build, build_network
+from eg3d_unlearn.generators.checkout import SIZES as SIZES_OF_TRUSTED
 from eg3d_unlearn.generators.checkout import load_trusted
-from eg3d_unlearn.generators.generator import build
 from eg3d_unlearn.report.files import Found
 from eg3d_unlearn.report.words import does_not_show
 from torch_utils_ext import network_patch, network_pickle, network_save
@@ -93,7 +92,7 @@ def test_arguments_that_no_network_has(family, name, value):
     """Named, with what was got and expected, and at once: on the meta device nothing is filled."""
     kwargs = {**SMALL[family][1], **nested(family, name, value)}
     with torch.device('meta'), pytest.raises(InputError) as raised:
-        networks.build(SMALL[family][0], kwargs)
+        build_network(SMALL[family][0], kwargs)
     assert name.rpartition('.')[2] in str(raised.value) or name.startswith('channel_base')
     assert 'expected' in str(raised.value) or 'known are' in str(raised.value) or "only 'softplus'" in str(raised.value)
     assert_one_sentence(raised.value)
@@ -104,7 +103,7 @@ def test_arguments_that_no_network_has(family, name, value):
                                     {'mapping_kwargs': 'ab'}, {'mapping_kwargs': {CODES: 1}}, {f'a{index}': 1 for index in range(1000)}])
 def test_unknown_arguments_of_any_kind(family, change):
     with pytest.raises(InputError, match='has unknown arguments|expected a dictionary') as raised:
-        networks.build(SMALL[family][0], {**SMALL[family][1], **change})
+        build_network(SMALL[family][0], {**SMALL[family][1], **change})
     assert_one_sentence(raised.value)
 
 
@@ -392,7 +391,7 @@ def test_trusted_file_with_g_ema_alone(tmp_path):
         "import pickle\ndef load_network_pkl(f):\n    data = pickle.load(f)\n    assert data['G']\n    return data\n")
     with open(tmp_path / 'n.pkl', 'wb') as file:
         network = torch.nn.ModuleDict({'mapping': torch.nn.Identity(), 'synthesis': torch.nn.Identity()})
-        for size in SIZES_OF_FOREIGN:
+        for size in SIZES_OF_TRUSTED:
             setattr(network, size, 3)
         pickle.dump({'G_ema': network}, file)
     assert load_trusted(tmp_path / 'n.pkl', str(tmp_path))[1] == 'stylegan2'

@@ -13,9 +13,9 @@ import torch
 from small import SMALL, small_generator
 
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.generators import networks
-from eg3d_unlearn.generators.checkout import Foreign2D, check_picture
-from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.generators.build import build_network, wrap
+from eg3d_unlearn.generators.checkout import check_picture
+from eg3d_unlearn.generators.families.stylegan2 import Trusted2D
 from eg3d_unlearn.generators.trained_on import TrainedOn, by_words, orbit_of, trained_on
 from eg3d_unlearn.judges.judges import alignment_of
 from eg3d_unlearn.person import person as finding
@@ -86,7 +86,7 @@ def test_focal_lengths(rendering, data, expected, said):
 def eg3d(rendering, **options):
     class_name, kwargs = SMALL['eg3d']
     given = {name: value for name, value in kwargs['rendering_kwargs'].items() if name not in ('avg_camera_radius', 'avg_camera_pivot')}
-    network = networks.build(class_name, {**kwargs, 'rendering_kwargs': {**given, **rendering}}).requires_grad_(False)
+    network = build_network(class_name, {**kwargs, 'rendering_kwargs': {**given, **rendering}}).requires_grad_(False)
     return wrap(network, 'eg3d', **options)
 
 
@@ -147,7 +147,7 @@ def test_landmarks_tell_the_camera_of_networks_that_see_like_ffhq(rendering, fov
 def test_networks_of_other_than_three_channels_are_refused_before_anything_is_written(family, channels, tmp_path):
     class_name, kwargs = SMALL[family]
     kwargs = {**kwargs, 'img_channels': channels}
-    save_network_pickle(tmp_path / 'n.pkl', class_name, kwargs, networks.build(class_name, kwargs).state_dict())
+    save_network_pickle(tmp_path / 'n.pkl', class_name, kwargs, build_network(class_name, kwargs).state_dict())
     with pytest.raises(InputError, match=f'pictures of {channels} channel'):
         unlearn(Config(network=str(tmp_path / 'n.pkl'), outdir=str(tmp_path / 'out'), latent_seed=1, id_network='none', lpips_net='squeeze',
                        random_metric_weights=True, device='cpu'))
@@ -178,5 +178,5 @@ def fails(ws, **options):
 ])
 def test_forks_that_paint_other_pictures_are_refused_at_once(painted, told):
     with pytest.raises(InputError, match=told):
-        check_picture(wrap(Foreign2D(Fork(painted)), 'stylegan2'))
-    check_picture(wrap(Foreign2D(Fork(lambda ws, **options: torch.zeros(len(ws), 3, 32, 32))), 'stylegan2'))
+        check_picture(wrap(Trusted2D(Fork(painted)), 'stylegan2'))
+    check_picture(wrap(Trusted2D(Fork(lambda ws, **options: torch.zeros(len(ws), 3, 32, 32))), 'stylegan2'))

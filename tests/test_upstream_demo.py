@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from eg3d_unlearn.generators import cameras
-from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.generators.build import build
 from eg3d_unlearn.worlds.demo import shipped
 from torch_utils_ext.network_pickle import read_network_pickle
 

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from eg3d_unlearn.generators import cameras
-from eg3d_unlearn.generators.generator import build
+from eg3d_unlearn.generators.build import build
 from torch_utils_ext.network_pickle import read_network_pickle
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]

@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.console import command
 from eg3d_unlearn.evaluation.summary import hardware, peak_memory, versions
-from eg3d_unlearn.generators import networks
-from eg3d_unlearn.generators.generator import Generator, wrap
+from eg3d_unlearn.generators.build import build_network, wrap
+from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import choose_device
 from eg3d_unlearn.generators.memory import batch_size, keep_freed_memory
 from eg3d_unlearn.generators.precision import PRECISIONS, arithmetic, choose_precision
@@ -98,7 +98,7 @@ def make_bench(setting: str, config: Config, device: torch.device) -> Bench:
     """The step of ``setting`` with random weights."""
     recipe = FULL[setting]
     torch.manual_seed(0)
-    network = networks.build(recipe['upstream_class'], recipe['init_kwargs']).to(device).eval().requires_grad_(False)
+    network = build_network(recipe['upstream_class'], recipe['init_kwargs']).to(device).eval().requires_grad_(False)
     if recipe['raw'] is not None:
         network.neural_rendering_resolution = recipe['raw']
     generator = wrap(network, recipe['family'], precision=config.precision)

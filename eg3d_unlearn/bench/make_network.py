@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from eg3d_unlearn.console import PATH, command, refuse_existing
-from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.build import build_network
 from eg3d_unlearn.generators.sizes import FULL, TRIAL
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
@@ -29,7 +29,7 @@ def random_network(recipe: dict, seed: int = 0) -> nn.Module:
     """A network by a recipe of `settings`, with random weights whose pictures one can see."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = networks.build(recipe['upstream_class'], recipe['init_kwargs']).requires_grad_(False)
+        network = build_network(recipe['upstream_class'], recipe['init_kwargs']).requires_grad_(False)
         for name, parameter in network.named_parameters():
             for part, factors in CONTRAST.items():
                 for ending, factor in factors.items():

@@ -161,8 +161,9 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     import torch
 
     from eg3d_unlearn.config import Config
-    from eg3d_unlearn.generators.generator import has_classes, wrap
-    from eg3d_unlearn.generators.loading import file_of, is_foreign, make_network
+    from eg3d_unlearn.generators.build import wrap
+    from eg3d_unlearn.generators.families import adapter
+    from eg3d_unlearn.generators.loading import file_of, is_trusted, make_network
     from torch_utils_ext.network_pickle import read_network_pickle
     if trust_pickle and not upstream:
         raise InputError("--trust-pickle hands the file to the loader of an NVIDIA checkout, which runs the file's code: name the checkout "
@@ -176,8 +177,8 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     config = Config(network=network, outdir='', upstream=upstream, trust_pickle=trust_pickle)
     made, family = make_network(config, pickle.records['G_ema'], path, torch.device('cpu'))
     # Which class is shown does not matter: all of them are made by the same layers.
-    generator = wrap(made, family, 0 if has_classes(made, family) else None)
-    if is_foreign(generator):
+    generator = wrap(made, family, 0 if adapter(family).has_classes(made) else None)
+    if is_trusted(generator):
         from eg3d_unlearn.generators.checkout import check_picture
         check_picture(generator)
     expected, got = tuple(delta.w_avg.shape), (generator.num_ws, generator.w_dim)

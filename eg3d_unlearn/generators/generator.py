@@ -4,20 +4,24 @@ from __future__ import annotations
 import contextlib
 import copy
 from dataclasses import dataclass
-from typing import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn.generators import cameras, networks
-from eg3d_unlearn.generators.networks import attributes
-from eg3d_unlearn.generators.trained_on import ORBITS, TrainedOn, by_options, orbit_of
+from eg3d_unlearn.generators.networks.arguments import Table
+from eg3d_unlearn.generators.trained_on import TrainedOn, by_options
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import NetworkRecord
-from torch_utils_ext.user_files import shown
 
 W_AVG_SAMPLES = 4096                 # latents averaged when a network never tracked its mean latent
+
+
+@dataclass(frozen=True)
+class NetworkClass:
+    """A class of upstream's, and ours in its place."""
+    title: str                       # what its users call it
+    module: type[nn.Module]          # takes upstream's init arguments, has upstream's parameter names
+    arguments: Table                 # which init arguments there are, and what they may be
 
 
 @dataclass
@@ -47,12 +51,20 @@ class Generator:
     ``notes``, sentences that whoever believes a result should have read.
     """
     family = ''
+    classes: dict[str, NetworkClass] = {}  # by upstream's name of the class
     trainable = ''                   # prefix of the parameters that GUIDE trains
     features_are = ''                # what stands for F in L_local, and why
     alignment = 'ffhq'               # how FFHQ's faces lie in pictures of this family
     is_3d = False
 
-    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32', data: TrainedOn | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        class_label: int | None = None,  # of the person, class-conditional networks only
+        precision: str = 'fp32',
+        data: TrainedOn | None = None,  # None: by the network's options alone
+        fov_deg: float | None = None,  # of the cameras, 3D networks only; None: the training pictures'
+    ):
         self.network = network.eval()
         self.trained_on = by_options(getattr(network, 'rendering_kwargs', None)) if data is None else data
         self.notes = [*getattr(network, 'notes', []), *filter(None, [self.trained_on.note])]
@@ -64,6 +76,16 @@ class Generator:
         self.class_label = class_label
         self.num_ws = self.mapping_network.num_ws
         self.w_avg, self.w_avg_source = self._mean_latent()
+
+    @classmethod
+    def has_classes(cls, network: nn.Module) -> bool:
+        """Whether the label of ``network`` is a class of pictures."""
+        return network.c_dim > 0
+
+    @classmethod
+    def trusted(cls, network: nn.Module) -> nn.Module | None:
+        """A network of somebody else's code behind the interface of ours; None where it does not behave like this family."""
+        return None
 
     @property
     def mapping_network(self) -> nn.Module:
@@ -156,158 +178,3 @@ class Generator:
     def _force_fp32(self) -> bool:
         # 'fp16' means the network's own half-precision blocks; the other settings keep them in float32.
         return self.precision != 'fp16'
-
-
-class EG3D(Generator):
-    """Tri-planes from a StyleGAN2 backbone, volume rendering, super-resolution."""
-    family = 'eg3d'
-    trainable = 'backbone.synthesis'
-    features_are = 'the tri-planes [96, 256, 256]: all that the renderer sees of a person passes through them'
-    alignment = 'eg3d'
-    is_3d = True
-
-    def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32', data: TrainedOn | None = None,
-                 fov_deg: float | None = None):
-        self.fov_deg = fov_deg
-        self.orbit, guessed = orbit_of(network.rendering_kwargs, by_options(network.rendering_kwargs) if data is None else data)
-        super().__init__(network, class_label, precision, data)
-        self.notes += filter(None, [guessed if fov_deg is None else None])
-
-    @property
-    def mapping_network(self) -> nn.Module:
-        return self.network.backbone.mapping
-
-    def camera(self, yaw: float, pitch: float = cameras.PITCH) -> Tensor:  # [1, 25]
-        """A camera on the network's own sphere; yaw and pitch offset in radians."""
-        pivot = self.network.rendering_kwargs.get('avg_camera_pivot', [0, 0, self.orbit.height])
-        return cameras.look_at(yaw, pitch, list(pivot), self.orbit.radius, self.fov_deg, self.orbit.focal).to(self.device)
-
-    @property
-    def sees_like_ffhq(self) -> bool:
-        """Whether the cameras are FFHQ's, which a photo's landmarks tell of."""
-        ffhq = ORBITS['FFHQ']
-        return abs(self.camera(0.0)[0, 16].item() - ffhq.focal) < 0.05 and abs(self.orbit.radius - ffhq.radius) < 0.05
-
-    def frontal(self) -> Tensor:
-        return self.camera(0.0, 0.0)
-
-    def condition(self, count: int) -> Tensor:
-        return self.frontal().expand(count, -1) if self.c_dim == 25 else torch.zeros([count, self.c_dim], device=self.device)
-
-    def backbone(self, ws: Tensor) -> Backbone:
-        with self._casts():
-            planes = self.network.planes(ws, noise_mode='const', force_fp32=self._force_fp32)
-        return Backbone(ws, [planes.float()])
-
-    def render(self, backbone: Backbone, camera: Tensor | None = None, rng: torch.Generator | None = None,
-               raw: bool = False, half: bool = False) -> Output:
-        camera = self.camera(0.0) if camera is None else camera.to(self.device)
-        camera = camera.expand(len(backbone.ws), -1)
-        with self._casts(), self._rays(half):
-            shown = self.network.render(backbone.features[0], backbone.ws, camera, superresolve=not raw, generator=rng,
-                                        jitter='fixed' if rng is None else 'random', force_fp32=self._force_fp32)
-        image = shown['image_raw'] if raw else shown['image']
-        return Output(image.float(), backbone.features, shown['image_depth'])
-
-    @contextlib.contextmanager
-    def _rays(self, half: bool) -> Iterator[None]:
-        usual = self.network.neural_rendering_resolution
-        try:
-            self.network.neural_rendering_resolution = usual // 2 if half else usual
-            yield
-        finally:
-            self.network.neural_rendering_resolution = usual
-
-
-class StyleGAN2(Generator):
-    """GUIDE-SG2."""
-    family = 'stylegan2'
-    trainable = 'synthesis'
-    features_are = ('the feature map that leaves each resolution block: with skip connections every block paints a part of '
-                    'the picture itself, so no single map carries the whole person')
-
-    def backbone(self, ws: Tensor) -> Backbone:
-        with self._casts():
-            image, features = self.network.synthesis(ws, noise_mode='const', force_fp32=self._force_fp32, return_features=True)
-        return Backbone(ws, [feature.float() for feature in features], image.float())
-
-    def render(self, backbone: Backbone, camera: Tensor | None = None, rng: torch.Generator | None = None,
-               raw: bool = False, half: bool = False) -> Output:
-        if raw or half:
-            raise InputError('--loss-resolution=raw, half and mixed need a neural rendering, which 2D networks have not. Use '
-                             '--loss-resolution=full.')
-        return super().render(backbone, camera, rng)
-
-
-class StyleGAN3(StyleGAN2):
-    """The same for alias-free networks."""
-    family = 'stylegan3'
-    features_are = ('the output of each synthesis layer: one chain without skips, whose maps only together fix the picture at '
-                    'every frequency')
-
-
-FORK = f"Is it a fork's network? {attributes.TRUST}"
-FAMILIES = {cls.family: cls for cls in (EG3D, StyleGAN2, StyleGAN3)}
-
-
-def has_classes(network: nn.Module, family: str) -> bool:
-    """Whether the label of ``network`` is a class; EG3D's is a camera."""
-    return network.c_dim > 0 and not (family == 'eg3d' and network.c_dim == 25)
-
-
-def wrap(network: nn.Module, family: str, class_label: int | None = None, precision: str = 'fp32',
-         fov_deg: float | None = None, data: TrainedOn | None = None) -> Generator:
-    """The adapter of ``family`` around ``network``, trained on ``data`` (None: by its options alone).
-
-    A class-conditional network needs ``class_label``.
-    """
-    # EG3D's super-resolution makes three channels, whatever the argument says.
-    if family != 'eg3d' and network.img_channels != 3:
-        raise InputError(f'The network makes pictures of {network.img_channels} channel{"s" * (network.img_channels != 1)}; networks of '
-                         'colour pictures (3 channels) are supported.')
-    conditional = has_classes(network, family)
-    if conditional and class_label is None:
-        raise InputError(f'The network is class-conditional ({network.c_dim} classes): give the class of the person with '
-                         f'--class=0 to {network.c_dim - 1}.')
-    if class_label is not None and not conditional:
-        raise InputError(f'--class={class_label} was given, but the network has no classes. Leave it out.')
-    if conditional and not 0 <= class_label < network.c_dim:
-        raise InputError(f"--class={class_label} is outside the network's classes 0 to {network.c_dim - 1}.")
-    if family == 'eg3d':
-        return EG3D(network, class_label, precision, data, fov_deg)
-    return FAMILIES[family](network, class_label, precision, data)
-
-
-def build(record: NetworkRecord, device: torch.device | str = 'cpu') -> nn.Module:
-    """The network of a pickle, built by our own code and filled with the file's tensors.
-
-    Its ``notes`` say what in the file could not be followed.
-
-    Raises InputError before any memory is taken where the file's tensors are not those that its arguments describe, and
-    where its attributes ask for what ours cannot do.
-    """
-    try:
-        with torch.device('meta'):
-            network = networks.build(record.upstream_class, record.init_kwargs)
-        networks.set_attributes(network, record.attributes)
-    except InputError as error:
-        raise InputError(f'{shown(record.class_name)} of the file cannot be built: {error} {FORK}') from None
-    state = network.state_dict()
-    wrong = [f'{shown(name)} is missing' for name in state.keys() - record.tensors.keys()]
-    wrong += [f'{shown(name)} is unexpected' for name in record.tensors.keys() - state.keys()]
-    wrong += [f'{name} has the shape {list(place.shape)}, expected {list(state[name].shape)}'
-              for name, place in record.tensors.items() if name in state and place.shape != tuple(state[name].shape)]
-    wrong += [f'{name} is of the type {place.dtype}, expected a floating-point type'
-              for name, place in record.tensors.items() if name in state and place.dtype.is_floating_point != state[name].is_floating_point()]
-    if wrong:
-        raise InputError(f'The tensors of {shown(record.class_name)} in the file do not fit its init_kwargs: {min(wrong)} '
-                         f'({len(wrong)} such in all). {FORK}')
-    network.notes = attributes.take_over(network, record)
-    network.to_empty(device='cpu')
-    with record.source.open() as file:
-        for name, value in network.state_dict().items():
-            value.copy_(record.tensors[name].read(file))
-            if not value.isfinite().all():
-                raise InputError(f'{name} of {shown(record.class_name)} in the file holds numbers that are NaN or infinite: the file is '
-                                 'damaged, or its training failed.')
-    return network.to(device).eval().requires_grad_(False)

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.generators.build import build, wrap
 from eg3d_unlearn.generators.checkout import check_picture, load_trusted
-from eg3d_unlearn.generators.generator import Generator, build, wrap
+from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.trained_on import TrainedOn, trained_on
+from eg3d_unlearn.generators.trusted import Trusted
 from eg3d_unlearn.worlds.registry import known_networks
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle, NetworkRecord, read_network_pickle
@@ -56,14 +58,14 @@ def load_generator(config: Config, device: torch.device, data: TrainedOn | None 
                          'Use --loss-resolution=full.')
     data = data or trained_on(pickle, getattr(network, 'rendering_kwargs', None))
     generator = wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg, data)
-    if is_foreign(generator):
+    if is_trusted(generator):
         check_picture(generator)
     return pickle, generator
 
 
-def is_foreign(generator: Generator) -> bool:
+def is_trusted(generator: Generator) -> bool:
     """Whether the network is run by a checkout's code."""
-    return type(generator.network).__module__.endswith('.foreign')
+    return isinstance(generator.network, Trusted)
 
 
 def make_network(config: Config, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:

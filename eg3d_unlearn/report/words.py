@@ -9,8 +9,6 @@ from eg3d_unlearn.report.markup import Markup, markup, tag
 from eg3d_unlearn.report.numbers import counted, interval, listed, number
 from eg3d_unlearn.run_folder import NETWORK
 
-FAMILIES = {'eg3d': 'EG3D, a 3D face generator', 'stylegan2': 'StyleGAN2', 'stylegan3': 'StyleGAN3'}
-
 
 def deciding(evidence: dict | None) -> dict | None:
     """Likeness by the recogniser that decides; None where nothing was recognised."""

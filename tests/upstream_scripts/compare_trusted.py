@@ -7,8 +7,8 @@ from unittest import mock
 import torch
 from show import middle, quantiles
 
+from eg3d_unlearn.generators.build import build, wrap
 from eg3d_unlearn.generators.checkout import load_trusted
-from eg3d_unlearn.generators.generator import build, wrap
 from torch_utils_ext.network_pickle import read_network_pickle
 
 checkout, network = sys.argv[1:]

@@ -142,24 +142,6 @@ ALIAS_FREE: dict[str, Kind] = {
     'conv_clamp': CLAMP,
     'magnitude_ema_beta': SHARE,
 }
-GENERATORS = {
-    'training.triplane.TriPlaneGenerator': Table({
-        **SIZES, **SYNTHESIS,
-        'w_dim': one_of(512),        # that of the super-resolution
-        'sr_num_fp16_res': whole(0, 16),
-        'mapping_kwargs': MAPPING,
-        'rendering_kwargs': RENDERING,
-        'sr_kwargs': SUPERRESOLUTION,
-    }, required=(*SIZES, 'rendering_kwargs')),
-    'training.networks.Generator': Table({
-        **SIZES,
-        'mapping_kwargs': MAPPING,
-        'synthesis_kwargs': Table({name: kind for name, kind in SYNTHESIS.items() if name != 'fused_modconv_default'}),
-    }, required=tuple(SIZES)),
-    'training.networks_stylegan2.Generator': Table({**SIZES, **SYNTHESIS, 'mapping_kwargs': MAPPING}, required=tuple(SIZES)),
-    'training.networks_stylegan3.Generator': Table(
-        {**SIZES, **ALIAS_FREE, 'img_resolution': whole(4, 4096), 'mapping_kwargs': MAPPING}, required=tuple(SIZES)),
-}
 ATTRIBUTES = Table({'neural_rendering_resolution': whole(4, 256), 'rendering_kwargs': RENDERING}, others=True)
 
 

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eg3d_unlearn.console import PATH, command, refuse_existing
-from eg3d_unlearn.generators import networks
-from eg3d_unlearn.generators.generator import Generator, wrap
+from eg3d_unlearn.generators.build import build_network, wrap
+from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.person.photo import write_sheet
 from eg3d_unlearn.run_folder import refuse_foreign_files, write_json, write_whole
 from eg3d_unlearn.worlds.demo import scene, shipped, train_stylegan2
@@ -63,7 +63,7 @@ class Figure:
 def load(name: str) -> Generator:
     """A demo network, ready to use."""
     recipe = NETWORKS[name]
-    network = networks.build(recipe['upstream_class'], recipe['init_kwargs'])
+    network = build_network(recipe['upstream_class'], recipe['init_kwargs'])
     network.load_state_dict(shipped.shipped_state(name))
     return wrap(network.eval().requires_grad_(False), recipe['family'])
 

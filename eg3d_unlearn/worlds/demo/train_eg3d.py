@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.build import build_network
 from eg3d_unlearn.generators.networks import rendering
 from eg3d_unlearn.generators.networks.eg3d import TriPlaneGenerator
 from eg3d_unlearn.worlds.demo import heads, scene
@@ -64,7 +64,7 @@ class Schedule:
 
 def build() -> TriPlaneGenerator:
     """The network as training begins: dense matter, and no colours from the layers that begin later."""
-    network = networks.build(EG3D['upstream_class'], EG3D['init_kwargs'])
+    network = build_network(EG3D['upstream_class'], EG3D['init_kwargs'])
     with torch.no_grad():
         network.decoder.net[2].weight[0] *= 20
         for resolution in (128, 256):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eg3d_unlearn.generators import networks
+from eg3d_unlearn.generators.build import build_network
 from eg3d_unlearn.generators.networks.stylegan2 import Generator
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.worlds.demo import heads, scene
@@ -128,7 +128,7 @@ def train(outdir: str, schedule: Schedule, report_every: int = 250, compiled: bo
     """Train or go on training; returns the report."""
     with torch.device(device):
         torch.manual_seed(0)
-        network = networks.build(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
+        network = build_network(STYLEGAN2['upstream_class'], STYLEGAN2['init_kwargs'])
         network.mapping.requires_grad_(False)
         optimiser = Muon.of_convolutions(network, schedule.lr, schedule.lr_others)
         average = averaged(network)
