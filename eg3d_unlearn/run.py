@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from eg3d_unlearn import distributed
 from eg3d_unlearn.config import CLOSED_FORM, POLISHED, Config
 from eg3d_unlearn.delta import Delta, write_delta
 from eg3d_unlearn.evaluation import summary as figures
@@ -20,8 +22,9 @@ from eg3d_unlearn.person.saved import KEPT, find_once
 from eg3d_unlearn.preflight import Checked, check, how_long
 from eg3d_unlearn.report import words, write_report
 from eg3d_unlearn.report.files import PAGE
-from eg3d_unlearn.run_folder import NETWORK, PICTURE, RunFolder, write_whole
+from eg3d_unlearn.run_folder import NETWORK, PICTURE, Follower, RunFolder, write_whole
 from eg3d_unlearn.unlearning.erase import forget, moved, moves_to, photos_for, polish, prefixes_of
+from eg3d_unlearn.unlearning.margin import Erased
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.network_pickle import write_unlearned_pickle
 
@@ -34,6 +37,10 @@ def unlearn(given: Config) -> dict:
     """
     begun = time.time()
     run = check(given)
+    distributed.begin()
+    if distributed.rank() > 0:
+        follow(run)
+        return {}
     folder = run.folder
     with folder.locked():
         folder.check(run.options, run.usual)  # once more: another run may have begun or ended here meanwhile
@@ -56,28 +63,17 @@ def run_in(folder: RunFolder, run: Checked) -> tuple[dict, Evidence | None, Tens
     state, found, has_camera = find_once(folder, config, generator, judges)
     people, device = [state, *state['more']], generator.device
     ws_source = state['ws_source'].to(device)
-
-    # The network that learns, beside its frozen source.
-    parameters = generator.freeze_except(prefixes_of(config, generator))
-    g_u, g_s = generator, generator.twin()
-    g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
-    erased, targets = moved(config, g_u, judges, state, folder.log)
-    trains = config.method != CLOSED_FORM
-    seeds = figures.OTHER_SEEDS if trains else figures.other_seeds(generator, judges.measure)
-    # What the closed form moves people to is what the network shows after: it is not shown twice.
-    before = figures.show_all(g_s, people, seeds, targets if trains else ())
-    steps = []
-    kept = {name: state[name] for name in KEPT}
-    if config.method == POLISHED:
-        steps = polish(folder, config, g_u, g_s, parameters, judges, [photos_for(one, device).all for one in people], erased.edit, state, kept)
-    elif config.method != CLOSED_FORM:
-        steps = forget(folder, config, g_u, g_s, parameters, judges, ws_source, targets[0], state, kept)
+    g_u, g_s, erased, targets, steps = erase(folder, run, distributed.from_first(state))
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(run.pickle, folder / NETWORK, g_u.network.state_dict())
     if config.delta is not None:
         write_delta(config.delta, Delta(run.pickle.sha256(), erased.edit.mean, erased.people))
         folder.log('Wrote the delta; it holds the latents of who was erased: keep it as you keep photos of them.')
+    trains = config.method != CLOSED_FORM
+    seeds = figures.OTHER_SEEDS if trains else figures.other_seeds(generator, judges.measure)
+    # What the closed form moves people to is what the network shows after: it is not shown twice.
+    before = figures.show_all(g_s, people, seeds, targets if trains else ())
     after = figures.show_all(g_u, people, seeds)
     draw(folder, config, generator, before, after, state)
     if config.keep_source:
@@ -96,6 +92,38 @@ def run_in(folder: RunFolder, run: Checked) -> tuple[dict, Evidence | None, Tens
     recognisers, trained_with = measuring_recognisers(config, judges, (), g_s, device)
     evidence = Evidence(run.pickle, None, g_s, g_u, person, judges, recognisers, trained_with, generator.trained_on.world, config)
     return result, evidence, ws_target
+
+
+class Outcome(NamedTuple):
+    """What erasing gave."""
+    g_u: Generator                   # the network that forgot
+    g_s: Generator                   # its frozen source
+    erased: Erased | None            # by the closed form
+    targets: list[Tensor]            # [K, num_ws, w_dim] where each person went
+    steps: list[dict]                # the first and the last step's figures; none where nothing was trained
+
+
+def erase(folder: RunFolder, run: Checked, state: dict) -> Outcome:
+    """The people of ``state`` are erased from the network, by the run's method."""
+    config, g_u, judges = run.config, run.generator, run.judges
+    # The network that learns, beside its frozen source.
+    parameters = g_u.freeze_except(prefixes_of(config, g_u))
+    g_s = g_u.twin()
+    g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
+    erased, targets = moved(config, g_u, judges, state, folder.log)
+    steps = []
+    kept = {name: state[name] for name in KEPT}
+    if config.method == POLISHED:
+        photos = [photos_for(one, g_u.device).all for one in (state, *state['more'])]
+        steps = polish(folder, config, g_u, g_s, parameters, judges, photos, erased.edit, state, kept)
+    elif config.method != CLOSED_FORM:
+        steps = forget(folder, config, g_u, g_s, parameters, judges, state['ws_source'].to(g_u.device), targets[0], state, kept)
+    return Outcome(g_u, g_s, erased, targets, steps)
+
+
+def follow(run: Checked) -> None:
+    """The part of a process beside the first one of a torchrun: the same steps, of which it takes its share, and no file."""
+    erase(Follower(run.folder.path), run, distributed.from_first({}))
 
 
 def say_what_runs(folder: RunFolder, run: Checked) -> None:

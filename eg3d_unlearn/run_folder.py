@@ -206,6 +206,22 @@ class RunFolder:
         write_whole(self / STATS, lambda file: file.write(''.join(line + '\n' for line in kept).encode()))
 
 
+class Follower(RunFolder):
+    """The folder as the processes beside the first one see it, which write nothing."""
+
+    def append(self, name: str, line: str) -> None:
+        pass
+
+    def log(self, message: str) -> None:
+        pass
+
+    def save_state(self, state: dict) -> None:
+        pass
+
+    def drop_stats_after(self, step: int) -> None:
+        pass
+
+
 def changed(before: dict, now: dict, defaults: dict) -> list[str]:
     """How options differ from those of an earlier run, in words; one that was unknown then counts as its default."""
     gone = 'unknown to this version'

@@ -1,6 +1,7 @@
 """From what ``--network`` and ``--device`` say to a generator that is ready to be used."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -20,6 +21,9 @@ from torch_utils_ext.network_url import resolve_network
 
 def choose_device(name: str) -> torch.device:
     """The device of ``--device``; 'auto' takes a GPU where there is one."""
+    if name in ('auto', 'cuda') and 'LOCAL_RANK' in os.environ and torch.cuda.is_available():   # torchrun: a GPU for each process
+        name = f'cuda:{os.environ["LOCAL_RANK"]}'
+        torch.cuda.set_device(name)
     if name == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu')
     try:

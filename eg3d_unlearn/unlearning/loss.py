@@ -11,6 +11,7 @@ from typing import Callable, Iterator
 import torch
 from torch import Tensor
 
+from eg3d_unlearn import distributed
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Backbone, Generator
@@ -207,13 +208,35 @@ class UnlearningLoss:
         rows, camera = self.draw(step)
         raw = self.loss_resolution == 'raw' or (self.loss_resolution == 'mixed' and step % FULL_EVERY != 0)
         seen_as = {'raw': raw, 'half': self.loss_resolution == 'half'}
-        terms = {name: [] for name in ('loss', LOCAL, ADJACENT, GLOBAL, 'l2', 'lpips', 'id')}
-        start = 0
-        while start < len(rows):
-            batch = self._together(rows[start:start + self.batch])
-            self._compare(batch, camera, seen_as, (step, start + 1), terms)
-            start += len(batch)
-        return {name: float(torch.stack(values).sum()) for name, values in terms.items() if values}
+        names = ['loss', *(() if rows[0].kind == GLOBAL else (LOCAL, ADJACENT)), *((GLOBAL,) if rows[-1].kind == GLOBAL else ()),
+                 *(() if rows[0].kind == GLOBAL else ('l2', 'lpips', 'id'))]
+        terms: dict[str, list[Tensor]] = {name: [] for name in names}
+        with self._added_up():
+            # Each process takes its share of the rows; a row's random numbers depend on its place in the step alone.
+            mine = list(enumerate(rows))[distributed.rank()::distributed.ranks()]
+            while mine:
+                batch = self._together([row for _, row in mine[:self.batch]])
+                self._compare(batch, camera, seen_as, (step, mine[0][0] + 1), terms)
+                mine = mine[len(batch):]
+        zero = torch.zeros([], device=self.ws_source.device)
+        sums = [torch.stack(values or [zero]).sum() for values in terms.values()]
+        distributed.add_up(sums)
+        return {name: float(value) for name, value in zip(names, sums, strict=True)}
+
+    @contextlib.contextmanager
+    def _added_up(self) -> Iterator[None]:
+        """What is added to the gradients inside is the sum over all processes."""
+        if distributed.ranks() == 1:
+            yield
+            return
+        learning = [parameter for parameter in self.g_u.network.parameters() if parameter.requires_grad]
+        before = [parameter.grad for parameter in learning]
+        for parameter in learning:
+            parameter.grad = torch.zeros_like(parameter)
+        yield
+        distributed.add_up([parameter.grad for parameter in learning])
+        for parameter, old in zip(learning, before, strict=True):
+            parameter.grad = parameter.grad if old is None else old + parameter.grad
 
     def _together(self, rows: list[Row]) -> list[Row]:
         """The leading rows that share a batch: with or without an identity term, and w_t alone where its picture is kept."""

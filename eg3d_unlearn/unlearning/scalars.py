@@ -1,6 +1,7 @@
 """A run's figures as TensorBoard curves, beside ``stats.jsonl``, where TensorBoard is installed."""
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Callable
@@ -15,15 +16,14 @@ class Scalars:
 
     def __init__(
         self,
-        folder: Path,                # of the run; `tensorboard --logdir` finds it there
+        folder: Path | None,         # of the run; `tensorboard --logdir` finds it there; None: nothing is written
         start: int = 0,              # steps done before: what an interrupted run wrote beyond them is dropped from the curves
     ):
-        try:
+        self.writer = None
+        if folder is None:
+            return
+        with contextlib.suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self.writer = None
-        else:
-            self.writer = None
             self._try(lambda: setattr(self, 'writer', SummaryWriter(str(folder), purge_step=start + 1 if start else None)))
 
     def __enter__(self) -> Scalars:

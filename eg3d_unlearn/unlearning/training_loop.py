@@ -13,6 +13,7 @@ from typing import Callable, TypeVar
 import torch
 from torch import nn
 
+from eg3d_unlearn import distributed
 from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
 from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.scalars import Scalars
@@ -65,8 +66,9 @@ def training_loop(
                            **(keep or {})})
 
     figures, saved, step = last, start, start
-    with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True) as bar, Interruption() as stop, \
-            Scalars(folder.path, start) as scalars:
+    beside = distributed.rank() > 0      # the first process alone writes
+    with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True, disable=beside) as bar, \
+            Interruption() as stop, Scalars(None if beside else folder.path, start) as scalars:
         for step in range(start, iters):
             begun = time.perf_counter()
             optimiser.zero_grad(set_to_none=True)
@@ -84,13 +86,14 @@ def training_loop(
             bar.update()
             bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
             ends = step + 1 == iters or enough(step + 1)
-            if (step + 1) % snap == 0 or ends or stop.asked:
+            stopping = distributed.anybody(stop.asked)
+            if (step + 1) % snap == 0 or ends or stopping:
                 save(step + 1)
                 saved = step + 1
             after_step(step + 1)
             if ends:
                 break
-            if stop.asked:
+            if stopping:
                 raise InputError(f'Stopped by the user after step {step + 1} of {iters}. Nothing is lost: run the same command '
                                  'again to go on.')
     return [first, figures] if figures else []

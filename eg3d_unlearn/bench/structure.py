@@ -1,0 +1,125 @@
+"""The structure of the code in figures.
+
+    python -m eg3d_unlearn.bench.structure
+"""
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import click
+
+import eg3d_unlearn
+from eg3d_unlearn.console import command
+
+ROOT = Path(eg3d_unlearn.__file__).parent
+LONG = 60                            # lines of a function
+MACHINERY = ('worlds', 'bench', 'generators/networks')  # not counted as the product
+OPTIONS = ('command.py', 'evaluation/options.py')       # of the main commands
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its name."""
+    found = {}
+    for path in sorted(ROOT.rglob('*.py')):
+        parts = ('eg3d_unlearn', *path.relative_to(ROOT).with_suffix('').parts)
+        found['.'.join(parts).removesuffix('.__init__')] = ast.parse(path.read_text(encoding='utf-8'))
+    return found
+
+
+def imports(tree: ast.Module, known: set[str]) -> set[str]:
+    """The modules of the package that a module imports, also inside functions; not those for type checkers alone."""
+    found = set()
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == 'TYPE_CHECKING':
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {name if (name := f'{node.module}.{alias.name}') in known else node.module for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        pending += ast.iter_child_nodes(node)
+    return found & known
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of modules that import each other, directly or by others (strongly connected components, Tarjan)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in graph[name]:
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            place = stack.index(name)
+            found.append(set(stack[place:]))
+            del stack[place:]
+    for name in graph:
+        if name not in index:
+            visit(name)
+    return [circle for circle in found if len(circle) > 1]
+
+
+def functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def public(tree: ast.Module) -> list[ast.FunctionDef]:
+    """Functions of a module and methods of its public classes, underscored and special ones left out."""
+    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith('_'))]
+    return [node for body in bodies for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith('_')]
+
+
+def is_told(function: ast.FunctionDef, lines: list[str]) -> bool:
+    """Whether a function has a docstring, or is a few plain lines, and a shape or its like beside every tensor that it takes or gives."""
+    if ast.get_docstring(function) is None and function.end_lineno - function.lineno > 4:
+        return False
+    header = '\n'.join(lines[function.lineno - 1:function.body[0].lineno])
+    takes = [a for a in function.args.args + function.args.kwonlyargs if a.annotation is not None and ast.unparse(a.annotation) == 'Tensor']
+    return not takes or '[' in header.partition('(')[2].replace('dict[', '').replace('list[', '').replace('tuple[', '')
+
+
+def lines_by_room() -> dict[str, int]:
+    """Lines of code files by the first folder, those in none under 'eg3d_unlearn'."""
+    found: dict[str, int] = {}
+    for path in ROOT.rglob('*.py'):
+        parts = path.relative_to(ROOT).parts
+        room = '/'.join(parts[:2]) if '/'.join(parts[:2]) in MACHINERY else parts[0] if len(parts) > 1 else 'eg3d_unlearn'
+        found[room] = found.get(room, 0) + len(path.read_text(encoding='utf-8').splitlines())
+    return dict(sorted(found.items()))
+
+
+@command()
+def main() -> None:
+    """Print modules, circles of imports, lines by room, long functions, and how many functions tell what they take."""
+    trees = modules()
+    found = circles({name: imports(tree, set(trees)) for name, tree in trees.items()})
+    click.echo(f'modules: {len(trees)}; circles of imports: {len(found)}')
+    for circle in found:
+        click.echo(f'  {", ".join(sorted(circle))}')
+    rooms = lines_by_room()
+    for room, count in rooms.items():
+        click.echo(f'  {room:24s}{count:7,d} lines')
+    click.echo(f'  the product (without {", ".join(MACHINERY)}): {sum(count for room, count in rooms.items() if room not in MACHINERY):,} lines')
+    long = [f'{name}.{node.name} ({node.end_lineno - node.lineno + 1})' for name, tree in trees.items() for node in functions(tree)
+            if node.end_lineno - node.lineno + 1 > LONG]
+    click.echo(f'functions over {LONG} lines: {len(long)}{": " if long else ""}{", ".join(long)}')
+    told = []
+    for name, tree in trees.items():
+        path = ROOT.parent / Path(*name.split('.'))
+        source = (path / '__init__.py' if path.is_dir() else path.with_suffix('.py')).read_text(encoding='utf-8').splitlines()
+        told += [is_told(function, source) for function in public(tree)]
+    click.echo(f'public functions with docstring and shapes: {sum(told)} of {len(told)} ({sum(told) / len(told):.1%})')
+
+
+if __name__ == '__main__':
+    main()
