@@ -52,7 +52,7 @@ def test_two_processes_have_the_loss_and_gradient_of_one(family, tmp_path):
 def test_torchrun_gives_the_network_of_one_process(tmp_path):
     save_network_pickle(tmp_path / 'n.pkl', *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
     words = ['--network', str(tmp_path / 'n.pkl'), '--latent-seed=1', '--method=guide', '--iters=3', '--random-metric-weights', '--device=cpu',
-             '--batch=1', '--report=brief', '--lpips-net=squeeze']
+             '--batch=1', '--report=brief', '--lpips-net=squeeze', '--lpips-resolution=32', '--id-network=none']
     assert CliRunner().invoke(main, [*words, f'--outdir={tmp_path / "one"}'], catch_exceptions=False).exit_code == 0
     environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(PROJECT))
     done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'unlearn.py', *words,
@@ -63,5 +63,6 @@ def test_torchrun_gives_the_network_of_one_process(tmp_path):
     from torch_utils_ext.network_pickle import read_network_pickle
     one, two = (build(read_network_pickle(tmp_path / side / 'network-unlearned.pkl').records['G_ema']).state_dict() for side in ('one', 'two'))
     source = small_generator('stylegan2').network.state_dict()
-    moved, apart = (torch.cat([(one[name] - other[name]).flatten() for name in one]).abs().mean() for other in (source, two))
-    assert 0 < moved and apart < 0.01 * moved      # Adam's first steps have the size of the learning rate, whatever the gradient's
+    assert any(not torch.equal(one[name], source[name]) for name in one)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6)
