@@ -1,4 +1,4 @@
-"""Every command that README, help texts, docstrings and messages name: its options are ones that it has, and the cheap ones run."""
+"""Every command that README, docs, help texts, docstrings and messages name: its options are ones that it has, and the cheap ones run."""
 from __future__ import annotations
 
 import ast
@@ -17,6 +17,7 @@ from eg3d_unlearn import command, evaluate_command
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPTS = {'unlearn.py': command.main, 'evaluate.py': evaluate_command.main}
+PAGES = (PROJECT / 'README.md', PROJECT / 'CONTRIBUTING.md', *(PROJECT / 'docs').glob('*.md'))
 WRITTEN = re.compile(r'python3? +((?:-m (?:eg3d_unlearn|patches)[\w.]*|(?:unlearn|evaluate)\.py)[^`\n\\]*(?:\\\n[^`\n\\]*)*)')
 
 
@@ -29,7 +30,7 @@ def strings_of(path: Path) -> list[str]:
 def written() -> list[str]:
     """Each command line once, without the words around it."""
     sources = [path for folder in ('eg3d_unlearn', 'patches') for path in (PROJECT / folder).rglob('*.py')]
-    texts = [(PROJECT / 'README.md').read_text(encoding='utf-8')]
+    texts = [path.read_text(encoding='utf-8') for path in PAGES]
     for path in [*sources, *(PROJECT / name for name in SCRIPTS)]:
         texts += strings_of(path)
     found = {match[1] for text in texts for match in WRITTEN.finditer(text)}

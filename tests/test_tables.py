@@ -123,9 +123,9 @@ def test_a_table_says_what_its_cells_are_means_of(runs_and_people, said):
     assert build.of_what([build.Cell(0.0, None, runs, 0.0, people) for runs, people in runs_and_people]) == said
 
 
-def test_the_readme_and_the_tables_are_current(tmp_path):
+def test_the_page_of_results_and_the_tables_are_current(tmp_path):
     """What they say is what the results that come with the package say."""
-    text = (Path(__file__).parents[1] / 'README.md').read_text(encoding='utf-8')
+    text = (Path(__file__).parents[1] / readme.PAGE).read_text(encoding='utf-8')
     assert readme.renewed(text) == text, 'run: python -m eg3d_unlearn.bench.tables.readme'
     shutil.copytree(readme.RESULTS / runner.RESULTS, tmp_path / runner.RESULTS)
     build.write_tables(load_experiments(), tmp_path, list(WORLDS['demo']), readme.PEOPLE, readme.SEEDS)

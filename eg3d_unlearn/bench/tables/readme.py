@@ -1,4 +1,4 @@
-"""The README's table of results, and the tables beside the results that come with the package.
+"""The tables of docs/results.md, and the tables beside the results that come with the package.
 
     python -m eg3d_unlearn.bench.tables.readme
 
@@ -21,7 +21,8 @@ from torch_utils_ext.errors import InputError
 
 RESULTS = Path(__file__).parent / 'demo'
 PEOPLE, SEEDS = 20, 2                # at most; cells are made of what is there
-SCENARIO = 'in-domain'               # the README's; the others stand in tables.md
+SCENARIO = 'in-domain'               # the page's; the others stand in tables.md
+PAGE = 'docs/results.md'
 METRICS = ('id', 'id_others', 'fid_pre', 'dfid_real', 'retain')
 BEGIN, END = '<!-- results: python -m eg3d_unlearn.bench.tables.readme -->', '<!-- end of the results -->'
 BEGIN_CLOSED, END_CLOSED = '<!-- closed form: python -m eg3d_unlearn.bench.tables.readme -->', '<!-- end of the closed form -->'
@@ -35,7 +36,7 @@ def results() -> str:
     alike = [step for _, step in steps if step['alike']]
     said = (f'{sum(step["agrees"] for _, step in steps)} of {len(steps)} steps from one row of Tables 1 to 4 to the next move a figure the way '
             f'they do in the paper; of the {len(alike)} in which every person and seed moves alike, {sum(step["agrees"] for step in alike)} do. '
-            'That command names the others.\n')
+            '`python -m eg3d_unlearn.bench.tables.readme` lists the others.\n')
     return '\n'.join([*(f'`{network}`, {text}' for network, text in parts if text), said])
 
 
@@ -78,27 +79,27 @@ def agreement() -> list[tuple[str, dict]]:
     return list(found.values())
 
 
-def renewed(readme: str) -> str:
-    """The README with today's results.
+def renewed(page: str) -> str:
+    """The text of the page with today's results.
 
     Raises:
         InputError: it has no place for them.
     """
     for begin, end, made in ((BEGIN, END, results), (BEGIN_CLOSED, END_CLOSED, closed_form)):
         pattern = re.compile(f'{re.escape(begin)}.*{re.escape(end)}', re.DOTALL)
-        if not pattern.search(readme):
-            raise InputError(f'README.md has no lines {begin} and {end}, between which the results belong.')
-        readme = pattern.sub(lambda _, begin=begin, end=end, made=made: f'{begin}\n\n{made()}\n{end}', readme)
-    return readme
+        if not pattern.search(page):
+            raise InputError(f'{PAGE} has no lines {begin} and {end}, between which the results belong.')
+        page = pattern.sub(lambda _, begin=begin, end=end, made=made: f'{begin}\n\n{made()}\n{end}', page)
+    return page
 
 
 @command()
-@click.option('--readme', help='The file to renew.', type=PATH, metavar='FILE', default='README.md', show_default=True)
-def main(readme: str) -> None:
-    """Renew the README's table of results, and tables.md, tables.json and plots beside the results."""
-    path = Path(readme)
+@click.option('--page', help='The file to renew.', type=PATH, metavar='FILE', default=PAGE, show_default=True)
+def main(page: str) -> None:
+    """Renew the tables of docs/results.md, and tables.md, tables.json and plots beside the results."""
+    path = Path(page)
     if not path.is_file():
-        raise InputError(f'{readme} is not there. Run this from the top folder, or name the file with --readme.')
+        raise InputError(f'{page} is not there. Run this from the top folder, or name the file with --page.')
     text = renewed(path.read_text(encoding='utf-8'))
     write_tables(load_experiments(), RESULTS, list(WORLDS['demo']), PEOPLE, SEEDS)
     write_whole(path, lambda file: file.write(text.encode()))
