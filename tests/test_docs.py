@@ -83,7 +83,9 @@ def test_options_that_are_named_exist():
         known |= options_of(importlib.import_module(f'eg3d_unlearn.{name}').main)
     known |= set(re.findall(r"'(--[a-z-]+)", (PROJECT / 'patches' / 'run.py').read_text(encoding='utf-8')))
     for page in PAGES:
-        named = set(re.findall(r'(?<![\w-])--[a-z][a-z0-9-]*', re.sub(r'patches\.run .* -- .*', '', prose(page))))
+        # Not those of other programs.
+        text = re.sub(r'patches\.run .* -- .*|torchrun --\w+', '', prose(page))
+        named = set(re.findall(r'(?<![\w-])--[a-z][a-z0-9-]*', text))
         assert named <= known, f'{page.name}: {", ".join(sorted(named - known))}'
 
 
