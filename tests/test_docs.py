@@ -42,13 +42,14 @@ def test_relative_links_lead_somewhere(page):
 
 @EVERY_PAGE
 def test_files_and_tests_that_are_named_exist(page):
-    names = re.findall(r'`((?:[\w.-]+/)+(?:[\w.-]+\.\w+)?)((?:::\w+)*)`', prose(page))
-    for path, test in names:
-        assert (PROJECT / path).exists(), f'{path} is not there'
+    path = None
+    for name, test in re.findall(r'`((?:[\w.-]+/)+(?:[\w.-]+\.\w+)?|(?=::))((?:::\w+)?)`', prose(page)):
+        path = PROJECT / name if name else path          # `::test_x` is in the file that was named before
+        assert path.exists(), f'{name} is not there'
         if test:
-            tree = ast.parse((PROJECT / path).read_text(encoding='utf-8'))
+            tree = ast.parse(path.read_text(encoding='utf-8'))
             functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-            assert test.removeprefix('::') in functions, f'{path} has no {test}'
+            assert test.removeprefix('::') in functions, f'{path.name} has no {test}'
 
 
 @EVERY_PAGE
