@@ -74,6 +74,7 @@ def connected(
             client.run(ignore_ctrl_c)
             yield client
         return
+    logging.getLogger('distributed').setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
@@ -107,7 +108,8 @@ def setting_of(
         from torch import get_num_threads
         cores = get_num_threads()
     share = share or max(Counter(urlsplit(address).hostname for address in workers).values(), default=1)
-    print(f'{len(workers)} workers; watch them at {client.dashboard_link}', file=sys.stderr)
+    print(f'{len(workers) or "No"} workers{"" if workers else " yet: runs begin when there are some"}; watch them at {client.dashboard_link}',
+          file=sys.stderr)
     absolute = [None if path is None else str(Path(path).resolve()) for path in (data, real)]
     outdir = outdir.resolve()
     return Setting(os.urandom(8).hex(), outdir, (outdir / PEOPLE_FILE).read_bytes(), device, *absolute, cores, share)
