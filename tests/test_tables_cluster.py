@@ -145,7 +145,8 @@ def test_workers_of_one_machine_take_one_gpu_each(monkeypatch):
     assert taken == [1]
 
 
-@pytest.mark.parametrize('workers, said', [({'tcp://a:1': 1, 'tcp://a:2': 4}, 'makes 4 runs at a time. Start workers with --nthreads=1'), ({}, None)])
+@pytest.mark.parametrize('workers, said', [({'tcp://a:1': 1, 'tcp://a:2': 4}, 'makes 4 runs at a time. Start workers with --nthreads=1'),
+                                           ({}, None)])
 def test_workers_make_one_run_at_a_time(tmp_path, workers, said):
     """Torch's settings are of the whole process; where no worker is there yet, the first one that comes has its machine to itself."""
     (tmp_path / PEOPLE_FILE).touch()

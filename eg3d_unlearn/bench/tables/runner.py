@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import glob
 import hashlib
 import json
@@ -28,7 +27,7 @@ from eg3d_unlearn.unlearning.presets import GUIDE, resolve
 from eg3d_unlearn.unlearning.training_loop import Stopped
 from eg3d_unlearn.worlds.registry import world_by_network, worlds
 from torch_utils_ext.atomic_file import cannot_write
-from torch_utils_ext.download import sha256_of
+from torch_utils_ext.download import sha256_once
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import read_json, shown
 
@@ -172,7 +171,7 @@ def changed_since(content: dict) -> dict[str, tuple]:
     before = {name: then.get(name, GUIDE.get(name)) for name in names}   # what was no option then was as published
     before |= {name: content.get(name) for name in ('network_sha256', 'encoder_sha256')}
     now |= {'network_sha256': checksum_of(job['network'], before['network_sha256']),
-            'encoder_sha256': before['encoder_sha256'] if world is None else checksum_once(world.encoder_path(family))}
+            'encoder_sha256': before['encoder_sha256'] if world is None else sha256_once(world.encoder_path(family))}
     return {name: (before[name], now[name]) for name in sorted(before) if before[name] != now[name]}
 
 
@@ -180,13 +179,7 @@ def checksum_of(network: str, unknown: str) -> str:
     """The checksum of a network that lies on this machine; ``unknown`` for others."""
     world, _ = world_by_network(network)
     path = Path(network) if world is None else world.network_path(network)
-    return checksum_once(path) if path.is_file() else unknown
-
-
-@functools.cache
-def checksum_once(path: Path) -> str:
-    """The checksum of a file that many results are held against; published networks have hundreds of megabytes."""
-    return sha256_of(path)
+    return sha256_once(path) if path.is_file() else unknown
 
 
 def work_folder(folder: Path, job: Job, workbench: Workbench) -> QuietFolder:
@@ -226,7 +219,7 @@ def run_job(
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
         'demo': None if workbench.world is None else workbench.family,
         'network_sha256': workbench.pickle.sha256(),
-        'encoder_sha256': None if workbench.given.encoder is None else sha256_of(Path(workbench.given.encoder)),
+        'encoder_sha256': None if workbench.given.encoder is None else sha256_once(Path(workbench.given.encoder)),
         'versions': report.versions(), 'hardware': report.hardware(evidence.device),
         'seconds': {'erasing': round(trained - begun, 1), 'measuring': round(time.time() - trained, 1)},
     }
