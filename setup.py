@@ -19,6 +19,7 @@ setup(
         'torch>=2.4',
         'torchvision>=0.19',
         'numpy>=1.24',
+        'scipy>=1.10',
         'pillow>=10.1',
         'safetensors>=0.4.3',
         'click>=8.1',
@@ -31,8 +32,10 @@ setup(
         'psutil',
         'tqdm',
     ],
-    extras_require={'evaluate': ['torch-fidelity>=0.4', 'matplotlib', 'scikit-learn'],
-                    'test': ['pytest>=8', 'pytest-xdist>=3.5', 'scikit-image', 'scipy', 'imageio', 'imageio-ffmpeg', 'torch-fidelity>=0.4',
-                             'matplotlib', 'scikit-learn']},
+    # cryptography: the scheduler of `-j` has keys of its own. bokeh: dask's dashboard.
+    extras_require={'cluster': ['distributed>=2024.1', 'cryptography', 'bokeh>=3.1'],
+                    'evaluate': ['torch-fidelity>=0.4', 'matplotlib', 'scikit-learn'],
+                    'test': ['pytest>=8', 'pytest-xdist>=3.5', 'scikit-image', 'imageio', 'imageio-ffmpeg', 'torch-fidelity>=0.4',
+                             'matplotlib', 'scikit-learn', 'distributed>=2024.1', 'cryptography']},
     entry_points={'console_scripts': ['eg3d-unlearn=eg3d_unlearn.command:main', 'eg3d-unlearn-evaluate=eg3d_unlearn.evaluate_command:main']},
 )

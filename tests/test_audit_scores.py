@@ -18,7 +18,7 @@ from eg3d_unlearn.evaluation.audit.scores import cells, figures, holds_zero, of_
 from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.audit.subjects import APART, BYSTANDERS, Subject, check_controls, numbers_beside, people_in
 from eg3d_unlearn.evaluation.audit.tier import Shown
-from eg3d_unlearn.evaluation.estimate import Figure, fraction, stretch, student
+from eg3d_unlearn.evaluation.estimate import Figure, Z, fraction, stretch
 from eg3d_unlearn.person.inversion.optimise import Inversion
 from eg3d_unlearn.person.latents import digest
 from torch_utils_ext.errors import InputError
@@ -93,7 +93,16 @@ def test_differences_of_people_are_paired_by_photo():
 
 @pytest.mark.parametrize('freedom, quantile', [(1, 12.706), (2, 4.303), (3, 3.182), (7, 2.365), (19, 2.093)])
 def test_student(freedom, quantile):
-    assert student(freedom) == pytest.approx(quantile, rel=0.04)
+    """By the tables of the distribution."""
+    assert stretch(freedom + 1) * Z * (freedom / (freedom + 1)) ** 0.5 == pytest.approx(quantile, rel=2e-4)
+
+
+@pytest.mark.parametrize('hits, count, low, high', [(0, 10, 0, 0.27753), (8, 10, 0.49016, 0.94332), (10, 10, 0.72247, 1), (1, 1, 0.20654, 1)])
+def test_shares_have_wilsons_interval(hits, count, low, high):
+    """Of none of ten: 0 to z² / (n + z²)."""
+    found = fraction(torch.arange(count) < hits, seed=3)
+    assert (found.value, found.samples, found.seed) == (hits / count, count, 3)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-5), pytest.approx(high, abs=1e-5))
 
 
 def test_intervals_of_few_people_hold_what_they_promise():

@@ -2,8 +2,6 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,13 +9,15 @@ import pytest
 from click.testing import CliRunner
 
 from eg3d_unlearn.bench.tables import build, command, readme, runner
-from eg3d_unlearn.bench.tables.command import COUNTED, WORLDS, check_people, left_over, main, protocols_of, without
+from eg3d_unlearn.bench.tables.command import COUNTED, WORLDS, check_people, left_over, main, protocols_of
 from eg3d_unlearn.bench.tables.jobs import SCENARIOS, SECONDS, Job, Row, load_experiments
-from eg3d_unlearn.bench.tables.world import World, multiple
+from eg3d_unlearn.bench.tables.workbench import Workbench, multiple
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.unlearning.presets import PRESETS
+from eg3d_unlearn.unlearning.training_loop import Stopped
 from eg3d_unlearn.worlds.demo.shipped import encoder_path, network_path
 from eg3d_unlearn.worlds.demo.world import TRAINING
+from torch_utils_ext.atomic_file import held
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
@@ -218,25 +218,47 @@ def test_multiples_of_a_default_that_moved_and_other_networks_are_noticed(monkey
 
 
 def test_a_run_with_other_settings_does_not_go_on_from_the_old_state(tmp_path):
-    def world(lr):
+    def workbench(lr):
         return SimpleNamespace(config=lambda job: Config(network='n', outdir='', lr=lr), pickle=SimpleNamespace(sha256=lambda: 'x'))
-    first, second, again = (runner.work_folder(tmp_path, JOB, world(lr)).path for lr in (0.1, 0.2, 0.1))
+    first, second, again = (runner.work_folder(tmp_path, JOB, workbench(lr)).path for lr in (0.1, 0.2, 0.1))
     assert first == again != second and first.name.startswith(JOB.name)
 
 
-def test_a_run_that_fails_does_not_keep_the_others_back(tmp_path, monkeypatch):
-    jobs = [dataclasses.replace(JOB, person=number) for number in range(3)]
-    made = []
+def run_three(tmp_path, monkeypatch, error):
+    """Three runs without a network, of which the second fails; those that were made, and those that were counted."""
+    jobs, made, done = [dataclasses.replace(JOB, person=number) for number in range(3)], [], []
 
     def run_job(job, *_):
         if job.person == 1:
-            raise InputError('The loss grew.')
+            raise error
         made.append(job)
+        return {'figures': {'id': {'value': {'value': 0.1}}}}
     monkeypatch.setattr(runner, 'run_job', run_job)
-    done = []
-    with pytest.raises(InputError, match=f'1 of 3 runs failed(?s:.*){jobs[1].name}: The loss grew'):
+    with pytest.raises(InputError) as told:
         runner.run_jobs(jobs, tmp_path, lambda job: ['id'], lambda network: SimpleNamespace(check=lambda *_: None), done.append)
-    assert made == done == [jobs[0], jobs[2]] and not runner.work_goes_on(tmp_path)
+    assert made == done and all(runner.result_path(tmp_path, job).is_file() == (job in made) for job in jobs)
+    return jobs, made, str(told.value)
+
+
+@pytest.mark.parametrize('error, said', [(InputError('The loss grew.'), 'The loss grew'), (ZeroDivisionError('x'), 'ZeroDivisionError: x'),
+                                         (MemoryError(), 'The memory is too small')])
+def test_a_run_that_fails_does_not_keep_the_others_back(tmp_path, monkeypatch, error, said):
+    jobs, made, told = run_three(tmp_path, monkeypatch, error)
+    assert made == [jobs[0], jobs[2]] and told.startswith('1 of 3 runs failed') and f'{jobs[1].name}: ' in told and said in told
+
+
+def test_a_run_that_is_stopped_ends_all(tmp_path, monkeypatch):
+    """Ctrl-C in a training: it saves its state, and no further run is begun."""
+    jobs, made, told = run_three(tmp_path, monkeypatch, Stopped('Stopped by the user after step 3 of 9.'))
+    assert made == jobs[:1] and told == 'Stopped by the user after step 3 of 9.'
+
+
+def test_two_commands_do_not_write_into_one_folder(tmp_path):
+    with held(tmp_path / '.lock'):
+        result = CliRunner().invoke(main, [f'--outdir={tmp_path}', '--build-only', '--table=table4'])
+    assert result.exit_code == 1 and 'is in use by another run' in result.output and not (tmp_path / 'tables.md').exists()
+    assert CliRunner().invoke(main, [f'--outdir={tmp_path}', '--build-only', '--table=table4']).exit_code == 0
+    assert (tmp_path / 'tables.md').exists() and not (tmp_path / '.lock').exists()
 
 
 def test_tables_are_made_of_what_did_not_fail(tmp_path, monkeypatch):
@@ -260,33 +282,14 @@ def test_what_a_metric_needs_is_asked_for_before_the_first_erasure(tmp_path):
     done = []
     with pytest.raises(InputError, match='weights are missing'):
         runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'fid_pre500'], lambda network: SimpleNamespace(check=check), done.append)
-    assert done == [] and not runner.work_goes_on(tmp_path)
+    assert done == []
 
 
-def test_a_world_checks_metrics_before_anything_slow(monkeypatch):
-    world = World('demo-stylegan2')
-    world.check({'id', 'id_others', 'retain200', 'fid_pre500', 'dfid_real500', 'embeddings'}, None)
+def test_a_workbench_checks_metrics_before_anything_slow():
+    workbench = Workbench('demo-stylegan2')
+    workbench.check({'id', 'id_others', 'retain200', 'fid_pre500', 'dfid_real500', 'embeddings'}, None)
     with pytest.raises(InputError, match='asks for half the rays'):
-        world.check({'fid_pre500-half'}, None)
-
-
-def test_a_claim_keeps_others_away_until_its_process_dies(tmp_path):
-    with runner.claimed(tmp_path, JOB) as mine:
-        assert mine
-        with runner.claimed(tmp_path, JOB) as again:
-            assert not again
-        assert runner.work_goes_on(tmp_path)
-    assert not runner.work_goes_on(tmp_path)
-    code = 'import sys, time; from pathlib import Path; from torch_utils_ext.atomic_file import held\n' \
-           'with held(Path(sys.argv[1])): print("held", flush=True); time.sleep(60)'
-    claim = tmp_path / runner.WORK / f'{JOB.name}.claim'
-    with subprocess.Popen([sys.executable, '-c', code, claim], stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b'held\n'
-        with runner.claimed(tmp_path, JOB) as mine:
-            assert not mine
-        other.kill()
-    with runner.claimed(tmp_path, JOB) as mine:
-        assert mine
+        workbench.check({'fid_pre500-half'}, None)
 
 
 def test_runs_without_a_result_are_named(tmp_path):
@@ -318,11 +321,11 @@ def test_a_result_gains_figures_and_loses_none(tmp_path, monkeypatch):
     put(tmp_path, JOB, id=0.1)
     person = SimpleNamespace(ws_others=None, notes={})
     evidence = SimpleNamespace(person=person, config=Config(network='n', outdir=''), device='cpu', g_s=1, g_u=1)
-    world = SimpleNamespace(run=lambda *_: evidence, config=lambda job: evidence.config, world=None, family=None, check=lambda *_: None,
-                            pickle=SimpleNamespace(sha256=lambda: 'x'), given=SimpleNamespace(encoder=None))
+    workbench = SimpleNamespace(run=lambda *_: evidence, config=lambda job: evidence.config, world=None, family=None, check=lambda *_: None,
+                              pickle=SimpleNamespace(sha256=lambda: 'x'), given=SimpleNamespace(encoder=None))
     monkeypatch.setattr(runner.metrics, 'compute', lambda name, *_: {'value': {'value': 2.0}, 'protocol': {}, 'by': {}})
     monkeypatch.setattr(runner.report, 'hardware', lambda device: {})
-    runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'id_others', 'fid_pre500'], lambda network: world)
+    runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'id_others', 'fid_pre500'], lambda network: workbench)
     figures = runner.known(tmp_path, JOB)
     assert figures['id']['value']['value'] == 0.1 and figures['id_others'] is None and figures['fid_pre500']['value']['value'] == 2.0
     assert runner.missing(tmp_path, JOB, ['id', 'id_others', 'fid_pre500']) == []
@@ -332,12 +335,6 @@ def test_different_numbers_of_samples_are_not_mixed(tmp_path):
     runs = dict(enumerate(({'fid_pre500': 1.0, 'fid_pre50': 9.0}, {'fid_pre500': 3.0}, {'fid_pre50': 9.0})))
     _, (cells, _) = rows_of(tmp_path, baseline=runs, both=runs)
     assert cells['fid_pre'].runs == 2 and cells['fid_pre'].mean in (2.0, 9.0)
-
-
-def test_a_worker_gets_the_command_without_what_made_it():
-    line = ['evaluate.py', 'tables', '-j', '2', '--outdir=o', '-j4', '--processes=3', '--hosts', 'a,b']
-    assert without(line, ('-j', '--processes')) == ['evaluate.py', 'tables', '--outdir=o', '--hosts', 'a,b']
-    assert without(line, ('--hosts',)) == line[:-2]
 
 
 @pytest.mark.parametrize('arguments, text', [
@@ -351,11 +348,11 @@ def test_errors(arguments, text, tmp_path):
 
 def test_too_few_people(tmp_path):
     (tmp_path / 'in-domain' / 'someone').mkdir(parents=True)
-    world = World.__new__(World)
-    world.data = tmp_path
-    assert world._folder('in-domain', 0).name == 'someone'
+    workbench = Workbench.__new__(Workbench)
+    workbench.data = tmp_path
+    assert workbench._folder('in-domain', 0).name == 'someone'
     with pytest.raises(InputError, match='holds 1 folders of people, but person 2 is asked for'):
-        world._folder('in-domain', 1)
+        workbench._folder('in-domain', 1)
 
 
 def test_runs_leave_results_and_tables(tmp_path, monkeypatch):

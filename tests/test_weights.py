@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from eg3d_unlearn.judges import weights
+from torch_utils_ext import download as download_module
 from torch_utils_ext.download import download, sha256_of
 from torch_utils_ext.errors import InputError
 
@@ -77,6 +78,16 @@ def test_download_without_connection(tmp_path):
     with pytest.raises(InputError, match='Cannot download http://127.0.0.1:9/a: '):
         download('http://127.0.0.1:9/a', tmp_path / 'a', progress=False)
     assert leftovers(tmp_path) == []
+
+
+def test_a_checksum_is_computed_once_for_an_unchanged_file(tmp_path, monkeypatch):
+    path, read = tmp_path / 'a', []
+    monkeypatch.setattr(download_module, 'sha256_of', lambda path: read.append(path) or sha256_of(path))
+    for content in (b'one', b'one', b'three'):
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+        assert download_module.sha256_once(path) == hashlib.sha256(content).hexdigest()
+    assert len(read) == 2
 
 
 def test_a_file_that_the_user_names_is_taken(tmp_path):

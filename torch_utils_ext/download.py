@@ -38,6 +38,18 @@ def sha256_of(
         return _digest(stream)
 
 
+def sha256_once(path: str | Path) -> str:
+    """As `sha256_of`; a file of another use of this process is read again only where its size or its time of change is another."""
+    status = os.stat(path)
+    key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    if key not in _digests:
+        _digests[key] = sha256_of(path)
+    return _digests[key]
+
+
+_digests: dict[tuple[str, int, int], str] = {}
+
+
 def _digest(stream: BinaryIO) -> str:
     digest = hashlib.sha256()
     while chunk := stream.read(CHUNK_BYTES):

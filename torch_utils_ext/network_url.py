@@ -17,7 +17,7 @@ from torch_utils_ext.download import (
     download,
     record_of,
     recorded,
-    sha256_of,
+    sha256_once,
     without_secrets,
     write_record,
 )
@@ -107,7 +107,7 @@ def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bo
             digest = write_record(path)
             print(f'{path.name}: nobody has published its checksum, so that this download was not checked. Its SHA-256, {digest}, is '
                   'written beside it, and every later use is compared with that.', file=sys.stderr)
-        elif (digest := sha256_of(path)) != expected:
+        elif (digest := sha256_once(path)) != expected:
             found = f'expected {expected}' if expected else f'but {record_of(path).name}, which should hold its checksum, is damaged'
             raise InputError(f'{path} has SHA-256 {digest}, {found}; delete it to download it again.')
     except OSError as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 RESAMPLES = 2000                     # of a bootstrap
 LEVEL = 0.95                         # of an interval
-Z = 1.959964                         # quantile of the normal distribution to `LEVEL`
+Z = 1.959963984540054                # quantile of the normal distribution to `LEVEL`
 COSINE, SHARE, DISTANCE = (-1.0, 1.0), (0.0, 1.0), (0.0, float('inf'))  # what figures can be
 COARSE = 0.05                        # what `coarse` rounds to: a share of the largest distance; cosines
 
@@ -57,16 +57,8 @@ def mean(
 
 def stretch(samples: int) -> float:
     """How much wider Student's interval of a mean is than the bootstrap's, for ``samples`` normal values."""
-    return student(samples - 1) / Z * (samples / (samples - 1)) ** 0.5
-
-
-def student(freedom: int) -> float:
-    """Quantile of Student's t to `LEVEL` (Abramowitz and Stegun 26.7.5, within 4 % from 2 degrees of freedom on; of 1 the exact one)."""
-    if freedom == 1:
-        return 12.7062
-    z, n = Z, freedom
-    return (z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3))
+    from scipy.stats import t
+    return float(t.ppf((1 + LEVEL) / 2, samples - 1)) / Z * (samples / (samples - 1)) ** 0.5
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float]:   # [RESAMPLES] -> its central `LEVEL`
@@ -76,10 +68,10 @@ def interval(drawn: np.ndarray) -> tuple[float, float]:   # [RESAMPLES] -> its c
 
 def fraction(hits: Tensor, seed: int = 0) -> Figure:      # [N] bool
     """The share of ``hits`` with Wilson's interval, which holds for few samples and for shares of 0 and 1."""
-    count, share, z = len(hits), hits.double().mean().item(), Z
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-    return Figure(share, max(0.0, middle - half), min(1.0, middle + half), count, seed)
+    from scipy.stats import binomtest
+    share = binomtest(int(hits.sum()), len(hits))
+    low, high = share.proportion_ci(LEVEL, 'wilson')
+    return Figure(float(share.statistic), float(low), float(high), len(hits), seed)
 
 
 def threshold_at(impostors: Tensor, false_accept_rate: float) -> float:

@@ -16,7 +16,7 @@ from typing import Iterator
 
 import torch
 
-from torch_utils_ext.download import default_cache, sha256_of
+from torch_utils_ext.download import default_cache, sha256_once
 from torch_utils_ext.download import download as fetch
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.tensor_file import read_tensors
@@ -152,22 +152,15 @@ def _folders(entry: WeightFile) -> list[Path]:
     return [default_cache(), *theirs]
 
 
-_checked: set[tuple[str, int, int]] = set()  # path, size, time of change: hashing 500 MB twice a run would be a waste
-
-
 def _check(path: Path, entry: WeightFile):
     """Raise InputError unless size and checksum of a cached file are as published."""
-    status = path.stat()
-    key = (str(path), status.st_size, status.st_mtime_ns)
-    if key in _checked:
-        return
-    if entry.size is not None and status.st_size != entry.size:
-        raise InputError(f'{path} has {status.st_size:,} bytes, expected {entry.size:,}: an unfinished or wrong '
+    size = path.stat().st_size
+    if entry.size is not None and size != entry.size:
+        raise InputError(f'{path} has {size:,} bytes, expected {entry.size:,}: an unfinished or wrong '
                          f'download. Delete it. {_how_to_get(entry)}')
-    if entry.sha256 is not None and (got := sha256_of(path)) != entry.sha256:
+    if entry.sha256 is not None and (got := sha256_once(path)) != entry.sha256:
         raise InputError(f'{path} has SHA-256 {got}, expected {entry.sha256}: not the published file. '
                          f'Delete it, or give your own file with {entry.flag}=PATH. {_how_to_get(entry)}')
-    _checked.add(key)
 
 
 def published(

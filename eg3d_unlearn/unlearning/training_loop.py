@@ -25,8 +25,13 @@ SMALL_LOSS = 0.1                     # where they were smaller: some methods beg
 FIRST_STEPS = 10
 # Ctrl-C, a polite kill, a terminal or connection that was closed (which Windows does not tell).
 STOPPING = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+STOP = threading.Event()             # the same for a training outside the main thread, where signals do not arrive
 
 T = TypeVar('T')
+
+
+class Stopped(InputError):
+    """The user stopped a training, whose state is saved."""
 
 
 def training_loop(
@@ -94,8 +99,8 @@ def training_loop(
             if ends:
                 break
             if stopping:
-                raise InputError(f'Stopped by the user after step {step + 1} of {iters}. Nothing is lost: run the same command '
-                                 'again to go on.')
+                raise Stopped(f'Stopped by the user after step {step + 1} of {iters}. Nothing is lost: run the same command '
+                              'again to go on.')
     return [first, figures] if figures else []
 
 
@@ -112,8 +117,12 @@ class Interruption:
     """While entered, Ctrl-C (or a polite kill) lets the step at hand finish and be saved; a second one stops at once."""
 
     def __init__(self):
-        self.asked = False
+        self.signalled = False
         self.before = {}
+
+    @property
+    def asked(self) -> bool:
+        return self.signalled or STOP.is_set()
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -127,9 +136,9 @@ class Interruption:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame) -> None:
-        if self.asked:
+        if self.signalled:
             raise KeyboardInterrupt
-        self.asked = True
+        self.signalled = True
         with contextlib.suppress(OSError):   # the terminal may be what has gone
             tqdm.write('Stopping after this step; once more to stop at once.')
 

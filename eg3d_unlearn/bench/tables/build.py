@@ -13,12 +13,13 @@ import torch
 from eg3d_unlearn.bench.tables import plots
 from eg3d_unlearn.bench.tables.jobs import SECONDS, Experiment, Job, Row
 from eg3d_unlearn.bench.tables.runner import known, read_result, result_path
-from eg3d_unlearn.bench.tables.world import EMBEDDINGS
+from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS
 from eg3d_unlearn.report.files import is_number
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
 SWEEP = 'figure9'
+TABLES = 'tables.md'
 HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑',
             'retain:fifth_percentile': '5th percentile ↑', 'retain:worst': 'worst of 200 ↑', 'id:verified': 'taken for the person ↓',
             'retain:held_out_mean': 'photos of 20 others ↑', 'retain:held_out_worst': 'worst of these ↑', SECONDS: 'seconds ↓'}
@@ -184,7 +185,7 @@ def write_tables(experiments: list[Experiment], outdir: Path, networks: list[str
                               for scenario in experiment.scenarios},
                     'ordering': ordering(experiment, outdir, network, people, seeds)}
     text = '\n'.join(parts) or 'No results yet.\n'
-    write_whole(outdir / 'tables.md', lambda file: file.write(text.encode()))
+    write_whole(outdir / TABLES, lambda file: file.write(text.encode()))
     write_whole(outdir / 'tables.json', lambda file: file.write((json.dumps(content, indent=1, ensure_ascii=False) + '\n').encode()))
     return text
 

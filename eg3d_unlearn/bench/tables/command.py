@@ -6,24 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
-import shlex
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import click
 
-from eg3d_unlearn.bench.tables.jobs import SECONDS, Job, load_experiments
-from eg3d_unlearn.console import PATH, Terminated, command
+from eg3d_unlearn.bench.tables.jobs import PEOPLE_FILE, SECONDS, Job, load_experiments, path_of
+from eg3d_unlearn.console import PATH, command
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 from torch_utils_ext.user_files import read_json, shown
 
 WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')}
-PEOPLE_FILE = 'people.json'         # world and photos that a folder's results are of
 COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real': '{}{samples}', 'retain': '{}{kept}', 'embeddings': '{}'}
 
 
@@ -37,27 +31,29 @@ COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real':
 @click.option('--people', help='People of each scenario.', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
 @click.option('--seeds', help='Seeds of the training for each person.', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--samples', help='Pictures of each FID.', type=click.IntRange(min=50), default=None, metavar='INT')
-@click.option('-j', '--processes', help='Runs at a time on this machine; each takes its share of the cores.', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
-@click.option('--hosts', help='Machines that share the folder and the installation; each gets this command through ssh.', metavar='HOST,...')
-@click.option('--device', help='auto, cpu, cuda, cuda:N or mps; under torchrun each process takes its own GPU.', default='auto', show_default=True)
+@click.option('-j', '--processes', help="Runs at a time on this machine, each with its share of the cores and a GPU of its own where there are several; more than one needs dask. With --scheduler: workers that share a machine's cores.  [default: 1; with --scheduler: as many as are found on one]", type=click.IntRange(min=1), metavar='INT')
+@click.option('--scheduler', help='Address of a running dask scheduler, whose workers make the runs (tcp://HOST:8786).', metavar='ADDRESS')
+@click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
 @click.option('--build-only', help='Build the tables from the results that are there; run nothing.', is_flag=True)
 @click.option('-n', '--dry-run', help='List the runs and exit.', is_flag=True)
 def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir: str, data: str | None, real: str | None, people: int, seeds: int, samples: int | None,
-         processes: int, hosts: str | None, device: str, build_only: bool, dry_run: bool) -> None:
+         processes: int | None, scheduler: str | None, device: str, build_only: bool, dry_run: bool) -> None:
     """Remake the paper's Tables 1 to 4, its sweep of d (Figure 9), its t-SNE and a comparison with other methods.
 
     Every run leaves one file in DIR/results; tables are built from these files only (DIR/tables.md, DIR/tables.json, DIR/*.svg). A run
-    that has its file is not made again, whichever table asks for it. Several processes, also of torchrun and on several
-    machines, share the work through the folder.
+    that has its file is not made again, whichever table asks for it. With -j several runs are made at a time; with --scheduler
+    they are made by the workers of a dask cluster (dask worker ADDRESS --nthreads=1), which need the same installation, networks and
+    photos at the same paths, but not DIR.
 
     \b
     Examples:
       python evaluate.py tables --world=demo --outdir=tables -j 2
+      python evaluate.py tables --world=demo --outdir=tables --scheduler=tcp://10.0.0.1:8786
       python evaluate.py tables --world=ffhq --data=photos --outdir=tables-ffhq --people=10
     """
-    from eg3d_unlearn.bench.tables.build import write_tables
+    from eg3d_unlearn.bench.tables.build import TABLES, write_tables
     from eg3d_unlearn.bench.tables.runner import RESULTS, check_results
-    from eg3d_unlearn.run_folder import refuse_foreign_files
+    from eg3d_unlearn.run_folder import RunFolder, refuse_foreign_files
     experiments = load_experiments(tables)
     if world != 'demo':
         experiments = [experiment for experiment in experiments if experiment.name != 'tsne']
@@ -80,23 +76,15 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
     folder, failure = Path(outdir), None
     refuse_foreign_files(folder, '--outdir', [PEOPLE_FILE, *(f'{RESULTS}/{job.name}.json' for job in jobs)])
     check_results(jobs, folder)
-    if not build_only:
-        folder.mkdir(parents=True, exist_ok=True)
-        check_people(folder, world, data, real)
-        try:
-            if hosts:
-                on_hosts(hosts.split(','), jobs, folder)
-            elif processes > 1:
-                at_once(processes, jobs, folder)
-            else:
-                run_all(jobs, folder, protocols, device, data, real)
-        except InputError as error:          # some runs failed: tables are made of the others
-            failure = error
-    if 'TABLES_WORKER' not in os.environ:    # each process of torchrun, so that the last one sees all results
-        text = write_tables(experiments, folder, list(networks), people, seeds)
-        if int(os.environ.get('RANK', '0')) == 0:
-            click.echo(text)
-            click.echo(left_over(jobs, folder), nl=False)
+    with RunFolder(folder, last=TABLES).locked():
+        if not build_only:
+            check_people(folder, world, data, real)
+            try:
+                run_all(jobs, folder, protocols, processes, scheduler, device, data, real)
+            except InputError as error:      # some runs failed: tables are made of the others
+                failure = error
+        click.echo(write_tables(experiments, folder, list(networks), people, seeds))
+    click.echo(left_over(jobs, folder), nl=False)
     if failure is not None:
         raise failure
 
@@ -176,73 +164,20 @@ def left_over(jobs: list[Job], folder: Path) -> str:
     return f'{len(missing)} of {len(jobs)} runs have no result yet, the first is {missing[0]}. Run the same command again.\n'
 
 
-def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], device: str, data: str | None, real: str | None) -> None:
-    """Every run that is missing, in this process; of torchrun's processes each begins elsewhere in the list."""
-    from eg3d_unlearn.bench.tables.runner import run_jobs, work_goes_on
-    from eg3d_unlearn.bench.tables.world import World
-    rank, count = (int(os.environ.get(name, default)) for name, default in (('RANK', '0'), ('WORLD_SIZE', '1')))
-    if device == 'auto' and 'LOCAL_RANK' in os.environ:
-        import torch
-        device = f'cuda:{os.environ["LOCAL_RANK"]}' if torch.cuda.is_available() else device
-    start = len(jobs) * rank // count
-    order = jobs[start:] + jobs[:start]
-    with tqdm(total=len(order), desc='runs', unit='run', dynamic_ncols=True, disable='TABLES_WORKER' in os.environ) as bar:
-        try:
-            run_jobs(order, folder, protocols.__getitem__, lambda network: World(network, device, data), lambda job: bar.update(), real)
-        except InputError:
-            # torchrun ends all processes as soon as one fails: this one waits until the others have done their work.
-            while count > 1 and 'TABLES_WORKER' not in os.environ and work_goes_on(folder):
-                time.sleep(1)
-            raise
-
-
-def at_once(processes: int, jobs: list[Job], folder: Path) -> None:
-    """This command in several processes, the cores shared among them; a bar counts the results of all."""
-    from torch import get_num_threads
-    threads = max(1, get_num_threads() // processes)
-    base = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'TABLES_WORKER': '1', 'WORLD_SIZE': str(processes)}
-    command = [sys.executable, *without(sys.argv, ('-j', '--processes'))]
-    workers = [subprocess.Popen(command, env={**base, 'RANK': str(rank)}) for rank in range(processes)]
-    wait(workers, jobs, folder)
-
-
-def on_hosts(hosts: list[str], jobs: list[Job], folder: Path) -> None:
-    """This command on every host; they share the work through the folder, as processes on one machine do."""
-    rest = shlex.join([sys.executable, *without(sys.argv, ('--hosts',))])
-    workers = [subprocess.Popen(['ssh', '-o', 'BatchMode=yes', host, f'cd {shlex.quote(os.getcwd())} && env TABLES_WORKER=1 RANK={rank} '
-                                 f'WORLD_SIZE={len(hosts)} {rest}']) for rank, host in enumerate(hosts)]
-    wait(workers, jobs, folder)
-
-
-def wait(workers: list[subprocess.Popen], jobs: list[Job], folder: Path) -> None:
-    """Until all are done, with a bar over the results of all; if one fails, the others finish, and it is said."""
-    from eg3d_unlearn.bench.tables.runner import result_path
-    try:
-        with tqdm(total=len(jobs), desc='runs', unit='run', dynamic_ncols=True) as bar:
-            while any(worker.poll() is None for worker in workers):
-                bar.update(sum(result_path(folder, job).is_file() for job in jobs) - bar.n)
-                time.sleep(1)
-            bar.update(sum(result_path(folder, job).is_file() for job in jobs) - bar.n)
-    except KeyboardInterrupt as stop:    # Ctrl-C reaches the workers, too: each saves its state
-        for worker in workers:
-            if isinstance(stop, Terminated):
-                worker.terminate()
-        for worker in workers:
-            worker.wait()
-        raise
-    if failed := sum(worker.returncode != 0 for worker in workers):
-        raise InputError(f'{failed} of {len(workers)} processes failed; what the others finished is kept. See their messages above, then run '
-                         'the same command again.')
-
-
-def without(arguments: list[str], names: tuple[str, ...]) -> list[str]:
-    """A command line less the options ``names`` and their values."""
-    kept, skip = [], False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif argument in names:
-            skip = True
-        elif not any(argument.startswith(name + '=') or (len(name) == 2 and argument.startswith(name)) for name in names):
-            kept.append(argument)
-    return kept
+def run_all(jobs: list[Job], folder: Path, protocols: dict[Job, list[str]], processes: int | None, scheduler: str | None, device: str,
+            data: str | None, real: str | None) -> None:
+    """Every run that is missing: one after another in this process, or at the same time by workers."""
+    from eg3d_unlearn.bench.tables import cluster, runner
+    from eg3d_unlearn.bench.tables.workbench import Workbench
+    lacking = sum(bool(runner.missing(folder, job, protocols[job])) for job in jobs)
+    workers = min(processes or 1, lacking)
+    with tqdm(total=len(jobs), desc='runs', unit='run', dynamic_ncols=True) as bar:
+        def done(job: Job) -> None:
+            bar.update()
+        if lacking and (scheduler or workers > 1):
+            with cluster.connected(workers, scheduler) as client:
+                share = processes if scheduler else workers
+                setting = cluster.setting_of(client, folder, device, data, real, share, is_local=scheduler is None)
+                cluster.run_on(client, setting, jobs, protocols.__getitem__, done)
+        else:
+            runner.run_jobs(jobs, folder, protocols.__getitem__, lambda network: Workbench(path_of(network), device, data), done, real)

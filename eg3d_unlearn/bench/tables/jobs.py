@@ -11,6 +11,7 @@ from torch_utils_ext.user_files import did_you_mean, shown
 
 EXPERIMENTS = Path(__file__).parent / 'experiments'
 SCENARIOS = ('random', 'in-domain', 'out-of-domain')
+PEOPLE_FILE = 'people.json'         # world and photos that a folder's results are of
 SECONDS = 'seconds'                  # of erasing, the person's inversion included: no metric, but a column
 
 
@@ -86,3 +87,8 @@ def read_experiment(path: Path) -> Experiment:
     rows = tuple(Row(row['title'], row['method'], tuple(sorted(row.get('settings', {}).items()))) for row in content['rows'])
     return Experiment(path.stem, content['title'], rows, tuple(content['metrics']), tuple(content.get('scenarios', SCENARIOS)),
                       content.get('first', 0), content.get('most'), content.get('worst', False), content.get('paper', {}))
+
+
+def path_of(network: str) -> str:
+    """A job's network, wherever a process runs: a file by its whole path, a name or an address as it is."""
+    return str(Path(network).absolute()) if Path(network).is_file() else network

@@ -1,9 +1,7 @@
-"""Runs, one after another or many at a time; each leaves one result file, and what has one is not run again."""
+"""Runs, and the files that they leave: one each, and what has one is not run again."""
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import glob
 import hashlib
 import json
@@ -11,12 +9,13 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 
 from eg3d_unlearn.bench.tables.jobs import Job
 from eg3d_unlearn.bench.tables.plots import embeddings_of
-from eg3d_unlearn.bench.tables.world import EMBEDDINGS, World, multiple
+from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS, Workbench, multiple
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.console import sentence
 from eg3d_unlearn.evaluation import metrics
 from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.evaluation.evidence import Evidence
@@ -25,9 +24,10 @@ from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.report.files import is_number
 from eg3d_unlearn.run_folder import LOG, RunFolder, write_whole
 from eg3d_unlearn.unlearning.presets import GUIDE, resolve
+from eg3d_unlearn.unlearning.training_loop import Stopped
 from eg3d_unlearn.worlds.registry import world_by_network, worlds
-from torch_utils_ext.atomic_file import cannot_write, held
-from torch_utils_ext.download import sha256_of
+from torch_utils_ext.atomic_file import cannot_write
+from torch_utils_ext.download import sha256_once
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import read_json, shown
 
@@ -46,79 +46,48 @@ def result_path(outdir: Path, job: Job) -> Path:
     return outdir / RESULTS / f'{job.name}.json'
 
 
-def claim_of(outdir: Path, job: Job) -> Path:
-    return outdir / WORK / f'{job.name}.claim'
-
-
-@contextlib.contextmanager
-def claimed(outdir: Path, job: Job) -> Iterator[bool]:
-    """Whether this process may do ``job``: no other one on this machine, or on another with the same folder, is at it.
-
-    The claim of a process that died is void.
-    """
-    path = claim_of(outdir, job)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(held(path))
-        except TimeoutError:
-            yield False
-            return
-        yield True
-
-
-def work_goes_on(outdir: Path) -> bool:
-    """Whether some process is at a run."""
-    return any(is_held(path) for path in (outdir / WORK).glob('*.claim'))
-
-
-def is_held(path: Path) -> bool:
-    try:
-        with held(path):
-            return False
-    except TimeoutError:
-        return True
-
-
 def run_jobs(
     jobs: list[Job],
     outdir: Path,
     names: Callable[[Job], list[str]],  # protocols of the metrics that a job's result holds
-    make_world: Callable[[str], World],
-    done: Callable[[Job], None] = lambda job: None,  # after each job of the list, run here or elsewhere
+    make_workbench: Callable[[str], Workbench],
+    done: Callable[[Job], None] = lambda job: None,  # after each job that has its result
     real: str | None = None,         # folder or zip of real pictures, for ΔFID_real
 ) -> None:
-    """Do every job that has no result yet and that nobody else is at. One that fails does not keep the others back.
+    """Do every job that has no result yet, one after another in this process. One that fails does not keep the others back.
 
     Raises:
-        InputError: at the end, if any failed.
+        InputError: at the end, if any failed; at once where a network or what a metric needs is not there, or the user stops.
     """
-    loaded: dict[str, World] = {}
+    network, workbench = None, None
     failed: list[str] = []
     cache = metrics.Cache(outdir / CACHE)
     for job in jobs:
-        if missing(outdir, job, names(job)):
-            with claimed(outdir, job) as mine:
-                if not mine:
-                    continue
-                wanted = missing(outdir, job, names(job))    # another process may have made it meanwhile
-                if wanted and job.network not in loaded:
-                    loaded.clear()   # one network in memory at a time
-                    world = loaded[job.network] = make_world(job.network)
-                    # Once for all runs, before the first erasure.
-                    world.check({name for one in jobs if one.network == job.network for name in missing(outdir, one, names(one))}, real)
-                try:
-                    if wanted:
-                        run_job(job, loaded[job.network], outdir, wanted, cache, real)
-                except InputError as error:              # one that diverged, a person whose photos cannot be used
-                    failed.append(f'{job.name}: {error}')
-                    continue
-                with contextlib.suppress(OSError):       # whoever gets at this claim now finds the result
-                    claim_of(outdir, job).unlink()
+        if wanted := missing(outdir, job, names(job)):
+            if workbench is None or network != job.network:
+                workbench = None       # one network in memory at a time
+                network, workbench = job.network, make_workbench(job.network)
+                # Once for all runs, before the first erasure.
+                workbench.check({name for one in jobs if one.network == network for name in missing(outdir, one, names(one))}, real)
+            try:
+                write_result(outdir, job, run_job(job, workbench, outdir, wanted, cache, real))
+            except Stopped:
+                raise
+            except Exception as error:   # a loss that diverged, photos that cannot be used, too little memory
+                failed.append(failure(job, error))
+                continue
+            forget_states(outdir, job)
         done(job)
+    report_failures(failed, jobs)
+
+
+def failure(job: Job, error: BaseException) -> str:
+    """What is said of a run that failed."""
+    return f'{job.name}: {error if isinstance(error, InputError) else sentence(error)}'
+
+
+def report_failures(failed: list[str], jobs: list[Job]) -> None:
+    """Raise an InputError that names the runs that failed, if any did."""
     if failed:
         raise InputError('\n'.join([f'{len(failed)} of {len(jobs)} runs failed, the others have their results:', *failed]))
 
@@ -202,7 +171,7 @@ def changed_since(content: dict) -> dict[str, tuple]:
     before = {name: then.get(name, GUIDE.get(name)) for name in names}   # what was no option then was as published
     before |= {name: content.get(name) for name in ('network_sha256', 'encoder_sha256')}
     now |= {'network_sha256': checksum_of(job['network'], before['network_sha256']),
-            'encoder_sha256': before['encoder_sha256'] if world is None else checksum_once(world.encoder_path(family))}
+            'encoder_sha256': before['encoder_sha256'] if world is None else sha256_once(world.encoder_path(family))}
     return {name: (before[name], now[name]) for name in sorted(before) if before[name] != now[name]}
 
 
@@ -210,30 +179,31 @@ def checksum_of(network: str, unknown: str) -> str:
     """The checksum of a network that lies on this machine; ``unknown`` for others."""
     world, _ = world_by_network(network)
     path = Path(network) if world is None else world.network_path(network)
-    return checksum_once(path) if path.is_file() else unknown
+    return sha256_once(path) if path.is_file() else unknown
 
 
-@functools.cache
-def checksum_once(path: Path) -> str:
-    """The checksum of a file that many results are held against; published networks have hundreds of megabytes."""
-    return sha256_of(path)
-
-
-def work_folder(outdir: Path, job: Job, world: World) -> QuietFolder:
+def work_folder(folder: Path, job: Job, workbench: Workbench) -> QuietFolder:
     """Where a run keeps its state: a run with other settings, or of another network, does not go on from it."""
-    options = {**world.config(job).to_json(), 'network_sha256': world.pickle.sha256()}
+    options = {**workbench.config(job).to_json(), 'network_sha256': workbench.pickle.sha256()}
     mark = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
-    return QuietFolder(outdir / WORK / f'{job.name}-{mark}')
+    return QuietFolder(folder / WORK / f'{job.name}-{mark}')
 
 
-def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metrics.Cache, real: str | None = None) -> None:
-    """Erase, measure, write the result; figures that it held before stay."""
+def run_job(
+    job: Job,
+    workbench: Workbench,
+    folder: Path,                    # in which the run keeps its state
+    names: list[str],                # protocols of the metrics to be taken
+    cache: metrics.Cache,
+    real: str | None = None,         # folder or zip of real pictures, for ΔFID_real
+) -> dict:                           # content of the result's file, with figures for ``names`` only
+    """Erase and measure."""
     begun = time.time()
-    folder = work_folder(outdir, job, world)
-    evidence = world.run(job, folder, folder.log)
+    work = work_folder(folder, job, workbench)
+    evidence = workbench.run(job, work, work.log)
     trained = time.time()
     settings = Settings(seed=0, cache=cache, data=real, progress=False)
-    figures = known(outdir, job)
+    figures: dict[str, dict | None] = {}
     for name in names:
         if name.startswith('id_others') and evidence.person.ws_others is None:
             figures[name] = None     # a random latent, or somebody with one photo
@@ -242,21 +212,33 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
     if evidence.g_u is not evidence.g_s:
         cache.forget(fingerprint(evidence.g_u))
     options = evidence.config.to_json()
-    content = {
+    return {
         'job': described(job),
         'figures': figures,
         'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
-        'demo': None if world.world is None else world.family,
-        'network_sha256': world.pickle.sha256(),
-        'encoder_sha256': None if world.given.encoder is None else sha256_of(Path(world.given.encoder)),
+        'demo': None if workbench.world is None else workbench.family,
+        'network_sha256': workbench.pickle.sha256(),
+        'encoder_sha256': None if workbench.given.encoder is None else sha256_once(Path(workbench.given.encoder)),
         'versions': report.versions(), 'hardware': report.hardware(evidence.device),
         'seconds': {'erasing': round(trained - begun, 1), 'measuring': round(time.time() - trained, 1)},
     }
+
+
+def write_result(outdir: Path, job: Job, content: dict) -> None:
+    """Write what a run found; figures that its result held before stay."""
     path = result_path(outdir, job)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {**content, 'figures': {**known(outdir, job), **content['figures']}}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
     write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
-    for left in folder.path.parent.glob(f'{glob.escape(job.name)}-*'):   # states of other settings, too, which hold the person's latent
+
+
+def forget_states(folder: Path, job: Job) -> None:
+    """Delete the states of a run that has its result, those of other settings, too: they hold the person's latent."""
+    for left in (folder / WORK).glob(f'{glob.escape(job.name)}-*'):
         if re.fullmatch('[0-9a-f]{8}', left.name.removeprefix(f'{job.name}-')):
             shutil.rmtree(left, ignore_errors=True)
 

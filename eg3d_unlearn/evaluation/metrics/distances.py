@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.estimate import Figure, fraction
+from eg3d_unlearn.evaluation.estimate import Figure, Z, fraction
 from torch_utils_ext.errors import InputError
 
 LIBRARY = (0, 4)                     # of torch-fidelity, at least
 GROUPS = 20                          # of the jackknife
-NORMAL = 1.959964                    # standard errors on either side of an interval of 95 %
 NEIGHBOURS = 3                       # of precision and recall
 BLOCK = 2000                         # samples of a block of kernel values
 
@@ -156,6 +155,6 @@ def interval(
 ) -> Figure:
     """``value`` and its interval by the jackknife: variance (G - 1) / G Σ (θ_g - mean θ)², summed over independent sets."""
     variance = sum((GROUPS - 1) / GROUPS * float(np.square(np.asarray(part) - np.mean(part)).sum()) for part in leave_outs)
-    half = NORMAL * variance ** 0.5
+    half = Z * variance ** 0.5
     return Figure(value, max(least, value - half), value + half, samples, seed)
 

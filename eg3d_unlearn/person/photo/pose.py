@@ -102,24 +102,11 @@ def minimise(
     start: np.ndarray,       # [6 + modes]
     landmarks: np.ndarray,   # [5, 2] fractions of the crop's side
     mean_face: np.ndarray = MEAN_FACE,  # [5, 3] world
-    steps: int = 40,
 ) -> tuple[np.ndarray, float]:
     """Levenberg-Marquardt on `residuals`: parameters and half their squared sum."""
-    x, damping = start, 1e-2
-    error = residuals(x, landmarks, mean_face)
-    for _ in range(steps):
-        slope = np.stack([(residuals(x + shift, landmarks, mean_face) - error) / 1e-6 for shift in 1e-6 * np.eye(len(x))], axis=1)
-        normal = slope.T @ slope
-        change = -np.linalg.solve(normal + damping * np.diag(normal.diagonal()), slope.T @ error)
-        tried = residuals(x + change, landmarks, mean_face)
-        if tried @ tried < error @ error:
-            gain = error @ error - tried @ tried
-            x, error, damping = x + change, tried, damping / 5
-            if gain < 1e-9:
-                break
-        else:
-            damping *= 5
-    return x, float(error @ error) / 2
+    from scipy.optimize import least_squares
+    found = least_squares(residuals, start, method='lm', args=(landmarks, mean_face))
+    return found.x, float(found.cost)
 
 
 def pose_of(

@@ -15,7 +15,7 @@ from torch import Tensor
 from eg3d_unlearn.judges.weights import load_state
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
-from torch_utils_ext.download import default_cache, make_folder, recorded, sha256_of, write_record
+from torch_utils_ext.download import default_cache, make_folder, recorded, sha256_once, write_record
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_save import save_network_pickle
 
@@ -57,7 +57,7 @@ def network_path(name: str) -> Path:
     mark = hashlib.sha256(content + repr(NETWORKS[name]).encode()).hexdigest()[:12]
     path = default_cache() / f'{name}-{mark}.pkl'
     if path.is_file():
-        if (checksum := recorded(path)) and sha256_of(path) == checksum:
+        if (checksum := recorded(path)) and sha256_once(path) == checksum:
             return path
         if checksum is not None:
             print(f'{path} is not what this package wrote there (its checksum differs) and is made anew.', file=sys.stderr)

@@ -31,8 +31,8 @@ FIRST_PERSON = 300                   # of the demo world's ranges; the people on
 FIRST_SEED = 7000                    # of the Random scenario
 
 
-class World:
-    """One network with its judges, loaded once for many runs."""
+class Workbench:
+    """One network with its judges, loaded once for many runs, and the people who are erased from it."""
 
     def __init__(self, network: str, device: str = 'auto', data: str | None = None, recognisers: tuple[str, ...] = (), **options):
         self.given = Config(network=network, outdir='', device=device, **options)
