@@ -86,7 +86,8 @@ def small_evidence() -> tuple[Evidence, list[Subject]]:
     ws, images = subjects[0].ws, subjects[0].images
     mean = g_s.synthesize(pool).image.clamp(-1, 1).mean(0, keepdim=True)
     eyes = {'loss': partial(recogniser, mean, EYE // 2), 'other': partial(recogniser, mean, EYE)}
-    config = resolve(Config(network='small.pkl', outdir='', image=('photo.png',), inversion='w', precision='fp32', lr=2e-3), None)
+    config = resolve(Config(network='small.pkl', outdir='', image=('photo.png',), inversion='w', inversion_steps=2,
+                            precision='fp32', lr=2e-3), None)
     person = Person(ws[:1], {}, ws[1:], images=images)
     judges = Judges(PoorMansLpips(), eyes['loss'], eyes['other'], {'perceptual': 'poor', 'recogniser': 'loss', 'measuring': 'other'})
     return Evidence(None, None, g_s, g_s, person, judges, eyes, 'loss', False, config), subjects

@@ -90,6 +90,9 @@ def test_an_attack_that_diverges_is_left_with_its_start(attacked, monkeypatch, k
     figures = values(result)
     assert result['details']['failed'] == 8 * {'T2': 4, 'T3': 1}[key]
     assert figures['before'] > 0.85 and figures['after'] < 0.3 and figures['controls'] > 0.85
+    if key == 'T2':                  # and it is told how far the start is
+        distances = result['details']['lpips_in_w']
+        assert distances['before']['w_source'] < distances['after']['w_source'] / 5
 
 
 def test_relearning_is_measured_on_what_learns(attacked):
