@@ -15,7 +15,7 @@ from eg3d_unlearn.evaluation.audit.budget import Budget
 from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.audit.subjects import Subject
 from eg3d_unlearn.evaluation.evidence import Evidence
-from eg3d_unlearn.generators.generator import Generator, StyleGAN2
+from eg3d_unlearn.generators.generator import Generator, StyleGAN2, wrap
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.unlearning.closed_form import edit_of, erasure, fold, population
@@ -64,24 +64,25 @@ def recogniser(mean: Tensor, size: int, images: Tensor) -> Tensor:
     return F.normalize(small(images - mean, size))
 
 
-def small_network() -> Generator:
+def small_network(device: str = 'cpu') -> Generator:
     """A StyleGAN2 with random weights whose pictures lie within -1 and 1."""
     generator = small_generator('stylegan2')
     for name, parameter in generator.network.named_parameters():
         if name.endswith('torgb.weight'):
             parameter.mul_(0.1)
-    return generator
+    return wrap(generator.network.to(device), 'stylegan2')
 
 
 @torch.no_grad()
-def small_evidence() -> tuple[Evidence, list[Subject]]:
+def small_evidence(device: str = 'cpu') -> tuple[Evidence, list[Subject]]:
     """Nothing erased, G_u = G_s; the person and the controls, who are among the samples of random search (T6)."""
-    g_s = small_network()
+    g_s = small_network(device)
     pool = g_s.sample(BUDGET.samples, torch.Generator().manual_seed(2))
     spread, rng = (pool - g_s.w_avg).std(), torch.Generator().manual_seed(3)
+    apart = torch.tensor([0, 1, 1])[:, None, None]
     subjects = []
     for ws in pool[[7, 12, 13, 24]]:
-        photographed = ws + NEAR * spread * torch.randn(PHOTOS, 1, g_s.w_dim, generator=rng) * torch.tensor([0, 1, 1])[:, None, None]
+        photographed = ws + NEAR * spread * (apart * torch.randn(PHOTOS, 1, g_s.w_dim, generator=rng)).to(ws)
         subjects.append(Subject(g_s.synthesize(photographed).image.clamp(-1, 1), None, photographed))
     ws, images = subjects[0].ws, subjects[0].images
     mean = g_s.synthesize(pool).image.clamp(-1, 1).mean(0, keepdim=True)

@@ -126,7 +126,9 @@ def test_random_search_draws_from_the_network_itself(attacked, network):
     result = attacked(network, 'T6')
     figures, curve = values(result), result['curve']
     assert [curve['person'][-1], curve['controls'][-1]] == pytest.approx([figures['after'], figures['controls']], abs=1e-3)
-    assert figures['before'] > 0.9 and (figures['after'] > 0.9) == (network == 'unchanged')
+    # The nearest of the folded network's own samples is a look-alike; the nearest of G_s's is shown as somebody else.
+    low, high = {'unchanged': (0.9, 1), 'blind': (-1, 0.3), 'folded': (0.4, 0.8)}[network]
+    assert figures['before'] > 0.9 and low < figures['after'] < high
 
 
 def test_who_was_erased_is_found_out_by_every_way_of_looking(attacked):
