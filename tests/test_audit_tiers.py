@@ -5,11 +5,13 @@ finds nobody where somebody can.
 """
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from audit_stand_ins import audit_of, blinded, folded, moved, small_evidence
 
-from eg3d_unlearn.evaluation.audit import TIERS, ruin, words
+from eg3d_unlearn.evaluation.audit import TIERS, ruin, t7_who, words
 from eg3d_unlearn.evaluation.audit.conduct import run
 from torch_utils_ext.errors import InputError
 
@@ -143,6 +145,16 @@ def test_who_was_erased_is_found_out_by_every_way_of_looking(attacked):
     # Uphill from a random latent to the person, whom G_s shows there.
     assert figures['after'] > max(figures['before'], figures['controls'], figures['controls_before']) + 0.3
     assert result['verdict'].count('found out') == 3
+
+
+def test_who_has_g_u_alone_looks_at_nothing_else(attacked):
+    """Beside another network before, with the same latents, only the way that needs both networks says something else."""
+    audit = attacked.audits['moved']
+    other = audit_of(dataclasses.replace(audit.evidence, g_s=attacked.audits['folded'].evidence.g_u), audit.subjects)
+    ws = torch.cat([subject.ws[:1] for subject in audit.subjects])
+    found, again = (t7_who.suspicion(one, one.sides[1].light, ws, 'after') for one in (audit, other))
+    same = {name: torch.allclose(found[name], again[name], atol=1e-5) for name in found}
+    assert same == {name: needs == 'G_u alone' for name, needs in t7_who.NEEDS.items()}
 
 
 def test_the_closed_form_shows_where_it_changed_most(attacked):
