@@ -15,7 +15,9 @@ from eg3d_unlearn.evaluation.audit.budget import Budget
 from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.audit.subjects import Subject
 from eg3d_unlearn.evaluation.evidence import Evidence
-from eg3d_unlearn.generators.generator import Generator, StyleGAN2, wrap
+from eg3d_unlearn.generators.build import wrap
+from eg3d_unlearn.generators.families.stylegan2 import StyleGAN2
+from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.unlearning.closed_form import edit_of, erasure, fold, population
@@ -91,7 +93,7 @@ def small_evidence(device: str = 'cpu') -> tuple[Evidence, list[Subject]]:
                             precision='fp32', lr=2e-3), None)
     person = Person(ws[:1], {}, ws[1:], images=images)
     judges = Judges(PoorMansLpips(), eyes['loss'], eyes['other'], {'perceptual': 'poor', 'recogniser': 'loss', 'measuring': 'other'})
-    return Evidence(None, None, g_s, g_s, person, judges, eyes, 'loss', False, config), subjects
+    return Evidence(None, None, g_s, g_s, person, judges, eyes, 'loss', None, config), subjects
 
 
 def audit_of(evidence: Evidence, subjects: list[Subject], budget: Budget = BUDGET) -> Audit:

@@ -211,7 +211,7 @@ def on_eg3d() -> Audit:
     config = resolve(Config(network='small.pkl', outdir='', latent_seed=1, inversion='w', inversion_steps=1, precision='fp32'), None)
     judges = Judges(PoorMansLpips(), poor_mans_recogniser, poor_mans_recogniser, {})
     evidence = Evidence(None, None, generator, generator, Person(generator.map_seed(1), {}), judges, {'poor': poor_mans_recogniser}, 'poor',
-                        False, config)
+                        None, config)
     return Audit(evidence, dataclasses.replace(TINY, controls=1, impostors=4, samples=4, candidates=4))
 
 

@@ -12,9 +12,9 @@ from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
 from eg3d_unlearn.command import main
 from eg3d_unlearn.evaluation.audit import TIERS
 from eg3d_unlearn.evaluation.audit.conduct import run
-from eg3d_unlearn.generators.generator import wrap
+from eg3d_unlearn.generators.build import wrap
 from eg3d_unlearn.generators.precision import arithmetic
-from eg3d_unlearn.unlearning.objective import Objective
+from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.target import ufo_target
 
 pytestmark = pytest.mark.gpu
@@ -46,7 +46,7 @@ def test_gradients_are_those_of_the_cpu(family):
         g_s.network.requires_grad_(False)
         ws = g_u.map_seed(5)
         with arithmetic('fp32', torch.device(device)):
-            Objective(g_u, g_s, ws, ufo_target(ws, g_u.w_avg, 3.0), PoorMansLpips(), poor_mans_recogniser)(1)
+            UnlearningLoss(g_u, g_s, ws, ufo_target(ws, g_u.w_avg, 3.0), PoorMansLpips(), poor_mans_recogniser).accumulate_gradients(1)
         gradients.append(torch.cat([p.grad.flatten().cpu() for p in parameters.values() if p.grad is not None]))
     assert gradients[0].any() and (gradients[1] - gradients[0]).norm() <= 1e-2 * gradients[0].norm()
 
