@@ -1,12 +1,11 @@
 """One person and three controls of a small network, and networks that forgot the person, each in its own way."""
 from __future__ import annotations
 
-import copy
 import dataclasses
 from functools import partial
 
 import torch
-from small import PoorMansLpips, small_generator
+from small import PoorMansLpips, copied, small_generator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -120,7 +119,6 @@ def moved(evidence: Evidence) -> Evidence:
 def folded(evidence: Evidence, strength: float = 2.0) -> Evidence:
     """G_u after the closed form: the person's latents are taken beyond the mean face."""
     g_s, source = evidence.g_s, evidence.person.ws
-    g_u = copy.copy(g_s)
-    g_u.network = copy.deepcopy(g_s.network)
+    g_u = copied(g_s)
     fold(g_u, edit_of([erasure(source, strength * (source[0] - g_s.w_avg), g_s.w_avg, population(g_s, 2048))], g_s.w_avg))
     return dataclasses.replace(evidence, g_u=g_u)

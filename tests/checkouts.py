@@ -4,7 +4,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from torch import Tensor
 
 from torch_utils_ext.upstream import find_upstream
 
@@ -20,3 +22,7 @@ def checkout_of(name: str) -> Path:
     if not os.environ.get(variable):
         pytest.skip(f'set {variable} to the folder of the checkout that holds legacy.py to run this test')
     return find_upstream(Path(os.environ[variable]).expanduser())
+
+
+def pixels(image: Tensor) -> np.ndarray:  # [1, 3, H, W] -> [H, W, 3] as upstream rounds
+    return (image[0].permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).byte().numpy().astype(int)

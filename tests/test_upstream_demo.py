@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkouts import checkout_of
+from checkouts import checkout_of, pixels
 from PIL import Image
 
 from eg3d_unlearn.generators import cameras
@@ -45,10 +45,6 @@ def pair(tmp_path_factory):
         return made[name]
 
     return of
-
-
-def pixels(image: torch.Tensor) -> np.ndarray:  # [1, 3, H, W] -> [H, W, 3] as upstream rounds
-    return (image[0].permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).byte().numpy().astype(int)
 
 
 def latent(net, seed: int, camera: torch.Tensor | None) -> torch.Tensor:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkouts import VARIABLES, checkout_of
+from checkouts import VARIABLES, checkout_of, pixels
 from PIL import Image
 from torch import Tensor
 
@@ -175,10 +175,6 @@ def script(case: Case, name: str, folder: Path, *options: str) -> None:
     options = (f'--network={case.unlearned}', f'--outdir={folder}', *options)
     done = python('-m', 'patches.run', case.checkout / name, '--', *options, cwd=PROJECT)
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def pixels(image: Tensor) -> np.ndarray:  # [1, 3, H, W] -> [H, W, 3] as upstream rounds
-    return (image[0].permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).byte().numpy().astype(int)
 
 
 def read(file: Path) -> np.ndarray:
