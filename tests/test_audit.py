@@ -224,6 +224,7 @@ def test_every_tier_on_eg3d(on_eg3d, key):
     assert result['figures']['excess']['value'] == pytest.approx(0, abs=1e-4) and result['verdict'].endswith('.')
 
 
+@pytest.mark.slow
 def test_people_of_the_demo_world(tmp_path):
     """Controls and bystanders (T5) are held-out people there, found as the person was; its judges, on a network of its own."""
     evidence = gather('demo-stylegan2', 'demo-stylegan2', image=('demo:3',), inversion_steps=2, device='cpu', log=lambda _: None)

@@ -75,6 +75,7 @@ def test_a_photo_on_every_family(network, tmp_path):
     assert after['G_ema'].init_kwargs == before['G_ema'].init_kwargs and after['G_ema'].attributes == before['G_ema'].attributes
 
 
+@pytest.mark.slow
 def test_a_full_report(network, tmp_path):
     """Both networks looked at once more at the end of the run; the photo only where it was asked for."""
     family, path = network
@@ -140,6 +141,7 @@ def test_latents_of_every_form(networks, tmp_path, shape, suffix):
     torch.testing.assert_close(kept, torch.from_numpy(latent).float().reshape(-1, 1 if latent.size == 24 else 8, 24).expand(-1, 8, -1))
 
 
+@pytest.mark.slow
 def test_the_recogniser_and_the_camera_on_eg3d(networks, tmp_path):
     path = networks['eg3d']
     image = photo(tmp_path)

@@ -105,6 +105,7 @@ def test_batch_size_does_not_matter(family, name, batches=(1, 4, 7)):
     assert all(number == pytest.approx(numbers[0], rel=2e-3, abs=1e-6) for number in numbers[1:])
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_matter_to_eg3d():
     test_batch_size_does_not_matter('eg3d', 'fid_pre40', (1, 7))
 

@@ -14,8 +14,9 @@ from eg3d_unlearn.worlds.demo import shipped
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
-    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--people=1', '--rows=w+:3,encoder,encoder+w+:3,encoder+w+:3:lbfgs,pti:2',
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--people=2', '--rows=w+:3,encoder,encoder+w+:3,encoder+w+:3:lbfgs,pti:2',
                                        f'--outfile={tmp_path / "table.json"}'])
     assert result.exit_code == 0, (result.output, result.exception)
     rows = json.loads((tmp_path / 'table.json').read_text())['rows']
