@@ -1,10 +1,8 @@
 """Evidence without pickles, photos that need finding, or judges that need weights: two tiny networks and one person."""
 from __future__ import annotations
 
-import copy
-
 import torch
-from small import PoorMansLpips, poor_mans_recogniser, small_generator
+from small import PoorMansLpips, copied, poor_mans_recogniser, small_generator
 from torch.nn import functional as F
 
 from eg3d_unlearn.config import Config
@@ -44,8 +42,7 @@ class Turning(StyleGAN2):
 
 def changed(generator, by: float, seed: int = 1):
     """A copy of the network with noise on every parameter."""
-    other = copy.copy(generator)
-    other.network = copy.deepcopy(generator.network)
+    other = copied(generator)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in other.network.parameters():

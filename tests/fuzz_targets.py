@@ -16,7 +16,7 @@ import PIL.Image
 import torch
 from click.testing import CliRunner
 from pickle_stand_ins import dump, network_contents
-from small import SMALL, small_generator
+from small import SMALL, save_small, small_generator
 
 from eg3d_unlearn.generators.build import build
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle, write_unlearned_pickle
@@ -53,9 +53,7 @@ def saved(content: object) -> bytes:
 def network_files() -> list[bytes]:
     files = []
     for family in ('stylegan2', 'stylegan3', 'eg3d'):
-        path = Path(_scratch().name) / f'{family}.pkl'
-        save_network_pickle(path, *SMALL[family], small_generator(family).network.state_dict())
-        files.append(path.read_bytes())
+        files.append(save_small(Path(_scratch().name) / f'{family}.pkl', family).read_bytes())
     return [*files, *(dump(network_contents(kind)) for kind in ('stylegan2', 'eg3d'))]
 
 
@@ -236,7 +234,7 @@ def read_command_line(case: object, folder: Path) -> None:
     if not isinstance(case, dict):
         return
     if not (folder / 'n.pkl').is_file():
-        save_network_pickle(folder / 'n.pkl', *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
+        save_small(folder / 'n.pkl', 'stylegan2')
         PIL.Image.new('RGB', (32, 32), (90, 60, 30)).save(folder / 'p.png')
         np.save(folder / 'w.npy', np.zeros((1, 24), np.float32))
     words = ['--dry-run']

@@ -1,12 +1,19 @@
 """Small networks and cheap judges, so that a test of the machinery takes a moment."""
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.sizes import RENDERING
+from torch_utils_ext.network_save import save_network_pickle
 
 SMALL = {
     'eg3d': ('training.triplane.TriPlaneGenerator', dict(
@@ -31,6 +38,27 @@ def small_generator(family: str, seed: int = 0, **options) -> Generator:
     if family == 'eg3d':
         network.neural_rendering_resolution = 16
     return wrap(network, family, **options)
+
+
+def copied(generator: Generator) -> Generator:
+    """The same network once more, nothing of it shared."""
+    other = copy.copy(generator)
+    other.network = copy.deepcopy(generator.network)
+    return other
+
+
+def save_small(path: Path, family: str, network: nn.Module | None = None) -> Path:
+    """The pickle of a small network: of ``network`` where it is given."""
+    network = small_generator(family).network if network is None else network
+    attributes = {'neural_rendering_resolution': 16, 'rendering_kwargs': network.rendering_kwargs} if family == 'eg3d' else None
+    save_network_pickle(path, *SMALL[family], network.state_dict(), attributes)
+    return path
+
+
+def save_noise(path: Path, size: int = 64, seed: int = 0) -> Path:
+    """A picture of noise: a photo of nobody."""
+    PIL.Image.fromarray(np.random.RandomState(seed).randint(0, 255, (size, size, 3), np.uint8)).save(path)
+    return path
 
 
 class PoorMansLpips:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkouts import checkout_of
 
 from eg3d_unlearn.generators.build import build
 from torch_utils_ext.errors import InputError
@@ -20,8 +21,6 @@ from torch_utils_ext.network_pickle import read_network_pickle
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]
 SCRIPTS = Path(__file__).resolve().parent / 'upstream_scripts'
-CHECKOUTS = {'eg3d': 'EG3D_DIR', 'stylegan2-ada': 'STYLEGAN2_ADA_DIR', 'stylegan2': 'STYLEGAN3_DIR', 'stylegan3-t': 'STYLEGAN3_DIR',
-             'stylegan3-r': 'STYLEGAN3_DIR'}
 # A change of each that has to be followed, not refused.
 FOLLOWED = {'eg3d': ('renderer.plane_axes', 'neural_rendering_resolution', 'rendering_kwargs', 'conv_clamp'),
             'stylegan2-ada': ('conv_clamp', 'weight_gain', 'use_fp16'), 'stylegan2': ('act_gain',),
@@ -40,12 +39,9 @@ def our_picture(network: torch.nn.Module) -> torch.Tensor:
     return network(z, torch.tensor([CAMERA]), jitter='fixed', **options)['image']
 
 
-@pytest.mark.parametrize('kind', CHECKOUTS)
+@pytest.mark.parametrize('kind', FOLLOWED)
 def test_changed_attributes_are_followed_or_refused(kind, tmp_path):
-    checkout = os.environ.get(CHECKOUTS[kind])
-    if not checkout:
-        pytest.skip(f'set {CHECKOUTS[kind]} to the folder of the checkout to run this test')
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(Path(checkout).expanduser().resolve()), str(SCRIPTS)]))
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(checkout_of(kind)), str(SCRIPTS)]))
     done = subprocess.run([sys.executable, SCRIPTS / 'change_attributes.py', kind, tmp_path], env=environment, capture_output=True,
                           text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from small import SMALL, small_generator
+from small import SMALL, save_noise, save_small
 
 from eg3d_unlearn.command import main
 from torch_utils_ext.network_pickle import save_network_pickle
@@ -21,9 +21,7 @@ def files(tmp_path_factory):
     """A folder of networks, photos and latents, good and bad."""
     folder = tmp_path_factory.mktemp('input')
     for family in SMALL:
-        network = small_generator(family).network
-        attributes = {'neural_rendering_resolution': 16, 'rendering_kwargs': network.rendering_kwargs} if family == 'eg3d' else None
-        save_network_pickle(folder / f'{family}.pkl', *SMALL[family], network.state_dict(), attributes)
+        save_small(folder / f'{family}.pkl', family)
     from eg3d_unlearn.generators.build import build_network
     kwargs = {**SMALL['stylegan2'][1], 'c_dim': 3}
     save_network_pickle(folder / 'classes.pkl', SMALL['stylegan2'][0], kwargs, build_network(SMALL['stylegan2'][0], kwargs).state_dict())
@@ -32,7 +30,7 @@ def files(tmp_path_factory):
     (folder / 'cut.pkl').write_bytes((folder / 'stylegan2.pkl').read_bytes()[:5000])
     (folder / 'dict.pkl').write_bytes(pickle.dumps({'weights': [1, 2, 3]}))
     torch.save({'w': torch.zeros(3)}, folder / 'checkpoint.pkl')
-    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / 'face.png')
+    save_noise(folder / 'face.png')
     (folder / 'cut.png').write_bytes((folder / 'face.png').read_bytes()[:5000])
     PIL.Image.new('RGB', (1, 1)).save(folder / 'pixel.png')
     (folder / 'folder').mkdir()

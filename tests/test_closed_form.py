@@ -1,12 +1,11 @@
 """The closed form: folding is exact, detectors detect, and nobody else is disturbed more than the formula says."""
-import copy
 import json
 
 import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from small import SMALL, poor_mans_recogniser, small_generator
+from small import SMALL, copied, poor_mans_recogniser, save_small, small_generator
 
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
@@ -18,13 +17,7 @@ from eg3d_unlearn.unlearning.closed_form import Population, edit_of, erasure, fo
 from eg3d_unlearn.unlearning.margin import Photos, Strangers
 from eg3d_unlearn.unlearning.polish import Watch
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
-
-
-def twin(generator):
-    other = copy.copy(generator)
-    other.network = copy.deepcopy(generator.network)
-    return other
+from torch_utils_ext.network_pickle import read_network_pickle
 
 
 def edit_to(photos, targets, generator, everybody, ridge=1e-3):
@@ -47,7 +40,7 @@ def test_the_folded_network_shows_what_the_edited_latent_showed(family, plus):
     with torch.no_grad():            # StyleGAN3's input begins at zero
         for _, layer, _ in style_affines(before):
             layer.weight += 0.1 * torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0))
-    after = twin(before)
+    after = copied(before)
     rng = torch.Generator().manual_seed(1)
     ws = [before.sample(1, rng) + plus * torch.randn(1, before.num_ws, before.w_dim, generator=rng) for _ in range(2)]
     edit = edit_to(ws, [before.w_avg + 0.1, before.w_avg - 0.2], before, population(before, 1024))
@@ -133,9 +126,9 @@ def test_people_given_together_are_erased_in_any_order():
 def test_who_was_erased_first_stays_erased_when_the_unlearned_network_is_unlearned_again(family):
     source = small_generator(family)
     first, second = source.map_seed(11), source.map_seed(12)
-    once = twin(source)
+    once = copied(source)
     went_to = margin.erase(once, [Photos(first, exact=True)], None).edit(first)
-    twice = twin(once)
+    twice = copied(once)
     margin.erase(twice, [Photos(second, exact=True)], None)
     with torch.no_grad():
         shown, before, target = (g.synthesize(ws).image for g, ws in ((twice, first), (source, first), (source, went_to)))
@@ -168,7 +161,7 @@ def test_strength_is_the_least_at_which_nobody_is_recognised(monkeypatch):
 def test_the_choice_is_what_the_network_then_does():
     """Where the detector says all, the edited network shows what was looked at when the strength was chosen."""
     generator = small_generator('stylegan2')
-    ws, after = generator.map_seed(3), twin(generator)
+    ws, after = generator.map_seed(3), copied(generator)
     erased = margin.erase(after, [Photos(ws, exact=True)], poor_mans_recogniser)
     move = erased.people[0].move
     expected = generator.synthesize((ws.double() - move).float()).image
@@ -212,7 +205,7 @@ def test_people_by_number_and_by_folder(tmp_path):
 
 
 def test_polish_keeps_the_best_weights_and_stops():
-    source, learning = small_generator('stylegan2'), twin(small_generator('stylegan2'))
+    source, learning = small_generator('stylegan2'), copied(small_generator('stylegan2'))
     ws, said = source.map_seed(3), []
     edit = margin.erase(learning, [Photos(ws, exact=True)], None).edit
     watch = Watch(learning, source, ws, edit, poor_mans_recogniser, said.append)
@@ -236,8 +229,7 @@ def test_polish_keeps_the_best_weights_and_stops():
 
 @pytest.mark.parametrize('family', SMALL)
 def test_the_command_erases_without_training(family, tmp_path):
-    before = tmp_path / 'before.pkl'
-    save_network_pickle(before, *SMALL[family], small_generator(family).network.state_dict())
+    before = save_small(tmp_path / 'before.pkl', family)
     words = [f'--network={before}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', '--method=closed-form', '--device=cpu', '--report=brief',
              '--random-metric-weights', '--lpips-net=squeeze', '--id-network=none']
     result = CliRunner().invoke(main, words)

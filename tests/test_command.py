@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from small import SMALL, small_generator
+from small import SMALL, PoorMansLpips, save_noise, save_small, small_generator
 
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
@@ -17,19 +17,21 @@ from eg3d_unlearn.person.photo.files import is_sheet
 from eg3d_unlearn.preflight import report_of
 from eg3d_unlearn.unlearning.erase import moves_to
 from eg3d_unlearn.unlearning.presets import PRESETS, resolve
-from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
+from torch_utils_ext.network_pickle import read_network_pickle
 
 CHEAP = ['--random-metric-weights', '--lpips-net=squeeze', '--id-network=none', '--device=cpu', '--iters=2', '--inversion-steps=2']
 
 
-@pytest.fixture(scope='module', params=SMALL)
-def network(request, tmp_path_factory):
-    """(family, path of a small network's pickle)."""
-    path = tmp_path_factory.mktemp(request.param) / 'net.pkl'
-    generator = small_generator(request.param).network
-    attributes = {'neural_rendering_resolution': 16, 'rendering_kwargs': generator.rendering_kwargs} if request.param == 'eg3d' else None
-    save_network_pickle(path, *SMALL[request.param], generator.state_dict(), attributes)
-    return request.param, path
+@pytest.fixture(scope='module')
+def networks(tmp_path_factory):
+    """Family: path of a small network's pickle."""
+    folder = tmp_path_factory.mktemp('networks')
+    return {family: save_small(folder / f'{family}.pkl', family) for family in SMALL}
+
+
+@pytest.fixture(params=SMALL)
+def network(request, networks):
+    return request.param, networks[request.param]
 
 
 def run(*options):
@@ -39,8 +41,7 @@ def run(*options):
 
 
 def photo(folder):
-    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / 'face.png')
-    return folder / 'face.png'
+    return save_noise(folder / 'face.png')
 
 
 def test_a_photo_on_every_family(network, tmp_path):
@@ -74,10 +75,11 @@ def test_a_photo_on_every_family(network, tmp_path):
     assert after['G_ema'].init_kwargs == before['G_ema'].init_kwargs and after['G_ema'].attributes == before['G_ema'].attributes
 
 
-@pytest.mark.parametrize('keep', [False, True])
-def test_a_full_report(network, tmp_path, keep):
+@pytest.mark.slow
+def test_a_full_report(network, tmp_path):
     """Both networks looked at once more at the end of the run; the photo only where it was asked for."""
     family, path = network
+    keep = family == 'stylegan2'
     out = tmp_path / 'out'
     run(f'--network={path}', f'--image={photo(tmp_path)}', '--aligned', f'--outdir={out}', '--report=full', *CHEAP, *['--keep-source'] * keep)
     report = json.loads((out / 'report.json').read_text())
@@ -102,13 +104,13 @@ def test_who_gets_a_full_report():
     assert report_of(dataclasses.replace(config, report='brief'), gpu, True) == 'brief'
 
 
-@pytest.mark.parametrize('forget_from, erased', [('first', 1), ('mean', 1), ('all', 3)])
-def test_several_photos_of_one_person(network, tmp_path, forget_from, erased):
-    family, path = network
-    folder = tmp_path / 'photos'
+@pytest.mark.parametrize('family, forget_from, erased', [
+    ('stylegan2', 'first', 1), ('stylegan2', 'mean', 1), *((family, 'all', 3) for family in SMALL)])
+def test_several_photos_of_one_person(networks, tmp_path, family, forget_from, erased):
+    folder, path = tmp_path / 'photos', networks[family]
     folder.mkdir()
     for number in range(3):
-        PIL.Image.fromarray(np.random.RandomState(number).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / f'{number}.png')
+        save_noise(folder / f'{number}.png', seed=number)
     (folder / 'notes.txt').write_text('no photo')
     run(f'--network={path}', f'--image={folder}', '--aligned', f'--outdir={tmp_path / "out"}', f'--forget-from={forget_from}',
         '--keep-source', '--inversion=w', *CHEAP)
@@ -121,12 +123,10 @@ def test_several_photos_of_one_person(network, tmp_path, forget_from, erased):
     assert [(tmp_path / 'out' / f'source-photo{number}.png').is_file() for number in ('', '-2', '-3')] == [True] * 3
 
 
-@pytest.mark.parametrize('shape', [(24,), (1, 24), (8, 24), (1, 8, 24), (2, 8, 24)])
-@pytest.mark.parametrize('suffix', ['.npy', '.npz', '.pt'])
-def test_latents_of_every_form(tmp_path, shape, suffix):
-    path = tmp_path / 'net.pkl'
-    generator = small_generator('stylegan2')
-    save_network_pickle(path, *SMALL['stylegan2'], generator.network.state_dict())
+@pytest.mark.parametrize('shape, suffix', [
+    ((24,), '.npy'), ((1, 24), '.npy'), ((8, 24), '.npy'), ((1, 8, 24), '.npy'), ((2, 8, 24), '.npy'), ((8, 24), '.npz'), ((1, 24), '.pt')])
+def test_latents_of_every_form(networks, tmp_path, shape, suffix):
+    path = networks['stylegan2']
     latent = np.random.RandomState(0).randn(*shape)
     file = tmp_path / f'latent{suffix}'
     if suffix == '.npz':
@@ -141,10 +141,9 @@ def test_latents_of_every_form(tmp_path, shape, suffix):
     torch.testing.assert_close(kept, torch.from_numpy(latent).float().reshape(-1, 1 if latent.size == 24 else 8, 24).expand(-1, 8, -1))
 
 
-def test_the_recogniser_and_the_camera_on_eg3d(tmp_path):
-    path = tmp_path / 'net.pkl'
-    network = small_generator('eg3d').network
-    save_network_pickle(path, *SMALL['eg3d'], network.state_dict(), {'neural_rendering_resolution': 16})
+@pytest.mark.slow
+def test_the_recogniser_and_the_camera_on_eg3d(networks, tmp_path):
+    path = networks['eg3d']
     image = photo(tmp_path)
     (tmp_path / 'dataset.json').write_text(json.dumps({'labels': [['face.png', look_at(0.2, -0.1, [0, 0, 0.2])[0].tolist()]]}))
     run(f'--network={path}', f'--image={image}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP, '--id-network=facenet',
@@ -155,14 +154,12 @@ def test_the_recogniser_and_the_camera_on_eg3d(tmp_path):
     assert 'global' not in report['loss']['last_step']
 
 
-def test_torchscript_recogniser_of_the_users_own(tmp_path):
+def test_torchscript_recogniser_of_the_users_own(networks, tmp_path):
     class Thumbnail(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
     torch.jit.script(Thumbnail()).save(str(tmp_path / 'mine.pt'))
-    path = tmp_path / 'net.pkl'
-    save_network_pickle(path, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
-    run(f'--network={path}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', *CHEAP, f'--id-network={tmp_path / "mine.pt"}',
+    run(f'--network={networks["stylegan2"]}', '--latent-seed=3', f'--outdir={tmp_path / "out"}', *CHEAP, f'--id-network={tmp_path / "mine.pt"}',
         '--trust-file')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert report['figures']['unlearned_against_source']['identity_cosine'] > 0
@@ -170,8 +167,6 @@ def test_torchscript_recogniser_of_the_users_own(tmp_path):
 
 def test_inversion_finds_a_picture_that_the_network_can_make(tmp_path):
     """From the mean latent to a latent whose picture looks like the photo: far better than the mean's picture."""
-    from small import PoorMansLpips
-
     from eg3d_unlearn.person.inversion import make_inverter
     from eg3d_unlearn.person.inversion.optimise import reconstruction
     generator = small_generator('stylegan2')
@@ -186,9 +181,7 @@ def test_inversion_finds_a_picture_that_the_network_can_make(tmp_path):
 
 
 @pytest.mark.parametrize('labels', [None, [['face.png', 3]]])
-def test_a_dataset_json_of_classes_is_no_camera_to_a_2d_network(tmp_path, labels):
-    path = tmp_path / 'net.pkl'
-    save_network_pickle(path, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
+def test_a_dataset_json_of_classes_is_no_camera_to_a_2d_network(networks, tmp_path, labels):
     image = photo(tmp_path)
     (tmp_path / 'dataset.json').write_text(json.dumps({'labels': labels}))
-    run(f'--network={path}', f'--image={image}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP)
+    run(f'--network={networks["stylegan2"]}', f'--image={image}', '--aligned', f'--outdir={tmp_path / "out"}', *CHEAP)

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 from click.testing import CliRunner
-from small import SMALL, small_generator
+from small import SMALL, save_small, small_generator
 
 import eg3d_unlearn
 from eg3d_unlearn.delta import MAX_BYTES, REVEALS, Delta, checksum, from_bytes, merge, read_delta, to_bytes, withdraw, write_delta
@@ -57,9 +57,8 @@ def assert_same(one, other, atol=0.0):
 @pytest.fixture
 def three(tmp_path):
     """A StyleGAN2 pickle, three people, and a delta of each in a file."""
-    source = tmp_path / 'source.pkl'
     generator, people = erasures('stylegan2')
-    save_network_pickle(source, *SMALL['stylegan2'], generator.network.state_dict())
+    source = save_small(tmp_path / 'source.pkl', 'stylegan2', generator.network)
     files = [tmp_path / f'{name}.safetensors' for name in 'abc']
     for file, one in zip(files, people, strict=True):
         write_delta(file, delta_of(generator, [one], read_network_pickle(source).sha256()))
@@ -323,7 +322,7 @@ def test_a_small_file_that_unfolds_to_a_giant_is_refused(good):
 def test_apply_writes_what_the_joint_edit_gives(family, separate, tmp_path):
     generator, people = erasures(family, photos=2)
     source, out, wanted = tmp_path / 'source.pkl', tmp_path / 'out.pkl', tmp_path / 'wanted.pkl'
-    save_network_pickle(source, *SMALL[family], generator.network.state_dict())
+    save_small(source, family, generator.network)
     pickle = read_network_pickle(source)
     before = source.read_bytes()
     files = [tmp_path / f'{k}.safetensors' for k in range(3)]
@@ -366,8 +365,7 @@ def test_inspect_says_what_is_in_it_but_no_latent(three, tmp_path):
 def test_what_the_commands_refuse(three, tmp_path):
     source, generator, people, files = three
     out = tmp_path / 'out'
-    other = tmp_path / 'other.pkl'
-    save_network_pickle(other, *SMALL['stylegan2'], small_generator('stylegan2', seed=1).network.state_dict())
+    other = save_small(tmp_path / 'other.pkl', 'stylegan2', small_generator('stylegan2', seed=1).network)
     text = refused('apply', f'--network={other}', f'--delta={files[0]}', f'--outfile={out}')
     assert read_network_pickle(source).sha256() in text and read_network_pickle(other).sha256() in text
     text = refused('apply', f'--network={source}', f'--delta={files[0]}', f'--delta={files[0]}', f'--outfile={out}')

@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from checkouts import VARIABLES, checkout_of
 from click.testing import CliRunner
 
 from eg3d_unlearn.person.photo import to_image
@@ -238,11 +239,9 @@ for source in sys.argv[1:]:
 
 
 @pytest.mark.upstream
-@pytest.mark.parametrize('variable', ['EG3D_DIR', 'STYLEGAN2_ADA_DIR', 'STYLEGAN3_DIR'])
+@pytest.mark.parametrize('variable', VARIABLES)
 def test_upstream_reads_the_data_set(made, tmp_path, variable):
-    if not os.environ.get(variable):
-        pytest.skip(f'set {variable} to the folder of the checkout that holds legacy.py to run this test')
-    environment = {**os.environ, 'PYTHONPATH': str(Path(os.environ[variable]).expanduser().resolve()), 'PYTHONDONTWRITEBYTECODE': '1'}
+    environment = {**os.environ, 'PYTHONPATH': str(checkout_of(variable)), 'PYTHONDONTWRITEBYTECODE': '1'}
     sources = [str(made / name) for name in ('folder', 'photos.zip')]
     done = subprocess.run([sys.executable, '-c', READER, *sources], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -18,6 +18,7 @@ OTHERS_AT_LEAST = 0.95               # likeness of other people, before against 
 ERASED_AT_MOST = 0.1                 # of the person, after the closed form: two strangers lie at 0.0 +- 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['', '--method=guide'], ids=['default', 'guide'])
 @pytest.mark.parametrize('network', NETWORKS)
 def test_the_main_run_erases_a_person_and_nobody_else(network, method, tmp_path):

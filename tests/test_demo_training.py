@@ -22,6 +22,7 @@ def quick(which: str, outdir) -> None:
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('which', train.GENERATORS)
 def test_an_interrupted_training_ends_in_the_same_network(which, tmp_path, monkeypatch):
     quick(which, tmp_path / 'unbroken')
@@ -47,6 +48,7 @@ def test_an_interrupted_training_ends_in_the_same_network(which, tmp_path, monke
     build(read_network_pickle(tmp_path / 'broken' / f'demo-{which}.pkl').records['G_ema'])
 
 
+@pytest.mark.slow
 def test_the_mapping_learns_what_heads_are_made_of():
     torch.manual_seed(0)
     mapping = train_eg3d.build().backbone.mapping

@@ -19,11 +19,11 @@ from eg3d_unlearn.unlearning.target import ufo_target
 # Random networks have no faces, so the judge is LPIPS with random weights: a distance between pictures all the same.
 RECIPES = {
     'stylegan3': dict(upstream_class=SMALL['stylegan3'][0], family='stylegan3', raw=None, init_kwargs={
-        **SMALL['stylegan3'][1], 'channel_base': 1024, 'channel_max': 32}),
+        **SMALL['stylegan3'][1], 'channel_base': 512, 'channel_max': 16}),
 }
 # family: how far the person is from the mean and d, both in units of the latent spread; λ_L2, λ_global, steps, learning rate
 RUNS = {
-    'stylegan3': (3.0, 1.0, 4.0, 30.0, 200, 0.004),
+    'stylegan3': (3.0, 1.0, 4.0, 30.0, 150, 0.005),
 }
 
 

@@ -100,6 +100,7 @@ def test_turns_find_the_camera():
     assert torch.allclose(camera, wanted.expand(2, -1), atol=0.01)
 
 
+@pytest.mark.slow
 def test_a_wrong_camera_is_turned_right():
     generator = small_generator('eg3d')
     with torch.no_grad():
@@ -158,6 +159,7 @@ def data_set(folder, generator, count, cameras=True):
     return str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('family', ['stylegan2', 'eg3d'])
 def test_an_encoder_goes_on_with_photos_and_parts_the_layers(family, tmp_path):
     generator = small_generator(family)

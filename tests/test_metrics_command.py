@@ -9,13 +9,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from evidence_stand_in import changed
-from small import SMALL, small_generator
+from small import save_small, small_generator
 
 from eg3d_unlearn.evaluate_command import main
 from eg3d_unlearn.evaluation.metrics import METRICS
 from eg3d_unlearn.evaluation.metrics.command import further_person
 from eg3d_unlearn.evaluation.options import NAMES, OPTIONS
-from torch_utils_ext.network_pickle import save_network_pickle
 
 UNTRAINED = ['--random-metric-weights', '--lpips-net=squeeze', '--id-network=facenet', '--device=cpu']
 
@@ -24,8 +23,8 @@ UNTRAINED = ['--random-metric-weights', '--lpips-net=squeeze', '--id-network=fac
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp('networks')
     generator = small_generator('stylegan2')
-    save_network_pickle(folder / 'before.pkl', *SMALL['stylegan2'], generator.network.state_dict(), None)
-    save_network_pickle(folder / 'after.pkl', *SMALL['stylegan2'], changed(generator, 0.3).network.state_dict(), None)
+    save_small(folder / 'before.pkl', 'stylegan2', generator.network)
+    save_small(folder / 'after.pkl', 'stylegan2', changed(generator, 0.3).network)
     np.save(folder / 'person.npy', torch.randn(24, generator=torch.Generator().manual_seed(0)).numpy())
     return folder
 

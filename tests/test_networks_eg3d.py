@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from checkouts import checkout_of
 
 from eg3d_unlearn.generators.build import build_network as build
 from eg3d_unlearn.generators.networks import rendering, superresolution
@@ -325,7 +325,6 @@ with importing(Path(sys.argv[2])):
 
 
 @pytest.mark.upstream
-@pytest.mark.skipif(not os.environ.get('EG3D_DIR'), reason='set EG3D_DIR to a checkout of EG3D to compare with it')
 @pytest.mark.parametrize('module, size, resolution, options', [
     ('2X', 128, 16, {'white_back': True, 'box_warp': 1.6, 'ray_start': 0.1, 'ray_end': 2.6}),
     ('2X', 128, 80, {'disparity_space_sampling': True, 'density_noise': 0.5, 'superresolution_noise_mode': 'random'}),
@@ -341,8 +340,7 @@ def test_equals_upstream(module, size, resolution, options, tmp_path):
     z, c, points = numbers(1, 16), camera(0.3, 0.1), numbers(1, 50, 3) / 2
     out = tmp_path / 'out.pt'
     torch.save((net.init_kwargs, net.state_dict(), z, c, points, resolution, str(out)), tmp_path / 'in.pt')
-    folder = Path(os.environ['EG3D_DIR'])
-    folder = folder if (folder / 'dnnlib').is_dir() else folder / 'eg3d'
+    folder = checkout_of('eg3d')
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, '-c', UPSTREAM_RUN, str(root), str(folder), str(tmp_path / 'in.pt')]
     subprocess.run(command, check=True, capture_output=True)

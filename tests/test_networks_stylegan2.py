@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from checkouts import checkout_of
 
 from eg3d_unlearn.generators.build import build_network as build
 from eg3d_unlearn.generators.networks import layers, stylegan2
@@ -273,8 +273,7 @@ with importing(Path(sys.argv[2])):
     {'architecture': 'orig'}, {'architecture': 'skip', 'conv_clamp': 2}, {'architecture': 'resnet'},
     {'resample_filter': [1, 2, 1], 'use_noise': False, 'activation': 'swish'}])
 def test_equals_upstream(variable, class_name, options, tmp_path):
-    if not os.environ.get(variable):
-        pytest.skip(f"set {variable} to a checkout of NVIDIA's code to compare with it")
+    folder = checkout_of(variable)
     options = {**CHANNELS, **options}
     change = {'synthesis_kwargs': options} if class_name == ADA else options
     net = tiny(class_name, c_dim=5, **change)
@@ -283,8 +282,6 @@ def test_equals_upstream(variable, class_name, options, tmp_path):
     image.square().mean().backward()
     out = tmp_path / 'out.pt'
     torch.save((class_name, net.init_kwargs, net.state_dict(), ws, z, c, str(out)), tmp_path / 'in.pt')
-    folder = Path(os.environ[variable])
-    folder = folder if (folder / 'dnnlib').is_dir() else folder / 'eg3d'
     root = Path(__file__).resolve().parents[1]
     command = [sys.executable, '-c', UPSTREAM_RUN, str(root), str(folder), str(tmp_path / 'in.pt')]
     subprocess.run(command, check=True, capture_output=True)

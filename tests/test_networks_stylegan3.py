@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkouts import checkout_of
 
 from eg3d_unlearn.generators.build import build_network as build
 from eg3d_unlearn.generators.networks.lowpass import design_lowpass
@@ -207,13 +207,11 @@ np.savez(output, **arrays)
     dict(img_resolution=128, num_layers=14, channel_max=8),
 ], ids=['classes', 'first-band', 'R-clamp', 'R-3x3', 'deep'])
 def test_equals_upstream(settings, tmp_path):
-    checkout = os.environ.get('STYLEGAN3_DIR')
-    if not checkout or not Path(checkout, 'training', 'networks_stylegan3.py').is_file():
-        pytest.skip('compares with the upstream code: set STYLEGAN3_DIR to a checkout of NVlabs/stylegan3')
+    folder = checkout_of('stylegan3')
     pytest.importorskip('scipy.optimize', reason='upstream needs scipy: pip install scipy')
     settings = {**TINY, **settings}
     output = tmp_path / 'upstream.npz'
-    done = subprocess.run([sys.executable, '-c', UPSTREAM_SCRIPT, checkout, str(Path(golden.__file__).parent), json.dumps(settings),
+    done = subprocess.run([sys.executable, '-c', UPSTREAM_SCRIPT, str(folder), str(Path(golden.__file__).parent), json.dumps(settings),
                            str(output)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = golden.Golden('upstream', {'state_dict': []}, dict(np.load(output)))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from checkouts import checkout_of
 
 from torch_utils_ext import ops, upstream
 from torch_utils_ext.errors import InputError
@@ -245,9 +246,8 @@ def test_find_upstream(tmp_path, monkeypatch):
 
 
 @pytest.mark.upstream
-@pytest.mark.skipif(not os.environ.get('EG3D_DIR'), reason='set EG3D_DIR to a checkout of EG3D to compare with it')
 def test_modules_come_from_the_checkout():
-    module = upstream.import_upstream(upstream.find_upstream(None), 'torch_utils.ops.bias_act')
+    module = upstream.import_upstream(checkout_of('eg3d'), 'torch_utils.ops.bias_act')
     assert set(module.activation_funcs) == set(ops.activation_funcs)
     for name, spec in ops.activation_funcs.items():
         assert spec.gain == pytest.approx(module.activation_funcs[name].def_gain)

@@ -9,7 +9,7 @@ import page_stand_ins as stand_ins
 import pytest
 import torch
 from click.testing import CliRunner
-from small import SMALL, small_generator
+from small import save_small, small_generator
 
 from eg3d_unlearn.bench.tables import runner
 from eg3d_unlearn.bench.tables.command import check_people
@@ -23,7 +23,6 @@ from eg3d_unlearn.person.inversion.encoder import META, load_encoder
 from eg3d_unlearn.report import command, files, write_report
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import save_network_pickle
 
 HOSTILE = '"><script>alert(1)</script>\x1b[2J\u202e\x00'
 ODD = [HOSTILE, None, [], {}, 5, -1.5, math.nan, math.inf, 10**400, True, [[1]], 1e308, '\ud800', {HOSTILE: HOSTILE}]
@@ -49,7 +48,7 @@ def vendor(tmp_path, monkeypatch):
     monkeypatch.setattr('torch_utils_ext.network_url.download', lambda *_, **__: pytest.fail('fetched what a file named'))
     os.mkdir('vendor')
     for name in ('net.pkl', 'vendor/network-unlearned.pkl'):
-        save_network_pickle(name, *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict(), None)
+        save_small(name, 'stylegan2')
     torch.jit.script(Acts(str(tmp_path / 'VICTIM'))).save('vendor/recogniser.pt')
     return tmp_path
 

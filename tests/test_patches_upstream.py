@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkouts import checkout_of
 from PIL import Image
 
 pytestmark = pytest.mark.upstream
@@ -64,20 +65,13 @@ def python(*args: object, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, **options)
 
 
-def checkout(variable: str) -> Path:
-    folder = os.environ.get(variable)
-    if not folder:
-        pytest.skip(f'set {variable} to the folder of the checkout that holds torch_utils/ to run this test')
-    return Path(folder).expanduser().resolve()
-
-
 @pytest.fixture(scope='module')
 def network(tmp_path_factory):
     """Return a function that gives checkout and network pickle for an environment variable."""
     made = {}
 
     def network_of(variable: str) -> tuple[Path, Path]:
-        folder = checkout(variable)
+        folder = checkout_of(variable)
         if variable not in made:
             file = tmp_path_factory.mktemp('networks') / 'network.pkl'
             class_name, arguments = NETWORKS[variable]
@@ -207,5 +201,5 @@ image = torch.randn([1, 1, 4, 4], dtype=torch.float64, requires_grad=True)
 grid = torch.rand([1, 3, 3, 2], dtype=torch.float64)
 print('second', torch.autograd.gradgradcheck(lambda x: grid_sample_gradfix.grid_sample(x, grid).sin(), [image]))
 print('root', fid.scipy.linalg.sqrtm([[4.0, 0], [0, 9]], disp=False)[0].tolist())
-""", checkout(variable))
+""", checkout_of(variable))
     assert result.stdout == 'sampler 0\nsecond True\nroot [[2.0, 0.0], [0.0, 3.0]]\n', result.stderr

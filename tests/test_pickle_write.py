@@ -13,12 +13,11 @@ from pathlib import Path
 import pickle_stand_ins as stand_ins
 import pytest
 import torch
+from checkouts import checkout_of
 
 from torch_utils_ext import network_patch
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle, write_unlearned_pickle
-
-CHECKOUTS = {'eg3d': 'EG3D_DIR', 'stylegan2-ada': 'STYLEGAN2_ADA_DIR', 'stylegan3': 'STYLEGAN3_DIR'}
 
 
 def changed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -240,23 +239,16 @@ def test_only_plain_values_are_saved(tmp_path):
 # For real: inside NVIDIA's checkouts, where they are at hand.
 
 
-def run_upstream(checkout: Path, script: str, *arguments: object) -> str:
+def run_upstream(folder: Path, script: str, *arguments: object) -> str:
     """`script` of tests/upstream_scripts in a process of its own, with the checkout on its path."""
     scripts = Path(__file__).parent / 'upstream_scripts'
     environment = dict(
-        os.environ, PYTHONPATH=os.pathsep.join([str(checkout), str(scripts)]), PYTHONDONTWRITEBYTECODE='1'
+        os.environ, PYTHONPATH=os.pathsep.join([str(folder), str(scripts)]), PYTHONDONTWRITEBYTECODE='1'
     )
     command = [sys.executable, str(scripts / script), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
-
-
-def checkout_of(name: str) -> Path:
-    folder = os.environ.get(CHECKOUTS[name])
-    if not folder:
-        pytest.skip(f"set {CHECKOUTS[name]} to a checkout of NVIDIA's {name} (the folder that holds legacy.py)")
-    return Path(folder)
 
 
 UPSTREAM_CASES = [
@@ -275,8 +267,8 @@ UPSTREAM_CASES = [
     ('repository', 'kind', 'protocol'), [(*case, 3 + index % 3) for index, case in enumerate(UPSTREAM_CASES)]
 )
 def test_upstream_opens_what_we_write(tmp_path, repository, kind, protocol):
-    checkout = checkout_of(repository)
-    run_upstream(checkout, 'make.py', kind, protocol, tmp_path / 'in.pkl', tmp_path / 'in.pt')
+    folder = checkout_of(repository)
+    run_upstream(folder, 'make.py', kind, protocol, tmp_path / 'in.pkl', tmp_path / 'in.pt')
     source = read_network_pickle(tmp_path / 'in.pkl')
     expected = torch.load(tmp_path / 'in.pt', weights_only=True)
     for key in ('G', 'D', 'G_ema'):
@@ -286,7 +278,7 @@ def test_upstream_opens_what_we_write(tmp_path, repository, kind, protocol):
     new = {name: t * 1.01 if t.is_floating_point() else t for name, t in source.records['G_ema'].state_dict().items()}
     write_unlearned_pickle(source, tmp_path / 'out.pkl', new)
     assert bytes_outside(source, source.path.read_bytes()) == bytes_outside(source, (tmp_path / 'out.pkl').read_bytes())
-    run_upstream(checkout, 'open.py', tmp_path / 'out.pkl', tmp_path / 'out.pt')
+    run_upstream(folder, 'open.py', tmp_path / 'out.pkl', tmp_path / 'out.pt')
     written = torch.load(tmp_path / 'out.pt', weights_only=True)
     for key, reference in (('G', new), ('G_ema', new), ('D', expected['D'])):
         assert all(torch.equal(written[key][name], reference[name]) for name in reference)
@@ -296,8 +288,8 @@ def test_upstream_opens_what_we_write(tmp_path, repository, kind, protocol):
 @pytest.mark.upstream
 @pytest.mark.parametrize(('repository', 'kind'), UPSTREAM_CASES)
 def test_upstream_opens_a_network_of_our_own(tmp_path, repository, kind):
-    checkout = checkout_of(repository)
-    run_upstream(checkout, 'make.py', kind, 4, tmp_path / 'in.pkl', tmp_path / 'in.pt')
+    folder = checkout_of(repository)
+    run_upstream(folder, 'make.py', kind, 4, tmp_path / 'in.pkl', tmp_path / 'in.pt')
     record = read_network_pickle(tmp_path / 'in.pkl').records['G_ema']
     attributes = {
         name: record.attributes[name]
@@ -307,8 +299,8 @@ def test_upstream_opens_a_network_of_our_own(tmp_path, repository, kind):
     own = tmp_path / 'own.pkl'
     save_network_pickle(own, record.upstream_class, record.init_kwargs, record.state_dict(), attributes)
     # open.py copies, reloads and saves the network again with upstream's code, and compares pictures.
-    theirs = run_upstream(checkout, 'open.py', tmp_path / 'in.pkl', tmp_path / 'in.pt')
-    ours = run_upstream(checkout, 'open.py', own, tmp_path / 'own.pt', tmp_path / 'resaved.pkl')
+    theirs = run_upstream(folder, 'open.py', tmp_path / 'in.pkl', tmp_path / 'in.pt')
+    ours = run_upstream(folder, 'open.py', own, tmp_path / 'own.pt', tmp_path / 'resaved.pkl')
     assert ours == theirs
     assert read_network_pickle(tmp_path / 'resaved.pkl').records['G_ema'].upstream_class == record.upstream_class
 

@@ -8,14 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 import torch
-from small import SMALL, small_generator
+from small import save_noise, save_small
 
 from eg3d_unlearn.run_folder import LOCK, RunFolder
-from torch_utils_ext.network_pickle import save_network_pickle
 
 ONE_THREAD = {**os.environ, 'OMP_NUM_THREADS': '1'}
 KILL_AT = Path(__file__).with_name('kill_at.py')
@@ -25,8 +22,8 @@ KILL_AT = Path(__file__).with_name('kill_at.py')
 def command(tmp_path_factory):
     """A run of seven steps on a small network, from a photo."""
     folder = tmp_path_factory.mktemp('resume')
-    save_network_pickle(folder / 'net.pkl', *SMALL['stylegan2'], small_generator('stylegan2').network.state_dict())
-    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(folder / 'jane_doe.png')
+    save_small(folder / 'net.pkl', 'stylegan2')
+    save_noise(folder / 'jane_doe.png')
 
     def words(outdir, moment='never', count=0, **extra):
         options = {'network': folder / 'net.pkl', 'image': folder / 'jane_doe.png', 'aligned': True, 'outdir': outdir, 'iters': 7, 'snap': 3,

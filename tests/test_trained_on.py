@@ -6,11 +6,9 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-import PIL.Image
 import pytest
 import torch
-from small import SMALL, small_generator
+from small import SMALL, save_noise, small_generator
 
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generators.build import build_network, wrap
@@ -122,7 +120,7 @@ def test_faces_are_looked_for_where_the_data_set_has_them(family):
 
 @pytest.mark.parametrize('family', SMALL)
 def test_photos_are_cut_out_like_ffhq_only_for_networks_of_ffhq(family, tmp_path):
-    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / 'cat.png')
+    save_noise(tmp_path / 'cat.png')
     photo = dict(image=(str(tmp_path / 'cat.png'),), inversion='w+')
     cats = small_generator(family, data=TrainedOn('AFHQ', False, 'the path of its data set'))
     with pytest.raises(InputError, match='AFHQ .the path of its data set says so.*add --aligned'):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkouts import checkout_of, pixels
 from PIL import Image
 
 from eg3d_unlearn.generators import cameras
@@ -22,12 +23,6 @@ from torch_utils_ext.network_pickle import read_network_pickle
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]
 PROJECT = Path(__file__).resolve().parents[1]
-
-
-def checkout(variable: str) -> Path:
-    if not os.environ.get(variable):
-        pytest.skip(f'set {variable} to the folder of the checkout that holds legacy.py to run this test')
-    return Path(os.environ[variable]).expanduser().resolve()
 
 
 def run(*command: object) -> None:
@@ -52,10 +47,6 @@ def pair(tmp_path_factory):
     return of
 
 
-def pixels(image: torch.Tensor) -> np.ndarray:  # [1, 3, H, W] -> [H, W, 3] as upstream rounds
-    return (image[0].permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).byte().numpy().astype(int)
-
-
 def latent(net, seed: int, camera: torch.Tensor | None) -> torch.Tensor:
     return net.mapping(torch.from_numpy(np.random.RandomState(seed).randn(1, net.z_dim)).float(), camera)
 
@@ -63,7 +54,7 @@ def latent(net, seed: int, camera: torch.Tensor | None) -> torch.Tensor:
 @pytest.mark.parametrize('which', (0, 1), ids=('before', 'after'))
 @pytest.mark.parametrize(('variable', 'script'), [('STYLEGAN2_ADA_DIR', 'generate.py'), ('STYLEGAN3_DIR', 'gen_images.py')])
 def test_stylegan2_in_both_repositories(variable, script, which, pair, tmp_path):
-    host, network = checkout(variable), pair('demo-stylegan2')[which]
+    host, network = checkout_of(variable), pair('demo-stylegan2')[which]
     run('-m', 'patches.run', host / script, '--', f'--network={network}', f'--outdir={tmp_path}', '--seeds=3', '--noise-mode=const')
     net = build(read_network_pickle(network).records['G_ema'])
     found = np.asarray(Image.open(tmp_path / 'seed0003.png')).astype(int)
@@ -74,7 +65,7 @@ def test_stylegan2_in_both_repositories(variable, script, which, pair, tmp_path)
 def test_samples_and_videos_of_eg3d(which, pair, tmp_path):
     imageio = pytest.importorskip('imageio.v2')
     pytest.importorskip('imageio_ffmpeg', reason='pip install imageio imageio-ffmpeg to run this test')
-    host, network = checkout('EG3D_DIR'), pair('demo-eg3d')[which]
+    host, network = checkout_of('EG3D_DIR'), pair('demo-eg3d')[which]
     run('-m', 'patches.run', host / 'gen_samples.py', '--', f'--network={network}', f'--outdir={tmp_path}', '--seeds=3')
     net = build(read_network_pickle(network).records['G_ema'])
     options = net.rendering_kwargs['avg_camera_pivot'], net.rendering_kwargs['avg_camera_radius'], None

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkouts import VARIABLES, checkout_of, pixels
 from PIL import Image
 from torch import Tensor
 
@@ -29,14 +30,10 @@ pytestmark = [pytest.mark.upstream, pytest.mark.slow]
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(__file__).resolve().parent / 'upstream_scripts'
-# Network: the variable that names its checkout.
-CHECKOUTS = {
-    'eg3d': 'EG3D_DIR', 'stylegan2-ada': 'STYLEGAN2_ADA_DIR',
-    'stylegan2': 'STYLEGAN3_DIR', 'stylegan3-t': 'STYLEGAN3_DIR',
-}
+KINDS = ('eg3d', 'stylegan2-ada', 'stylegan2', 'stylegan3-t')
 METHODS = ('guide', 'closed-form')
 # Where the parameters that learn are.
-TRAINED = {kind: 'backbone.synthesis.' if kind == 'eg3d' else 'synthesis.' for kind in CHECKOUTS}
+TRAINED = {kind: 'backbone.synthesis.' if kind == 'eg3d' else 'synthesis.' for kind in KINDS}
 SEEDS = (0, 1)
 TOLERANCE = 1e-4  # of a picture in [-1, 1]
 PERSON = ('--latent-seed=3', '--device=cpu')
@@ -44,16 +41,9 @@ OPTIONS = (*PERSON, '--method=guide', '--iters=3', '--lpips-net=squeeze', '--id-
 FILES = ['before-after.png', 'log.txt', 'network-unlearned.pkl', 'report.html', 'report.json', 'stats.jsonl', 'training_options.json']
 
 
-def checkout_of(kind: str) -> Path:
-    folder = os.environ.get(CHECKOUTS[kind])
-    if not folder:
-        pytest.skip(f'set {CHECKOUTS[kind]} to the folder of the checkout that holds legacy.py to run this test')
-    return Path(folder).expanduser().resolve()
-
-
 def python(*args: object, path: tuple[Path, ...] = (), cwd: Path | None = None) -> subprocess.CompletedProcess:
     """A Python process with `path` as its PYTHONPATH, and no word of a checkout otherwise."""
-    kept = {name: value for name, value in os.environ.items() if name not in CHECKOUTS.values()}
+    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     environment = dict(
         kept, PYTHONPATH=os.pathsep.join(map(str, path)), PYTHONDONTWRITEBYTECODE='1', CUDA_VISIBLE_DEVICES='',
         EG3D_UNLEARN_CACHE=os.devnull, TORCH_HOME=os.devnull)      # weights of judges, if any are here, are not for these tests
@@ -92,7 +82,7 @@ def cases(*kinds: str):
     return [pytest.param((kind, method), id=f'{kind}-{method}') for kind in kinds for method in METHODS]
 
 
-@pytest.fixture(scope='module', params=cases(*CHECKOUTS))
+@pytest.fixture(scope='module', params=cases(*KINDS))
 def case(request, tmp_path_factory) -> Case:
     kind, method = request.param
     checkout, folder = checkout_of(kind), tmp_path_factory.mktemp(kind)
@@ -187,15 +177,11 @@ def script(case: Case, name: str, folder: Path, *options: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def pixels(image: Tensor) -> np.ndarray:  # [1, 3, H, W] -> [H, W, 3] as upstream rounds
-    return (image[0].permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).byte().numpy().astype(int)
-
-
 def read(file: Path) -> np.ndarray:
     return np.asarray(Image.open(file)).astype(int)
 
 
-@pytest.mark.parametrize('case', cases(*(kind for kind in CHECKOUTS if kind != 'eg3d')), indirect=True)
+@pytest.mark.parametrize('case', cases(*(kind for kind in KINDS if kind != 'eg3d')), indirect=True)
 def test_upstream_scripts_for_pictures(case, tmp_path):
     name = 'generate.py' if case.kind == 'stylegan2-ada' else 'gen_images.py'
     script(case, name, tmp_path / 'out', '--seeds=0,1', '--noise-mode=const')

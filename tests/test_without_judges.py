@@ -5,11 +5,10 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
+from small import SMALL, PoorMansLpips, poor_mans_recogniser, save_noise, save_small, small_generator
 
 from eg3d_unlearn import duration
 from eg3d_unlearn.command import main
@@ -24,7 +23,7 @@ from eg3d_unlearn.unlearning.closed_form import affine_names
 from eg3d_unlearn.unlearning.presets import resolve
 from eg3d_unlearn.worlds.demo.world import WORLD
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import read_network_pickle, save_network_pickle
+from torch_utils_ext.network_pickle import read_network_pickle
 
 FILES = 'model_ir_se50.pth', 'vgg16-397923af.pth'
 NO_JUDGE = Judges(None, None, None, dict.fromkeys(('perceptual', 'recogniser', 'measuring'), 'none'))
@@ -49,8 +48,7 @@ def network_of(family: str, folder):
         for name, parameter in network.named_parameters():
             if name.endswith('affine.weight'):
                 parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    save_network_pickle(folder / 'before.pkl', *SMALL[family], network.state_dict())
-    return folder / 'before.pkl'
+    return save_small(folder / 'before.pkl', family, network)
 
 
 def run(folder, *options: str, method: str = 'closed-form'):
@@ -111,7 +109,7 @@ def test_the_whole_page_says_that_nothing_was_measured(tmp_path, nothing_here):
 def test_a_photo_with_an_encoder_alone_needs_no_judge(tmp_path, nothing_here):
     network_of('stylegan2', tmp_path)
     save_encoder(network_for(small_generator('stylegan2'), width=8), tmp_path / 'encoder.pt', 'abc')
-    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / 'photo.png')
+    save_noise(tmp_path / 'photo.png')
     given = (f'--image={tmp_path / "photo.png"}', '--aligned', f'--encoder={tmp_path / "encoder.pt"}', '--report=brief')
     done = run(tmp_path, *given, '--inversion=encoder')
     assert done.exit_code == 0, done.output

@@ -3,6 +3,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from small import save_noise
 
 from eg3d_unlearn.person.photo import files, read_image, to_image, to_tensor
 from torch_utils_ext.errors import InputError
@@ -88,7 +89,7 @@ def test_what_is_no_picture(tmp_path, content, sentence):
 def test_a_folder_a_truncated_file_and_one_pixel(tmp_path):
     with pytest.raises(InputError, match='a folder'):
         read_image(tmp_path)
-    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / 'a.png')
+    save_noise(tmp_path / 'a.png')
     (tmp_path / 'b.png').write_bytes((tmp_path / 'a.png').read_bytes()[:4000])
     with pytest.raises(InputError, match='damaged'):
         read_image(tmp_path / 'b.png')

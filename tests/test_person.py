@@ -53,6 +53,7 @@ def test_photos_of_demo_people_are_no_cause_for_doubt(run):
     assert doubts(run, torch.cat([each.images for each in photos]), torch.cat([each.cameras for each in photos])) == [None] * 4
 
 
+@pytest.mark.slow
 def test_what_is_no_demo_person_is_doubted(run):
     side = run.generator.img_resolution
     data = pytest.importorskip('skimage.data')

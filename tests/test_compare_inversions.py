@@ -14,6 +14,7 @@ from eg3d_unlearn.worlds.demo import shipped
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--people=2', '--rows=w+:3,encoder,encoder+w+:3,encoder+w+:3:lbfgs,pti:2',
                                        f'--outfile={tmp_path / "table.json"}'])
