@@ -85,7 +85,7 @@ def test_options_that_are_named_exist():
     known |= set(re.findall(r"'(--[a-z-]+)", (PROJECT / 'patches' / 'run.py').read_text(encoding='utf-8')))
     for page in PAGES:
         # Not those of other programs.
-        text = re.sub(r'patches\.run .* -- .*|torchrun --\w+', '', prose(page))
+        text = re.sub(r'patches\.run .* -- .*|torchrun --\w+|dask worker .*?`', '', prose(page))
         named = set(re.findall(r'(?<![\w-])--[a-z][a-z0-9-]*', text))
         assert named <= known, f'{page.name}: {", ".join(sorted(named - known))}'
 
