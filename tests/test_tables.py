@@ -379,6 +379,7 @@ def test_further_figures_of_a_metric_and_the_worst_person(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({'figures': {'retain200': {'value': {'value': 0.75 + worst / 4}, 'worst': worst}},
                                     'seconds': {'erasing': 20 * worst, 'measuring': 5.0}}))
+    table = dataclasses.replace(table, metrics=(*table.metrics, SECONDS))
     text = build.markdown(table, tmp_path, 'demo-stylegan2', 3, 1)
     assert text.endswith('| closed form | 0.93 ± 0.07 (0.88) | 0.70 ± 0.28 (0.50) | 14.0 ± 5.7 (18.00) |\n')
     assert '| worst of 200 ↑ | seconds ↓ |' in text

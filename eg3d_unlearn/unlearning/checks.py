@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-from eg3d_unlearn.config import CLOSED, CLOSED_FORM, Config
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, POLISHED, Config
 from eg3d_unlearn.console import refuse_existing
 from eg3d_unlearn.person.checks import check_photos
 from eg3d_unlearn.person.given import each_person, kept_people
@@ -31,6 +31,8 @@ def check_inputs(config: Config) -> None:
             raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
     if config.people is not None and config.report == 'full':
         raise InputError('--report=full looks at one person closely, and --people names several. Leave it out.')
+    if config.method == POLISHED and config.id_network == 'none':
+        raise InputError(f'--method={POLISHED} stops by what a recogniser says, and --id-network=none. Use --method={CLOSED_FORM}.')
     if config.keep is not None and config.method not in CLOSED:
         raise InputError(f'--keep is for --method={CLOSED_FORM}; --method={config.method} holds on to random people. Leave it out.')
     for one in [*each_person(config), *filter(None, [kept_people(config)])]:

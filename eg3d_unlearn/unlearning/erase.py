@@ -20,7 +20,6 @@ from eg3d_unlearn.unlearning.methods.surrogate import surrogate_target
 from eg3d_unlearn.unlearning.polish import Watch
 from eg3d_unlearn.unlearning.target import DRAWN, mean_target, ufo_target
 from eg3d_unlearn.unlearning.training_loop import training_loop
-from torch_utils_ext.errors import InputError
 
 
 def target_of(config: Config, generator: Generator, judges: Judges, ws_source: Tensor) -> Tensor:  # [K, num_ws, w_dim]
@@ -90,8 +89,6 @@ def polish(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, pa
            photos: list[Tensor], edit: LatentEdit, state: dict | None, keep: dict) -> list[dict]:
     """Go on from the closed form with a few steps of GUIDE's objective, as long as they make it better."""
     ws_source = torch.cat(photos)
-    if judges.recogniser is None:
-        raise InputError(f'--method={POLISHED} stops by what a recogniser says, and --id-network=none. Use --method={CLOSED_FORM}.')
     watch = Watch(g_u, g_s, ws_source, edit, judges.recogniser, folder.log)
     watch.best.update((state or {}).get('polish', {}))
     if not watch.needed:
