@@ -78,7 +78,7 @@ def test_a_worker_that_dies_takes_no_other_run_with_it(tmp_path, client, setting
 
 def test_ctrl_c_keeps_what_was_finished(tmp_path, client, setting):
     """And workers go on for the next command."""
-    jobs = [job(person) for person in range(30)]
+    jobs = [job(person) for person in range(12)]
 
     def stop(one):
         raise KeyboardInterrupt

@@ -32,6 +32,7 @@ if TYPE_CHECKING:                    # a scheduler imports this module, too, and
 
 INSTALL = "pip install 'distributed>=2024.1' cryptography bokeh"
 CONNECT_SECONDS = 20                 # within which a scheduler must answer
+LOOK_SECONDS = 5                     # between looks for workers that have come or gone
 STOP_SECONDS = 60                    # after Ctrl-C, for trainings to end their step and save their state
 
 
@@ -61,6 +62,7 @@ def connected(
         InputError: dask is not installed, or no scheduler answers.
     """
     try:
+        import dask.config
         from distributed import Client, LocalCluster
         from distributed.security import Security
         security = None if scheduler else Security.temporary()
@@ -69,7 +71,9 @@ def connected(
     if scheduler is None:
         # With keys of its own: whoever can talk to a scheduler can run programs as its user. Without a limit of memory, by which dask
         # would kill a run that takes more than its share, and without its log: what matters of it is said at the end.
-        with LocalCluster(n_workers=processes, threads_per_worker=1, memory_limit=None, security=security, dashboard_address='127.0.0.1:0',
+        # A worker that died is waited for: dask would give it up after 15 seconds, and a loaded machine needs longer to start one.
+        with dask.config.set({'distributed.deploy.lost-worker-timeout': '1 day'}), \
+            LocalCluster(n_workers=processes, threads_per_worker=1, memory_limit=None, security=security, dashboard_address='127.0.0.1:0',
                           silence_logs=logging.CRITICAL, env={'TQDM_DISABLE': '1'}) as cluster, Client(cluster) as client:
             client.run(ignore_ctrl_c)
             yield client
@@ -129,20 +133,21 @@ def run_on(
         InputError: at the end, if any failed; at once where a network or what a metric needs is not there, or the cluster is lost.
     """
     from eg3d_unlearn.bench.tables.runner import missing, report_failures
+    check_, find_, run_ = tasks or (check, find, run)
     outdir, wanted = setting.outdir, {}
     for job in jobs:
         if lacks := missing(outdir, job, names(job)):
             wanted[job] = lacks
         else:
             done(job)
-    futures: dict[Future, Job] = {}
+    going: dict[Future, Job] = {}
     try:
         with _told_if_lost():
-            submit(client, setting, wanted, futures, *(tasks or (check, find, run)))
-            failed = list(collect(futures, outdir, done))
+            check_networks(client, setting, wanted, check_)
+            failed = list(hand_out(client, setting, wanted, going, done, find_, run_))
     except KeyboardInterrupt:
         print('Stopping after the step that each worker is at; once more to stop at once.', file=sys.stderr)
-        client.cancel(list(futures), force=True)
+        client.cancel(list(going), force=True)
         stop_by = time.monotonic() + STOP_SECONDS
         while any(client.run(end, setting.command).values()) and time.monotonic() < stop_by:
             time.sleep(0.5)
@@ -151,39 +156,57 @@ def run_on(
     report_failures(failed, jobs)
 
 
-def submit(client: Client, setting: Setting, wanted: dict[Job, list[str]], futures: dict[Future, Job],
-           check: Callable, find: Callable, run: Callable) -> None:
-    """Check each network's metrics, then hand out all jobs, into ``futures``; a person is found once for all runs."""
+def check_networks(client: Client, setting: Setting, wanted: dict[Job, list[str]], check: Callable) -> None:
+    """Check the metrics of each network, before the first erasure."""
     by_network: dict[str, set[str]] = {}
     for job, names in wanted.items():
         by_network.setdefault(job.network, set()).update(names)
     client.gather([client.submit(check, setting, path_of(network), names, pure=False) for network, names in by_network.items()])
-    people: dict[tuple[str, str, int], Future] = {}
-    for job, names in wanted.items():
-        network, who = path_of(job.network), (job.network, job.scenario, job.person)
-        if who not in people:
-            people[who] = client.submit(find, setting, network, *who[1:], pure=False)
-        futures[client.submit(run, setting, network, job, names, people[who], pure=False)] = job
 
 
-def collect(futures: dict[Future, Job], outdir: Path, done: Callable[[Job], None]) -> Iterator[str]:
-    """Write results as they come; what is said of each run that failed."""
-    from distributed import CancelledError, KilledWorker, as_completed
+def hand_out(client: Client, setting: Setting, wanted: dict[Job, list[str]], going: dict[Future, Job], done: Callable[[Job], None],
+             find: Callable, run: Callable) -> Iterator[str]:
+    """Let workers make all runs, and write results as they come; what is said of each run that failed.
+
+    No worker has a run in reserve: dask would take one for guilty, too, that only waits where another kills the worker.
+    """
+    from distributed import TimeoutError, wait
+    waiting = list(reversed(wanted))
+    people: dict[tuple[str, str, int], Future] = {}   # each is found once for all runs
+    while waiting or going:
+        while waiting and len(going) < max(1, len(client.nthreads())):
+            job = waiting.pop()
+            network, who = path_of(job.network), (job.network, job.scenario, job.person)
+            if who not in people:
+                people[who] = client.submit(find, setting, network, *who[1:], pure=False)
+            going[client.submit(run, setting, network, job, wanted[job], people[who], pure=False)] = job
+        try:
+            ended = wait(list(going), timeout=LOOK_SECONDS, return_when='FIRST_COMPLETED').done
+        except TimeoutError:         # new workers may have come
+            continue
+        for future in ended:
+            job = going.pop(future)
+            if said := kept_or_told(future, job, setting.outdir):
+                yield said
+            else:
+                done(job)
+
+
+def kept_or_told(future: Future, job: Job, outdir: Path) -> str | None:
+    """Write the result of a run that ended; None, or what is said of one that failed."""
+    from distributed import CancelledError, KilledWorker
 
     from eg3d_unlearn.bench.tables.runner import failure, forget_states, write_result
-    for future in as_completed(list(futures)):
-        job = futures.pop(future)
-        try:
-            write_result(outdir, job, future.result())
-        except CancelledError:
-            raise
-        except KilledWorker:
-            yield f'{job.name}: the worker process died each time that it was tried. Perhaps its memory is too small for a run.'
-        except Exception as error:
-            yield failure(job, error)
-        else:
-            forget_states(outdir, job)
-            done(job)
+    try:
+        write_result(outdir, job, future.result())
+    except CancelledError:
+        raise
+    except KilledWorker:
+        return f'{job.name}: the worker process died each time that it was tried. Perhaps its memory is too small for a run.'
+    except Exception as error:
+        return failure(job, error)
+    forget_states(outdir, job)
+    return None
 
 
 @contextlib.contextmanager
