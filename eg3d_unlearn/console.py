@@ -134,8 +134,78 @@ class _Guarded:
             return super().invoke(ctx)
 
 
+class Option(click.Option):
+    """An option in a titled section of the help, with its unit, default and range behind its text."""
+
+    def __init__(
+        self,
+        *args,
+        group: str = 'Options',      # title of the section
+        common: bool = True,         # False: only --help-all shows it
+        unit: str = '',              # of a number
+        default_is: str = '',        # in words; '': as click has it
+        **settings,
+    ):
+        super().__init__(*args, **settings)
+        self.group, self.common, self.unit, self.default_is = group, common, unit, default_is
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        usual = self.default_is or (str(self.default) if isinstance(self.default, (int, float, str)) and not self.is_flag else '')
+        parts = (self.unit, span(self.type), usual and f'default: {usual}', 'required' if self.required else '')
+        behind = '; '.join(filter(None, parts))
+        return record[0], f'{self.help}  [{behind}]' if behind else str(self.help)
+
+
+def span(kind: click.ParamType) -> str:
+    """What numbers an option takes, in words."""
+    if not isinstance(kind, (click.IntRange, click.FloatRange)):
+        return ''
+    if kind.max is None:
+        return f'above {kind.min:g}' if kind.min_open else f'at least {kind.min}'
+    most = f'2^{kind.max.bit_length()} - 1' if isinstance(kind.max, int) and kind.max >= 2**31 - 1 else str(kind.max)
+    without = ''.join(f', not {end:g}' for end, is_open in ((kind.min, kind.min_open), (kind.max, kind.max_open)) if is_open)
+    return f'{kind.min} to {most}{without}'
+
+
+def show_all(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    """The callback of --help-all."""
+    if value and not ctx.resilient_parsing:
+        ctx.meta[SHOWS_ALL] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
+
+
+SHOWS_ALL = 'eg3d_unlearn.console.shows_all'
+HELP_ALL = click.Option(['--help-all'], is_flag=True, is_eager=True, expose_value=False, callback=show_all, help='Show all options and exit.')
+COLUMN = 27                          # characters of an option's name in the help
+
+
 class Command(_Guarded, click.Command):
-    """A command whose errors are sentences.  ``stopped``: what its user can do after Ctrl-C."""
+    """A command whose errors are sentences, and whose help shows options by groups.  ``stopped``: what its user can do after Ctrl-C."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        self.rare = [option for option in self.params if not getattr(option, 'common', True)]
+        if self.rare:
+            self.params.append(HELP_ALL)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by groups, those that most people need unless --help-all asks for all."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            section, record = sections.setdefault(getattr(option, 'group', 'Options'), []), option.get_help_record(ctx)
+            if record is not None and (option not in self.rare or SHOWS_ALL in ctx.meta):
+                section.append((record[0].ljust(COLUMN), record[1]))
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records, col_max=COLUMN)
+        if self.rare and SHOWS_ALL not in ctx.meta:
+            formatter.write_paragraph()
+            formatter.write_text(f'These are the options that most people need. --help-all shows {len(self.rare)} more.')
 
 
 class Group(_Guarded, click.Group):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from eg3d_unlearn import duration
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import Config, needing, refuse_unused
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.memory import keep_freed_memory
@@ -18,7 +18,7 @@ from eg3d_unlearn.judges.weights import NotHere, fetching_nothing
 from eg3d_unlearn.person.given import each_person, kept_people, photos_of
 from eg3d_unlearn.person.person import check_person, encoder_of
 from eg3d_unlearn.run_folder import RunFolder
-from eg3d_unlearn.unlearning.checks import check_closed_form, check_delta, check_inputs
+from eg3d_unlearn.unlearning.checks import check_inputs, check_used
 from eg3d_unlearn.unlearning.erase import prefixes_of
 from eg3d_unlearn.unlearning.presets import resolve
 from eg3d_unlearn.unlearning.scale import distances
@@ -51,9 +51,8 @@ def check(
     Raises:
         InputError: for everything that the user can mend.
     """
-    check_closed_form(given)
-    check_delta(given)
     config = resolve(given, *world_by_network(given.network))
+    check_used(given, config)
     check_inputs(config)
     device = choose_device(config.device)
     keep_freed_memory()
@@ -103,10 +102,11 @@ def check_against_network(config: Config, generator: Generator, pickle: NetworkP
 
     What would keep the unlearned network from being written at the end is refused here as well.
     """
-    if config.camera is not None and not generator.is_3d:
-        raise InputError(f'--camera was given, but a {generator.family} network has no cameras. Leave it out.')
-    if config.refine_camera and not generator.is_3d:
-        raise InputError(f'--refine-camera was given, but a {generator.family} network has no cameras. Leave it out.')
+    if not generator.is_3d:
+        refuse_unused(config, needing('cameras'), f'was given, but a {generator.family} network has no cameras. Leave it out.')
+        if config.loss_resolution != 'full':
+            raise InputError(f'--loss-resolution={config.loss_resolution} needs a neural rendering, which 2D networks have not. '
+                             'Use --loss-resolution=full.')
     for one in [*each_person(config), *filter(None, [kept_people(config)])]:
         check_person(one, generator)
     trained = generator.freeze_except(prefixes_of(config, generator))

@@ -18,14 +18,14 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import Config, borrow
 from eg3d_unlearn.console import command
 from eg3d_unlearn.evaluation.summary import hardware, peak_memory, versions
 from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import choose_device
 from eg3d_unlearn.generators.memory import batch_size, keep_freed_memory
-from eg3d_unlearn.generators.precision import PRECISIONS, arithmetic, choose_precision
+from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.generators.sizes import FULL
 from eg3d_unlearn.judges.judges import load_judges
 from eg3d_unlearn.unlearning.loss import Stopwatch, UnlearningLoss, Weights
@@ -174,13 +174,13 @@ def table(totals_s: dict[str, float], gflop: dict[str, float], step_s: float, ra
 @click.option('--setting', help='Network: tiny EG3D (128 px), EG3D FFHQ-512, StyleGAN2 at 256 or 1024 px.', type=click.Choice(list(FULL)), default='tiny', show_default=True)
 @click.option('--steps', help='Steps that are timed.', type=click.IntRange(min=1), default=5, show_default=True)
 @click.option('--warmup', help='Steps before the timing.', type=click.IntRange(min=0), default=1, show_default=True)
-@click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
-@click.option('--precision', help='Arithmetic; on a CPU fp32 or bf16.', type=click.Choice(PRECISIONS), default='fp32', show_default=True)
-@click.option('--loss-resolution', help='What the losses see, as in unlearn.py; EG3D only.', type=click.Choice(['full', 'half', 'raw', 'mixed']), default='full', show_default=True)
-@click.option('--lpips-net', help='Trunk of LPIPS.', type=click.Choice(['vgg', 'alex', 'squeeze']), default='vgg', show_default=True)
-@click.option('--lpips-resolution', help="Resolution of LPIPS [pixels].  [default: the picture's]", type=click.IntRange(32, 2048))
-@click.option('--id-network', help='Recogniser.', type=click.Choice(['facenet', 'arcface', 'curricularface', 'none']), default='arcface', show_default=True)
-@click.option('--batch', help='Latents that go through at once.  [default: by device]', type=click.IntRange(min=1), default=None)
+@borrow('device')
+@borrow('precision', help='Arithmetic; on a CPU fp32 or bf16.', default='fp32')
+@borrow('loss_resolution', help='What the losses see, as in unlearn.py; EG3D only.', default='full')
+@borrow('lpips_net', help='Trunk of LPIPS.', type=click.Choice(['vgg', 'alex', 'squeeze']), default='vgg')
+@borrow('lpips_resolution')
+@borrow('id_network', help='Recogniser.', type=click.Choice(['facenet', 'arcface', 'curricularface', 'none']), metavar=None, default='arcface')
+@borrow('batch')
 @click.option('--json', 'as_json', help='Print one JSON line instead of the table.', is_flag=True)
 def main(setting: str, steps: int, warmup: int, device: str, batch: int | None, as_json: bool, **options) -> None:
     """Time GUIDE's training step (N_a = N_g = 2) with random weights.

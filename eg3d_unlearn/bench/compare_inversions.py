@@ -11,7 +11,7 @@ import click
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.config import OPTIMISERS, Config
+from eg3d_unlearn.config import OPTIMISERS, Config, borrow
 from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.evaluation.summary import hardware, versions
 from eg3d_unlearn.generators.generator import Generator
@@ -105,7 +105,7 @@ def title_of(row: dict) -> str:
 @click.option('--people', help='People, one photo each.', type=click.IntRange(min=1), default=8, show_default=True)
 @click.option('--rows', help='Inversions with their steps and, if it is not adam, their optimiser, separated by commas.', metavar='NAME:STEPS[:lbfgs],...', default=','.join(ROWS), show_default=True)
 @click.option('--outfile', help='Also write the figures as json.', type=PATH, metavar='FILE')
-@click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
+@borrow('device')
 def main(network: str, people: int, rows: str, outfile: str | None, device: str) -> None:
     """Invert photos of held-out demo people in several ways and print how near each comes, and how long it takes.
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eg3d_unlearn.bench.encoder_samples import Photographs, Samples
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import Config, borrow
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import choose_device, load_generator
-from eg3d_unlearn.generators.precision import PRECISIONS, arithmetic, choose_precision
+from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.identity import identity_distance
 from eg3d_unlearn.judges.judges import Judges, load_judges
 from eg3d_unlearn.person.inversion.encoder import EncoderNetwork, network_for, resume_from, save_encoder, shrink_to
@@ -208,8 +208,8 @@ def setting(flag: str, text: str, **options) -> Callable:
 
 
 @command(stopped='Run the same command again to go on from the last saved state.')
-@click.option('--network', help='Network pickle: file, URL, published name, or demo-eg3d, demo-stylegan2.', type=PATH, metavar='PKL', required=True)
-@click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', type=PATH, metavar='DIR', required=True)
+@borrow('network')
+@borrow('outdir')
 @setting('--steps', 'Training steps.', type=click.IntRange(min=1))
 @click.option('--size', help='Pixels a side of the pictures that the encoder sees; at most what the network makes.', type=click.Choice(['32', '64', '128', '256']), callback=lambda c, p, v: int(v), default=str(Schedule.size), show_default=True)
 @setting('--batch', 'Pictures a step.', type=click.IntRange(min=1))
@@ -225,9 +225,9 @@ def setting(flag: str, text: str, **options) -> Callable:
 @setting('--lambda-lpips', 'Weight of LPIPS between pictures, 0: off.', type=click.FloatRange(min=0))
 @setting('--lambda-l2', 'Weight of the squared error between pictures, 0: off.', type=click.FloatRange(min=0))
 @setting('--lambda-id', 'Weight of the identity term, 0: off.', type=click.FloatRange(min=0))
-@click.option('--device', help='auto, cpu, cuda, cuda:N or mps.', default='auto', show_default=True)
-@click.option('--precision', help='Of products: fp32, tf32, bf16 or fp16.  [default: bf16 for demo networks on a CPU, else fp32]', type=click.Choice(PRECISIONS))
-@click.option('--random-metric-weights', help='Untrained LPIPS and recogniser, for timings and tests.', is_flag=True)
+@borrow('device')
+@borrow('precision')
+@borrow('random_metric_weights')
 @click.option('--ship', help='At the end, put the encoder into the package, in place of the one that the demo network came with.', is_flag=True)
 def main(network: str, outdir: str, device: str, data: str | None, resume: str | None, precision: str | None, random_metric_weights: bool,
          ship: bool, **options) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eg3d_unlearn.config import NetworkOptions, borrow
 from eg3d_unlearn.console import PATH, Group, command, refuse_existing
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
@@ -47,11 +48,11 @@ def main() -> None:
     Example:
       python -m eg3d_unlearn.delta apply --network=demo-eg3d --delta=person.safetensors --outfile=network-unlearned.pkl
     """)
-@click.option('--network', help='The source network, for which the deltas were made: a path, a URL, a published name, demo-eg3d or demo-stylegan2.', type=PATH, metavar='PATH|URL|NAME', required=True)
+@borrow('network', help='The source network, for which the deltas were made: a path, a URL, a published name, demo-eg3d or demo-stylegan2.')
 @click.option('--delta', 'files', help='A delta. May be given more than once.', type=PATH, metavar='FILE', multiple=True, required=True)
 @click.option('--outfile', help='The unlearned network; an existing file is not overwritten.', type=PATH, metavar='FILE', required=True)
-@click.option('--upstream', help='NVIDIA checkout, for --trust-pickle.', type=PATH, metavar='DIR')
-@click.option('--trust-pickle', help="Load a network of an unknown class with the checkout's own loader, WHICH RUNS CODE FROM THE FILE.", is_flag=True)
+@borrow('upstream', evaluate=True)
+@borrow('trust_pickle')
 def apply(network: str, files: tuple[str, ...], outfile: str, upstream: str | None, trust_pickle: bool) -> None:
     refuse_existing(outfile)
     delta = joined(files)
@@ -160,7 +161,6 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     """
     import torch
 
-    from eg3d_unlearn.config import Config
     from eg3d_unlearn.generators.build import wrap
     from eg3d_unlearn.generators.families import adapter
     from eg3d_unlearn.generators.loading import file_of, is_trusted, make_network
@@ -174,8 +174,8 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     if found != delta.source_sha256:
         raise InputError(f'The delta is for the network with the SHA-256 {delta.source_sha256}, and that of --network={shown(network, 300)} is {found}. '
                          'Name the network from which these people were erased, as it was before.')
-    config = Config(network=network, outdir='', upstream=upstream, trust_pickle=trust_pickle)
-    made, family = make_network(config, pickle.records['G_ema'], path, torch.device('cpu'))
+    options = NetworkOptions(network=network, upstream=upstream, trust_pickle=trust_pickle)
+    made, family = make_network(options, pickle.records['G_ema'], path, torch.device('cpu'))
     # Which class is shown does not matter: all of them are made by the same layers.
     generator = wrap(made, family, 0 if adapter(family).has_classes(made) else None)
     if is_trusted(generator):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import NetworkOptions
 from eg3d_unlearn.generators.build import build, wrap
 from eg3d_unlearn.generators.checkout import check_picture, load_trusted
 from eg3d_unlearn.generators.generator import Generator
@@ -47,21 +47,18 @@ def file_of(network: str) -> Path:
     return known[network].network_path(network) if network in known else Path(resolve_network(network, also=known))
 
 
-def load_generator(config: Config, device: torch.device, data: TrainedOn | None = None) -> tuple[NetworkPickle, Generator]:
+def load_generator(options: NetworkOptions, device: torch.device, data: TrainedOn | None = None) -> tuple[NetworkPickle, Generator]:
     """The pickle of ``--network`` and its G_ema, ready to use; ``data`` None: trained on what the pickle says."""
-    path = file_of(config.network)
-    pickle = read_network_pickle(path, allow_unknown=config.trust_pickle)
+    path = file_of(options.network)
+    pickle = read_network_pickle(path, allow_unknown=options.trust_pickle)
     record = pickle.records.get('G_ema')
     if record is None:
         raise InputError(f'{path} holds no G_ema network, only {", ".join(pickle.records) or "no network at all"}.')
-    network, family = make_network(config, record, path, device)
+    network, family = make_network(options, record, path, device)
     if network.img_resolution < 32:
         raise InputError(f'The network makes pictures of {network.img_resolution} pixels; at least 32 are needed.')
-    if config.loss_resolution != 'full' and family != 'eg3d':
-        raise InputError(f'--loss-resolution={config.loss_resolution} needs a neural rendering, which 2D networks have not. '
-                         'Use --loss-resolution=full.')
     data = data or trained_on(pickle, getattr(network, 'rendering_kwargs', None))
-    generator = wrap(network, family, config.class_label, config.precision or 'fp32', config.fov_deg, data)
+    generator = wrap(network, family, options.class_label, fov_deg=options.fov_deg, data=data)
     if is_trusted(generator):
         check_picture(generator)
     return pickle, generator
@@ -72,15 +69,15 @@ def is_trusted(generator: Generator) -> bool:
     return isinstance(generator.network, Trusted)
 
 
-def make_network(config: Config, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:
+def make_network(options: NetworkOptions, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:
     """Our own network where it fits the file, and its family; with ``--trust-pickle`` the checkout's where ours does not."""
     if record.family is not None:
         try:
             network = build(record, device)
-            if not config.trust_pickle or not network.notes:
+            if not options.trust_pickle or not network.notes:
                 return network, record.family
         except InputError:           # a fork that kept the class's name
-            if not config.trust_pickle:
+            if not options.trust_pickle:
                 raise
-    network, family = load_trusted(path, config.upstream)
+    network, family = load_trusted(path, options.upstream)
     return network.to(device), family

@@ -9,7 +9,6 @@ import torch
 from eg3d_unlearn.worlds.registry import World
 from torch_utils_ext.errors import InputError
 
-PRECISIONS = ('fp32', 'tf32', 'bf16', 'fp16')
 MKLDNN = ('conv', 'matmul')
 
 

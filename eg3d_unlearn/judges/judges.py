@@ -8,7 +8,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.config import CLOSED_FORM, Config, refines
+from eg3d_unlearn.config import CLOSED_FORM, Config, JudgesOptions, refines, refuse_unused
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.identity import load_identity
 from eg3d_unlearn.judges.perceptual import NETS, Lpips, Perceptual
@@ -34,37 +34,37 @@ class Judges:
         return self.perceptual is not None or self.measuring is not None
 
 
-def alignment_of(config: Config, generator: Generator) -> str:
+def alignment_of(options: JudgesOptions, generator: Generator) -> str:
     """Where the face is in the network's pictures: 'eg3d', 'ffhq' or, anywhere, 'full'."""
-    return config.face_crop if config.face_crop != 'auto' else generator.alignment
+    return options.face_crop if options.face_crop != 'auto' else generator.alignment
 
 
-def load_judges(config: Config, generator: Generator, device: torch.device) -> Judges:
+def load_judges(options: JudgesOptions, generator: Generator, device: torch.device) -> Judges:
     """LPIPS and the recogniser; a missing file is an error before anything slow begins."""
-    names = {'perceptual': config.lpips_net, 'recogniser': config.id_network, 'measuring': config.id_network}
-    if config.lpips_net == NONE:
+    names = {'perceptual': options.lpips_net, 'recogniser': options.id_network, 'measuring': options.id_network}
+    if options.lpips_net == NONE:
         perceptual = None
-    elif config.lpips_net in REGISTERED:
-        perceptual = world_named(config.lpips_net).perceptual().to(device)
-        perceptual.resolution = config.lpips_resolution
+    elif options.lpips_net in REGISTERED:
+        perceptual = world_named(options.lpips_net).perceptual().to(device)
+        perceptual.resolution = options.lpips_resolution
     else:
-        perceptual = real_lpips(config, device)
-    if config.id_network in REGISTERED:
-        found = world_named(config.id_network).recognisers()
+        perceptual = real_lpips(options, device)
+    if options.id_network in REGISTERED:
+        found = world_named(options.id_network).recognisers()
         names.update(zip(('recogniser', 'measuring'), found, strict=True))
         return Judges(perceptual, *(partial(network.to(device).embed, alignment='full') for network in found.values()), names)
-    recogniser = load_identity(config.id_network, weights=config.id_weights, random_weights=config.random_metric_weights,
-                               trust=config.trust_file)
+    recogniser = load_identity(options.id_network, weights=options.id_weights, random_weights=options.random_metric_weights,
+                               trust=options.trust_file)
     if recogniser is None:
         return Judges(perceptual, None, None, names)
-    embed = partial(recogniser.to(device).embed, alignment=alignment_of(config, generator))
+    embed = partial(recogniser.to(device).embed, alignment=alignment_of(options, generator))
     return Judges(perceptual, embed, embed, names)
 
 
-def real_lpips(config: Config, device: torch.device) -> Lpips:
+def real_lpips(options: JudgesOptions, device: torch.device) -> Lpips:
     """LPIPS as published."""
-    return Lpips(config.lpips_net, weights=config.lpips_weights, random_weights=config.random_metric_weights,
-                 resolution=config.lpips_resolution, device=device)
+    return Lpips(options.lpips_net, weights=options.lpips_weights, random_weights=options.random_metric_weights,
+                 resolution=options.lpips_resolution, device=device)
 
 
 def needed(config: Config) -> dict[str, bool]:
@@ -86,12 +86,12 @@ def check_judges(config: Config) -> None:
     check_needed(config)
     of_world = {'lpips': config.lpips_net in REGISTERED, 'id': config.id_network in REGISTERED}
     for kind, option in (('lpips', '--lpips-net=vgg'), ('id', '--id-network=arcface')):
-        if of_world[kind] and getattr(config, f'{kind}_weights') is not None:
-            raise InputError(f'--{kind}-weights names a file, but here the judge of a world is used, which comes with it. Leave it '
-                             f'out, or add {option}.')
-    if config.random_metric_weights and all(of_world.values()):
-        raise InputError('--random-metric-weights was given, but here the judges of a world are used, which are trained. Leave it out, or '
-                         'add --lpips-net=vgg --id-network=arcface.')
+        if of_world[kind]:
+            refuse_unused(config, [f'{kind}_weights'], f'names a file, but here the judge of a world is used, which comes with it. Leave it '
+                                                       f'out, or add {option}.')
+    if all(of_world.values()):
+        refuse_unused(config, ['random_metric_weights'], 'was given, but here the judges of a world are used, which are trained. Leave it '
+                                                         'out, or add --lpips-net=vgg --id-network=arcface.')
 
 
 def without_missing(given: Config, config: Config) -> tuple[Config, list[str]]:

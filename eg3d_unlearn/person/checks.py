@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import Config, needing, refuse_unused
 from eg3d_unlearn.person.given import photos_of
 from eg3d_unlearn.person.inversion import PUBLISHED, plan
 from eg3d_unlearn.person.inversion.optimise import check_optimiser
@@ -32,24 +32,20 @@ def check_photos(config: Config) -> None:
                          'into a dataset.json beside them.')
     if config.camera is not None:
         parse_camera(config.camera, photos_of(config)[0])
-    if (config.face is not None or config.aligned) and not photos_of(config):
-        raise InputError('--face and --aligned are about a photo, and none was given: they go with --image=FILE only.')
+    if not photos_of(config):
+        refuse_unused(config, needing('photos'), 'is about a photo, and none was given: --face and --aligned go with --image=FILE only.')
     if config.forget_from != 'first' and len(photos_of(config)) < 2 and not people and config.latent is None:
         raise InputError(f'--forget-from={config.forget_from} is about several photos; {len(photos_of(config))} given. Give --image more '
                          'than once, or a folder.')
     if config.image:
-        encoders = plan(config.inversion).encoders
-        unused = [name for name in ('inversion_steps', 'inversion_lr', 'inversion_lambda_id', 'inversion_early_stop', 'refine_camera')
-                  if plan(config.inversion).space is None and getattr(config, name)]
-        if plan(config.inversion).space is None and config.inversion_optimiser != 'adam':
-            unused.append('inversion_optimiser')
-        if unused:
-            raise InputError(f'--{unused[0].replace("_", "-")} is about optimisation, but --inversion={config.inversion} takes what the '
-                             f'encoder says. Leave it out, or use --inversion={config.inversion}+w+.')
+        named, name = plan(config.inversion), config.inversion
+        if named.space is None:
+            refuse_unused(config, needing('refining'), f'is about optimisation, but --inversion={name} takes what the encoder says. Leave it '
+                                                       f'out, or use --inversion={name}+w+.')
         check_optimiser(config.inversion_optimiser, config.refine_camera)
-        if config.encoder is not None and not encoders:
-            raise InputError(f'--encoder names a file, but --inversion={config.inversion} uses no encoder. Leave it out, or use '
-                             f'--inversion=encoder+{config.inversion}.')
-        if config.encoder_mean is not None and not set(encoders) & set(PUBLISHED):
-            raise InputError(f'--encoder-mean belongs to the published encoders ({", ".join(PUBLISHED)}), not to '
-                             f'--inversion={config.inversion}. Leave it out.')
+        if not named.encoders:
+            refuse_unused(config, ['encoder'], f'names a file, but --inversion={name} uses no encoder. Leave it out, or use '
+                                               f'--inversion=encoder+{name}.')
+        if not set(named.encoders) & set(PUBLISHED):
+            refuse_unused(config, ['encoder_mean'], f'belongs to the published encoders ({", ".join(PUBLISHED)}), not to --inversion={name}. '
+                                                    'Leave it out.')

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import Config, PersonOptions
 from eg3d_unlearn.person.photo.folders import folders_in, pictures_at
 from eg3d_unlearn.worlds import registry
 from eg3d_unlearn.worlds.registry import World
@@ -12,14 +12,14 @@ from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
 
 
-def world_person(config: Config) -> tuple[World, int] | None:
+def world_person(options: PersonOptions) -> tuple[World, int] | None:
     """The world and the number of the person that --image names; None for photos."""
-    return registry.person_in(config.image[0]) if config.image else None
+    return registry.person_in(options.image[0]) if options.image else None
 
 
-def photos_of(config: Config) -> list[Path]:
+def photos_of(options: PersonOptions) -> list[Path]:
     """The files of --image, folders opened; none for a person of a world."""
-    return [] if world_person(config) is not None else [path for name in config.image for path in pictures_at(Path(name))]
+    return [] if world_person(options) is not None else [path for name in options.image for path in pictures_at(Path(name))]
 
 
 def each_person(config: Config) -> list[Config]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eg3d_unlearn.config import CLOSED, Config
+from eg3d_unlearn.config import CLOSED, Config, InversionOptions, PersonOptions
 from eg3d_unlearn.generators.cameras import mirrored
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.judges import Judges, alignment_of
@@ -91,16 +91,16 @@ def latents_kept(config: Config, generator: Generator, judges: Judges, log: Call
     return find_person(others, generator, judges, log).ws
 
 
-def given_latent(config: Config, generator: Generator) -> Tensor:  # [K, num_ws, w_dim]
+def given_latent(options: PersonOptions, generator: Generator) -> Tensor:  # [K, num_ws, w_dim]
     """What is erased of the latents of ``--latent``: of one photo, or of several of one person."""
-    ws = read_latent(Path(config.latent), generator)
-    if len(ws) > 1 and config.forget_from == 'first':
+    ws = read_latent(Path(options.latent), generator)
+    if len(ws) > 1 and options.forget_from == 'first':
         # Which of them, and whether they are one person's, is not for us to guess.
-        raise InputError(f'The latent in {config.latent} has shape {list(ws.shape)}: {len(ws)} latents. If they are of photos of one person, '
+        raise InputError(f'The latent in {options.latent} has shape {list(ws.shape)}: {len(ws)} latents. If they are of photos of one person, '
                          'say what is erased: --forget-from=all, or mean.')
-    if len(ws) == 1 and config.forget_from != 'first':
-        raise InputError(f'--forget-from={config.forget_from} is about several photos; {config.latent} holds one latent. Leave it out.')
-    return erased(ws, config.forget_from)
+    if len(ws) == 1 and options.forget_from != 'first':
+        raise InputError(f'--forget-from={options.forget_from} is about several photos; {options.latent} holds one latent. Leave it out.')
+    return erased(ws, options.forget_from)
 
 
 def erased(ws: Tensor, forget_from: str) -> Tensor:   # [N, num_ws, w_dim] -> [K, num_ws, w_dim]
@@ -165,10 +165,10 @@ def photo_camera(config: Config, path: Path, generator: Generator, prepared: Pre
     return camera, f'{instead}, since {source}' if source else instead
 
 
-def encoder_of(config: Config, generator: Generator) -> str | None:
+def encoder_of(options: InversionOptions, generator: Generator) -> str | None:
     """The file of ``--encoder``, else the one that a network of a world comes with."""
     world = generator.trained_on.world
-    return config.encoder if config.encoder is not None or world is None else str(world.encoder_path(generator.family))
+    return options.encoder if options.encoder is not None or world is None else str(world.encoder_path(generator.family))
 
 
 def check_person(config: Config, generator: Generator) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from eg3d_unlearn.config import OPTIONS
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.evaluation.options import evidence_from, evidence_options, names_somebody
 from eg3d_unlearn.evaluation.same_person import another_likeness, another_person
+from eg3d_unlearn.options import about
 from eg3d_unlearn.run_folder import NETWORK, REPORT, write_json
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_url import PUBLISHED
@@ -21,10 +23,7 @@ from torch_utils_ext.user_files import dict_at, shown
 
 # What the run itself knows, where the user says nothing: numbers, choices and flags.  Who the person is it does not, and what
 # could name a file or a place, or let code run, is the user's to say.
-OF_THE_RUN = ('forget_from', 'trunc', 'class_label', 'face', 'aligned', 'inversion', 'inversion_steps', 'inversion_lr', 'inversion_optimiser',
-              'inversion_lambda_id', 'inversion_early_stop', 'refine_camera', 'id_network', 'face_crop', 'lpips_net', 'lpips_resolution',
-              'random_metric_weights', 'fov_deg', 'seed')
-FILES_OF_THE_RUN = ('encoder_mean', 'id_weights', 'lpips_weights')
+OF_THE_RUN = tuple(name for name, field in OPTIONS.items() if about(field).of_run)
 
 
 @command(stopped='Nothing was written; run the same command again.')
@@ -54,7 +53,7 @@ def main(ctx: click.Context, folder: str, audit: str | None, people: int, masks:
 for parameter in main.params:
     if parameter.name in ('before', 'after'):  # the run knows both
         parameter.required = False
-        parameter.help += {'before': "  [default: the run's]", 'after': f"  [default: {NETWORK} of --run]"}[parameter.name]
+        parameter.default_is = {'before': "the run's", 'after': f'{NETWORK} of --run'}[parameter.name]
 
 
 def write(folder: Path, audit: Path | None, people: int, masks: int, show_photo: bool, video: bool, options: dict, defaults: set[str]) -> None:
@@ -106,11 +105,12 @@ def completed(options: dict, defaults: set[str], report: dict, folder: Path) -> 
     for parameter in main.params:
         name = parameter.name
         if name in defaults and config.get(name) is not None:
-            if name in OF_THE_RUN:
-                whole[name] = checked(parameter, config[name])
-            elif name in FILES_OF_THE_RUN:
+            if name not in OF_THE_RUN:
+                continue
+            if parameter.type is PATH and name != 'id_network':
                 raise InputError(f'{REPORT} says that the run used the file {shown(config[name])}. A file that another file names is not opened. '
                                  f'Name it yourself: {parameter.opts[0]}=FILE.')
+            whole[name] = checked(parameter, config[name])
     from eg3d_unlearn.worlds.registry import known_networks
     whole['after'] = options['after'] or str(folder / NETWORK)
     whole['before'] = options['before'] or config.get('network')

@@ -1,17 +1,16 @@
 """What can be refused of the options before anything is loaded."""
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from pathlib import Path
 
-from eg3d_unlearn.config import CLOSED, CLOSED_FORM, POLISHED, Config
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, OF_TRAINING, OPTIONS, POLISHED, Config, needing, refuse_unused
 from eg3d_unlearn.console import refuse_existing
+from eg3d_unlearn.options import flag_of
 from eg3d_unlearn.person.checks import check_photos
 from eg3d_unlearn.person.given import each_person, kept_people
 from eg3d_unlearn.unlearning.loss import Weights
-from eg3d_unlearn.unlearning.presets import OF_TRAINING
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
 
@@ -20,21 +19,17 @@ def check_inputs(config: Config) -> None:
     """What can be refused before anything is loaded."""
     given = [name for name in ('image', 'people', 'latent', 'latent_seed') if getattr(config, name) not in (None, ())]
     if len(given) != 1:
-        options = ', '.join('--' + name.replace('_', '-') for name in given) or 'none'
+        options = ', '.join(flag_of(OPTIONS[name]) for name in given) or 'none'
         several = ' --people,' if config.method in CLOSED else ''
         raise InputError(f'Say who is to be forgotten with exactly one of --image,{several} --latent and --latent-seed (got {options}).')
-    if config.people is not None and config.method not in CLOSED:
-        raise InputError(f'--people erases several people at once, which --method={CLOSED_FORM} can; --method={config.method} knows one. Leave '
-                         '--method out, or give one person with --image.')
-    for name, value in dataclasses.asdict(config).items():
+    for name, field in OPTIONS.items():
+        value = getattr(config, name)
         if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f'--{name.replace("_", "-")}={value} is no usable number.')
+            raise InputError(f'{flag_of(field)}={value} is no usable number.')
     if config.people is not None and config.report == 'full':
         raise InputError('--report=full looks at one person closely, and --people names several. Leave it out.')
     if config.method == POLISHED and config.id_network == 'none':
         raise InputError(f'--method={POLISHED} stops by what a recogniser says, and --id-network=none. Use --method={CLOSED_FORM}.')
-    if config.keep is not None and config.method not in CLOSED:
-        raise InputError(f'--keep is for --method={CLOSED_FORM}; --method={config.method} holds on to random people. Leave it out.')
     for one in [*each_person(config), *filter(None, [kept_people(config)])]:
         check_photos(one)
     if config.latent is not None and not os.path.exists(config.latent):
@@ -54,18 +49,29 @@ def check_inputs(config: Config) -> None:
                          'with --upstream=DIR.')
 
 
-def check_closed_form(given: Config) -> None:
-    """Options of a training would have no effect where nothing is trained."""
-    unused = [name for name in OF_TRAINING if getattr(given, name) is not None] + ['trainable'] * (given.trainable != 'auto')
-    if given.method == CLOSED_FORM and unused:
-        raise InputError(f'--{unused[0].replace("_", "-")} is about training, and --method={CLOSED_FORM} trains nothing. Leave it out.')
-
-
-def check_delta(config: Config) -> None:
-    """Refuse a delta that could not be written at the end."""
-    if config.delta is None:
-        return
-    if config.method != CLOSED_FORM:
-        raise InputError(f'--delta holds what the closed form changes, and --method={config.method} trains all weights. Leave it out, or use '
-                         f'--method={CLOSED_FORM}.')
-    refuse_existing(Path(config.delta), '--delta')
+def check_used(
+    given: Config,                   # as the user wrote it
+    config: Config,                  # with every setting that was left open filled in
+) -> None:
+    """Refuse options that have no effect, by what the other options say."""
+    method = f'--method={config.method}'
+    if config.method == CLOSED_FORM:
+        refuse_unused(given, (*OF_TRAINING, *needing('training')), f'is about training, and {method} trains nothing. Leave it out.')
+    else:
+        refuse_unused(given, ['delta'], f'holds what the closed form changes, and {method} trains all weights. Leave it out, or use '
+                                        f'--method={CLOSED_FORM}.')
+    if config.method not in CLOSED:
+        refuse_unused(given, ['people'], f'erases several people at once, which --method={CLOSED_FORM} can; {method} knows one. Leave '
+                                         '--method out, or give one person with --image.')
+        refuse_unused(given, ['keep'], f'is for --method={CLOSED_FORM}; {method} holds on to random people. Leave it out.')
+    if config.target not in ('ufo', 'surrogate'):
+        refuse_unused(given, needing('distance'), f'has no effect, since --target={config.target} has no distance. Leave it out.')
+    for name, field in OPTIONS.items():
+        value, named = getattr(config, name), flag_of(field)
+        if value is None:
+            refuse_unused(given, needing(name), f'has no effect without {named}. Leave it out.')
+        elif value == 'none' or (isinstance(value, float) and value == 0):
+            idle = [other for other in needing(name) if getattr(given, other)]       # --n-adj=0 says the same once more
+            refuse_unused(given, idle, f'has no effect with {named}={value}. Leave it out.')
+    if config.delta is not None:
+        refuse_existing(Path(config.delta), '--delta')

@@ -6,7 +6,7 @@ from typing import Callable
 import torch
 from torch import Tensor, nn
 
-from eg3d_unlearn.config import CLOSED, CLOSED_FORM, POLISHED, Config
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, DRAWN, POLISHED, Config, MethodOptions, TrainingOptions
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.memory import batch_size
 from eg3d_unlearn.generators.precision import arithmetic
@@ -18,7 +18,7 @@ from eg3d_unlearn.unlearning.loss import UnlearningLoss, Weights
 from eg3d_unlearn.unlearning.methods import make_rule
 from eg3d_unlearn.unlearning.methods.surrogate import surrogate_target
 from eg3d_unlearn.unlearning.polish import Watch
-from eg3d_unlearn.unlearning.target import DRAWN, mean_target, ufo_target
+from eg3d_unlearn.unlearning.target import mean_target, ufo_target
 from eg3d_unlearn.unlearning.training_loop import training_loop
 
 
@@ -31,18 +31,18 @@ def target_of(config: Config, generator: Generator, judges: Judges, ws_source: T
     return ufo_target(ws_source, generator.w_avg, config.target_d)
 
 
-def moves_to(config: Config) -> bool:
+def moves_to(options: TrainingOptions) -> bool:
     """Whether the person is moved to one face: some methods draw another one in each step, some only hold on to the others."""
-    return config.target not in DRAWN and bool(config.lambda_local or (config.lambda_adj and config.n_adj))
+    return options.target not in DRAWN and bool(options.lambda_local or (options.lambda_adj and options.n_adj))
 
 
-def prefixes_of(config: Config, generator: Generator) -> list[str]:
+def prefixes_of(options: MethodOptions, generator: Generator) -> list[str]:
     """``--trainable`` as a list of parameter prefixes."""
-    if config.method == CLOSED_FORM:
+    if options.method == CLOSED_FORM:
         return affine_names(generator)
-    listed = generator.trainable if config.trainable == 'auto' else config.trainable
+    listed = generator.trainable if options.trainable == 'auto' else options.trainable
     prefixes = [prefix.strip() for prefix in listed.split(',')]
-    return prefixes + (affine_names(generator) if config.method == POLISHED else [])
+    return prefixes + (affine_names(generator) if options.method == POLISHED else [])
 
 
 def photos_for(person: dict, device: torch.device) -> margin.Photos:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn import distributed
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import RANDOM, SOFT, LossOptions
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Backbone, Generator
 from eg3d_unlearn.judges.identity import identity_distance
 from eg3d_unlearn.judges.perceptual import Perceptual
-from eg3d_unlearn.unlearning.target import RANDOM, SOFT, frobenius
+from eg3d_unlearn.unlearning.target import frobenius
 
 LOCAL, ADJACENT, GLOBAL = 'local', 'adj', 'global'
 CANDIDATES = 24                      # random people among whom the nearest are looked for; only the mapping network sees them
@@ -37,9 +37,9 @@ class Weights:
     id: float = 0.1                  # λ_id
 
     @classmethod
-    def of(cls, config: Config) -> Weights:
+    def of(cls, options: LossOptions) -> Weights:
         """Those of a resolved configuration."""
-        return cls(config.lambda_local, config.lambda_adj, config.lambda_global, config.lambda_l2, config.lambda_lpips, config.lambda_id)
+        return cls(options.lambda_local, options.lambda_adj, options.lambda_global, options.lambda_l2, options.lambda_lpips, options.lambda_id)
 
 
 def feature_distance(
@@ -144,7 +144,7 @@ class UnlearningLoss:
         batch: int = 1,              # latents that go through at once
         seed: int = 0,
         stopwatch: Stopwatch = Stopwatch(),
-        drawn: str | None = None,    # w_t is drawn anew in each step: one of `target.DRAWN`; None = ``ws_target``
+        drawn: str | None = None,    # w_t is drawn anew in each step: one of `config.DRAWN`; None = ``ws_target``
     ):
         self.g_u, self.g_s = g_u, g_s
         self.ws_source, self.ws_target = ws_source, ws_target

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from eg3d_unlearn.config import CLOSED, CLOSED_FORM, POLISHED, Config, begins_with_encoder, refines
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, OPTIONS, POLISHED, Config, begins_with_encoder, refines
+from eg3d_unlearn.options import about
 from eg3d_unlearn.person.given import photos_of
 from eg3d_unlearn.worlds.registry import World
 
 # GUIDE as published (arXiv 2405.09879 and its code): EG3D FFHQ-512, 15 minutes on one RTX 3090.
-GUIDE = dict(target='ufo', iters=1000, lr=1e-4, lr_decay=0.0, n_adj=2, n_global=2, n_near=0, lambda_local=1.0,
-             lambda_adj=1.0, lambda_global=1.0, lambda_l2=1e-2, lambda_lpips=1.0, lambda_id=0.1, inversion='w+', loss_resolution='full',
-             lambda_l1=0.0, lambda_ewc=0.0, prune=0.0, saliency=1.0)
+GUIDE = {name: about(field).published for name, field in OPTIONS.items() if about(field).published is not None}
 
 PRESETS = {
     'guide': GUIDE,
@@ -41,10 +40,6 @@ PRESETS = {
     POLISHED: {**GUIDE, 'target': 'mean', 'iters': 60, 'lambda_adj': 0.0},
     'sugar': {**GUIDE, 'target': 'surrogate', 'lambda_global': 0.0, 'lambda_ewc': 1.0},
 }
-
-# What the closed form has no use for.
-OF_TRAINING = ('target', 'target_d', 'iters', 'lr', 'lr_decay', 'n_adj', 'n_global', 'n_near', 'alpha_max', 'lambda_local', 'lambda_adj',
-               'lambda_global', 'lambda_l2', 'lambda_lpips', 'lambda_id', 'lambda_l1', 'lambda_ewc', 'prune', 'saliency', 'loss_resolution')
 
 # Inversion from the mean latent, and from where an encoder says, whence the way is short.
 FROM_MEAN = dict(inversion_steps=300, inversion_lr=0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import TrainingOptions
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.unlearning.target import frobenius
 
@@ -23,7 +23,7 @@ def latent_radius(generator: Generator) -> float:
     return frobenius(ws - generator.w_avg).mean().item()
 
 
-def distances(config: Config, generator: Generator) -> tuple[float, float, str]:
+def distances(options: TrainingOptions, generator: Generator) -> tuple[float, float, str]:
     """d and α_max in units of W+, and where they come from.
 
     The published 30 and 15 belong to the latent space of EG3D FFHQ-512.  Another network's may be ten times wider or
@@ -32,8 +32,8 @@ def distances(config: Config, generator: Generator) -> tuple[float, float, str]:
     radius = latent_radius(generator)
     is_ffhq = generator.family == 'eg3d' and generator.img_resolution == 512 and generator.num_ws == 14 and generator.trained_on.is_ffhq
     defaults = PUBLISHED_DISTANCES if is_ffhq else tuple(radius * share for share in RELATIVE_DISTANCES)
-    d = defaults[0] if config.target_d is None else config.target_d
-    alpha_max = defaults[1] if config.alpha_max is None else config.alpha_max
+    d = defaults[0] if options.target_d is None else options.target_d
+    alpha_max = defaults[1] if options.alpha_max is None else options.alpha_max
     origin = ', '.join(f'{name} {"as given" if given is not None else "as published" if is_ffhq else "by the network"}'
-                       for name, given in (('d', config.target_d), ('alpha_max', config.alpha_max)))
+                       for name, given in (('d', options.target_d), ('alpha_max', options.alpha_max)))
     return d, alpha_max, f'd = {d:.1f}, alpha_max = {alpha_max:.1f} ({origin}; a random latent lies {radius:.1f} from the mean)'

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from torch_utils_ext.errors import InputError
 
-# Targets that are drawn anew in each step: a random person; the person's own neighbourhood, away from which it goes; both in turns.
-RANDOM, SELF, SOFT = DRAWN = ('random', 'self', 'soft')
 PUBLISHED_DISTANCE = 30.0            # d for EG3D FFHQ-512 in GUIDE's published code [units of W+]
 
 

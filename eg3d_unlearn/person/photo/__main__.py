@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from eg3d_unlearn.config import borrow
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.person.photo.camera_labels import LABELS
 from eg3d_unlearn.person.photo.files import SHEETS, write_sheet
@@ -27,8 +28,8 @@ SHOWN = 60                           # photos on the contact sheet
 @click.argument('files', nargs=-1, required=True, type=PATH, metavar='FILES...')
 @click.option('--outdir', help='Folder for the crops (NAME.png), dataset.json and contact-sheet.png.', type=PATH, metavar='DIR', required=True)
 @click.option('--crop', help="Which crop: EG3D's (512 pixels, with camera labels), FFHQ's for StyleGAN (1024), or ArcFace's template (112).", type=click.Choice(['eg3d', 'ffhq', 'arcface']), default='eg3d', show_default=True)
-@click.option('--face', help='Which face of a photo, counted from the left from 1.  [default: the largest]', type=click.IntRange(min=1), metavar='INT')
-@click.option('--aligned', help='The pictures are crops already: take them as they are.', is_flag=True)
+@borrow('face')
+@borrow('aligned', help='The pictures are crops already: take them as they are.')
 def main(files: tuple[str, ...], outdir: str, crop: str, face: int | None, aligned: bool) -> None:
     """Find the face in each photo, cut it out as the networks were trained to see it, and solve its camera.
 

@@ -9,7 +9,7 @@ from typing import Callable
 
 from torch import nn
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import TrainingOptions
 from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.methods.ewc import ElasticWeights
 from eg3d_unlearn.unlearning.methods.prune import Pruning
@@ -20,22 +20,22 @@ Rule = Callable[[], None]
 
 
 def make_rule(
-    config: Config,
+    options: TrainingOptions,
     loss: UnlearningLoss,            # before its first step: G_u is still G_s
     parameters: dict[str, nn.Parameter],  # what learns, by name
     log: Callable[[str], None] = lambda message: None,
 ) -> Rule:
     """What is done to the gradients after each step's are there; nothing for GUIDE."""
     rules: list[Rule] = []
-    if config.lambda_l1:
-        rules.append(Sparsity(parameters, config.lambda_l1))
-    if config.lambda_ewc:
-        rules.append(ElasticWeights(parameters, config.lambda_ewc, loss))
+    if options.lambda_l1:
+        rules.append(Sparsity(parameters, options.lambda_l1))
+    if options.lambda_ewc:
+        rules.append(ElasticWeights(parameters, options.lambda_ewc, loss))
     # Masks come last: what they hold still no other rule moves.
-    if config.saliency < 1:
-        rules.append(Saliency(parameters, config.saliency, loss, log))
-    if config.prune:
-        rules.append(Pruning(parameters, config.prune))
+    if options.saliency < 1:
+        rules.append(Saliency(parameters, options.saliency, loss, log))
+    if options.prune:
+        rules.append(Pruning(parameters, options.prune))
 
     def apply() -> None:
         for rule in rules:

@@ -11,7 +11,8 @@ from typing import Callable
 
 import click
 
-from eg3d_unlearn.console import PATH, command
+from eg3d_unlearn.config import borrow
+from eg3d_unlearn.console import command
 from eg3d_unlearn.generators.loading import choose_device
 from eg3d_unlearn.run_folder import STATE, load_whole, write_whole
 from eg3d_unlearn.worlds.demo import shipped
@@ -39,8 +40,8 @@ def trainer(which: str, quick: bool, device: str) -> Callable[[str], dict]:
 
 @command(stopped='Run the same command again to go on from the last saved state.')
 @click.argument('which', type=click.Choice([*GENERATORS, *JUDGES]))
-@click.option('--outdir', help='Folder of the run. The same command on the same folder resumes.', type=PATH, metavar='DIR', required=True)
-@click.option('--device', help='auto, cpu, cuda or cuda:N; judges are trained on the CPU.', default='auto', show_default=True)
+@borrow('outdir')
+@borrow('device', help='auto, cpu, cuda or cuda:N; judges are trained on the CPU.')
 @click.option('--quick', help='A few steps only, to see that everything works; the network is good for nothing.', is_flag=True)
 @click.option('--ship', help='At the end, put the network into the package, in place of the one that it came with.', is_flag=True)
 def main(which: str, outdir: str, quick: bool, ship: bool, device: str) -> None:
