@@ -24,6 +24,7 @@ METHODS = ('guide', 'baseline', 'extrapolated', 'adjacency', 'ft', 'ga', 'ga-des
 RANDOM, SELF, SOFT = DRAWN = ('random', 'self', 'soft')
 OPTIMISERS = ('adam', 'lbfgs')       # of the inversion
 PRECISIONS = ('fp32', 'tf32', 'bf16', 'fp16')
+WHO = ('image', 'people', 'latent', 'latent_seed')   # one of them says who the person is
 
 COUNT, ABOVE_0, WEIGHT, SHARE = IntRange(min=1), FloatRange(min=0, min_open=True), FloatRange(min=0), FloatRange(0, 1)
 
@@ -55,7 +56,7 @@ class PersonOptions:
     @property
     def person_kind(self) -> str:
         """Which of image, people, latent and latent_seed was given."""
-        return next((name for name in ('image', 'people', 'latent') if getattr(self, name) not in (None, ())), 'latent_seed')
+        return next((name for name in WHO if getattr(self, name) not in (None, ())), 'latent_seed')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,14 @@ from pathlib import Path
 import click
 
 import eg3d_unlearn
+from eg3d_unlearn.config import OPTIONS
 from eg3d_unlearn.console import command
+from eg3d_unlearn.options import flag_of
 
 ROOT = Path(eg3d_unlearn.__file__).parent
 LONG = 60                            # lines of a function
 MACHINERY = ('worlds', 'bench', 'generators/networks')  # not counted as the product
-OPTIONS = ('command.py', 'evaluation/options.py')       # of the main commands
+MAIN = ('command', 'evaluation.options')                # modules with the options of the main commands
 
 
 def modules() -> dict[str, ast.Module]:
@@ -88,6 +90,34 @@ def is_told(function: ast.FunctionDef, lines: list[str]) -> bool:
     return not takes or '[' in header.partition('(')[2].replace('dict[', '').replace('list[', '').replace('tuple[', '')
 
 
+def places(trees: dict[str, ast.Module], options: dict[str, str]) -> dict[str, list[str]]:
+    """By name where an option (name -> flag) is written down: fields of a configuration, click options, lists of names; its use is none."""
+    found: dict[str, list[str]] = {name: [] for name in options}
+
+    def add(module: str, node: ast.AST, written: set[str]) -> None:
+        for name, flag in options.items():
+            if written & {name, flag}:
+                found[name].append(f'{module}:{node.lineno}')
+    for module, tree in trees.items():
+        short = module.removeprefix('eg3d_unlearn.')
+        if short.startswith(('bench.', 'worlds.')):
+            continue
+        tables = [part.value for part in tree.body if isinstance(part, ast.Assign)]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and short == 'config':
+                for field in node.body:
+                    if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                        add(short, field, {field.target.id})
+            elif isinstance(node, ast.Call) and short in MAIN and ast.unparse(node.func).endswith('option'):
+                add(short, node, {part.value for part in node.args[:2] if isinstance(part, ast.Constant) and str(part.value).startswith('--')})
+            elif isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+                listed = {part.value for part in node.elts if isinstance(part, ast.Constant)}
+                add(short, node, listed if len(listed & set(options)) > 2 else set())
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and node in tables:
+                add(short, node, {part.arg for part in node.keywords if part.arg})
+    return found
+
+
 def lines_by_room() -> dict[str, int]:
     """Lines of code files by the first folder, those in none under 'eg3d_unlearn'."""
     found: dict[str, int] = {}
@@ -110,6 +140,8 @@ def main() -> None:
     for room, count in rooms.items():
         click.echo(f'  {room:24s}{count:7,d} lines')
     click.echo(f'  the product (without {", ".join(MACHINERY)}): {sum(count for room, count in rooms.items() if room not in MACHINERY):,} lines')
+    counts = [len(where) for where in places(trees, {name: flag_of(field) for name, field in OPTIONS.items()}).values()]
+    click.echo(f'options: {len(counts)}; by number of places: {", ".join(f"{counts.count(n)} in {n}" for n in sorted(set(counts)))}')
     long = [f'{name}.{node.name} ({node.end_lineno - node.lineno + 1})' for name, tree in trees.items() for node in functions(tree)
             if node.end_lineno - node.lineno + 1 > LONG]
     click.echo(f'functions over {LONG} lines: {len(long)}{": " if long else ""}{", ".join(long)}')

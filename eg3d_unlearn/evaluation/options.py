@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable
 
 import click
 
-from eg3d_unlearn.config import OF_EVALUATION, take
+from eg3d_unlearn.config import OF_EVALUATION, WHO, take
 from eg3d_unlearn.console import PATH, Option
 from torch_utils_ext.errors import InputError
 
@@ -27,7 +27,6 @@ OWN = (
 )
 OPTIONS = (*OWN[:2], *(take(name, evaluate=True) for name in OF_EVALUATION), OWN[2])
 NAMES = ('before', 'after', 'recognisers', *OF_EVALUATION)
-WHO = ('image', 'latent', 'latent_seed')  # one of them says who was erased
 
 
 def evidence_options(command: Callable) -> Callable:
@@ -57,4 +56,4 @@ def evidence_from(
 
 def names_somebody(options: dict) -> bool:
     """Whether the options say who was erased."""
-    return any(options[name] not in (None, ()) for name in WHO)
+    return any(options.get(name) not in (None, ()) for name in WHO)

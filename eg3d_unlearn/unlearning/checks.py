@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from eg3d_unlearn.config import CLOSED, CLOSED_FORM, OF_TRAINING, OPTIONS, POLISHED, Config, needing, refuse_unused
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, OF_TRAINING, OPTIONS, POLISHED, WHO, Config, needing, refuse_unused
 from eg3d_unlearn.console import refuse_existing
 from eg3d_unlearn.options import flag_of
 from eg3d_unlearn.person.checks import check_photos
@@ -17,7 +17,7 @@ from torch_utils_ext.user_files import shown
 
 def check_inputs(config: Config) -> None:
     """What can be refused before anything is loaded."""
-    given = [name for name in ('image', 'people', 'latent', 'latent_seed') if getattr(config, name) not in (None, ())]
+    given = [name for name in WHO if getattr(config, name) not in (None, ())]
     if len(given) != 1:
         options = ', '.join(flag_of(OPTIONS[name]) for name in given) or 'none'
         several = ' --people,' if config.method in CLOSED else ''

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from eg3d_unlearn.config import WHO
 from eg3d_unlearn.console import PATH, command
-from eg3d_unlearn.evaluation.options import WHO, evidence_from, evidence_options, names_somebody
+from eg3d_unlearn.evaluation.options import evidence_from, evidence_options, names_somebody
 from torch_utils_ext.atomic_file import cannot_write
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import is_file
