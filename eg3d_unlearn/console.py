@@ -150,6 +150,7 @@ class Option(click.Option):
         self.group, self.common, self.unit, self.default_is = group, common, unit, default_is
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option's line of --help: its text, and behind it unit, range and default."""
         record = super().get_help_record(ctx)
         if record is None:
             return None

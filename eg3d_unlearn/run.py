@@ -184,7 +184,7 @@ def shown_photos(config: Config, generator: Generator) -> Tensor | None:
     return torch.cat([prepare_photo(config, path, generator).tensor(generator.img_resolution) for path in photos_of(config)])
 
 
-def keep_source(folder: RunFolder, config: Config, ws_source: Tensor) -> None:
+def keep_source(folder: RunFolder, config: Config, ws_source: Tensor) -> None:   # [K, num_ws, w_dim]
     """With ``--keep-source`` only: the latent, and the photos where there were some."""
     write_whole(folder / 'source-latent.pt', lambda file: torch.save({'w': ws_source.cpu()}, file), private=True)
     for number, path in enumerate(photos_of(config)):

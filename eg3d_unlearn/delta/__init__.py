@@ -221,7 +221,7 @@ def check_tensors(tensors: dict[str, Tensor], people: int, num_ws: int) -> None:
             raise InputError(f'the tensor {name} holds numbers that are NaN, infinite or too large for a latent. The file is damaged.')
 
 
-def one_layer(values: Tensor, axis: int) -> Tensor:
+def one_layer(values: Tensor, axis: int) -> Tensor:   # [..., num_ws, w_dim] -> the same, or [..., 1, w_dim]
     """``values`` as they are stored: where all layers are the same, the first alone."""
     values = values.detach().cpu().double()
     first = values.narrow(axis, 0, 1)

@@ -133,8 +133,13 @@ class Generator:
         """
         return Output(backbone.image, backbone.features)
 
-    def synthesize(self, ws: Tensor, camera: Tensor | None = None, rng: torch.Generator | None = None,
-                   raw: bool = False) -> Output:
+    def synthesize(
+        self,
+        ws: Tensor,                  # [N, num_ws, w_dim]
+        camera: Tensor | None = None,  # [1 or N, 25]; 3D networks only, None: frontal
+        rng: torch.Generator | None = None,
+        raw: bool = False,
+    ) -> Output:
         """``render`` of ``backbone``: one pass gives the picture and its features."""
         return self.render(self.backbone(ws), camera, rng, raw)
 

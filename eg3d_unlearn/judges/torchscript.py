@@ -62,6 +62,7 @@ def load_program(
 
 
 def is_torchscript(path: Path) -> bool:
+    """Whether a file is a zip with code in it, as torch.jit.save writes."""
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
             return any('/code/' in name for name in archive.namelist())

@@ -95,6 +95,7 @@ def usable(run: RunFiles, pictures: Pictures) -> RunFiles:
 
 
 def can_be_shown(run: RunFiles, pictures: Pictures) -> bool:
+    """Whether a page can be made of what the files hold."""
     try:
         page(run, pictures, '').encode()
         return True

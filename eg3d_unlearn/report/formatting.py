@@ -87,6 +87,7 @@ def figure_as_text(figure: dict) -> str:
 
 
 def as_text(value: object) -> str:
+    """A value of an option or figure as the page shows it."""
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     if isinstance(value, float):

@@ -90,6 +90,7 @@ def does_not_show(run: RunFiles) -> list[Markup]:
 
 
 def never_again(audit: dict | None) -> list[Markup]:
+    """Why it is not shown that the person cannot come back."""
     title = 'That the person cannot come back.'
     if audit is None:
         return [point(title, 'No attack was made here. Who holds the weights and a photo can invert the photo anew, or train the person back '
@@ -111,6 +112,7 @@ def every_photo(likeness: dict) -> Markup:
 
 
 def every_recogniser(evidence: dict) -> Markup:
+    """Why it is not shown that every recogniser would say the same."""
     if evidence['measured_by'] == evidence['trained_with']:
         return point('An independent verdict.', f'The recogniser {evidence["measured_by"]} measures here and was part of the loss, so that its '
                      'figures flatter. Another one can be given with --recogniser.')

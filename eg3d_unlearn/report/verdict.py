@@ -72,6 +72,7 @@ def summary(run: RunFiles) -> list[str]:
 
 
 def what_was_done(run: RunFiles) -> Markup:
+    """Who was to be removed from which network."""
     given = GIVEN.get(run.person.get('given_as', ''), '')
     network = run.network('in').get('file', 'a face generator')
     several = run.summary.get('people')

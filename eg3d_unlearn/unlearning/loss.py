@@ -109,7 +109,7 @@ class Target:
     embedding: Tensor | None         # [N, D] unit norm, None = not judged
 
 
-def cut(tensor: Tensor) -> Tensor:
+def cut(tensor: Tensor) -> Tensor:   # [...] -> the same
     """The same values at the start of a graph of their own; its gradient is handed on by hand."""
     return tensor.detach().requires_grad_(tensor.requires_grad)
 

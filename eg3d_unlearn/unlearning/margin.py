@@ -54,7 +54,11 @@ class Strangers:
     threshold: float                 # cosine above which `FALSE_ACCEPTS` of the pairs lie: the verification threshold
 
 
-def shares_of(person: Photos, w_avg: Tensor, people: Population) -> Shares:
+def shares_of(
+    person: Photos,
+    w_avg: Tensor,                   # [num_ws, w_dim]
+    people: Population,
+) -> Shares:
     """Each of several photos is asked of the others' detector; of one photo experience tells."""
     if person.exact:
         return EXACT

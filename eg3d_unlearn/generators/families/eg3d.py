@@ -71,7 +71,7 @@ class EG3D(Generator):
     def condition(self, count: int) -> Tensor:
         return self.frontal().expand(count, -1) if self.c_dim == 25 else torch.zeros([count, self.c_dim], device=self.device)
 
-    def backbone(self, ws: Tensor) -> Backbone:
+    def backbone(self, ws: Tensor) -> Backbone:        # [N, num_ws, w_dim]
         with self._casts():
             planes = self.network.planes(ws, noise_mode='const', force_fp32=self._force_fp32)
         return Backbone(ws, [planes.float()])
@@ -104,7 +104,7 @@ def with_a_copy_of_the_rendering(module: nn.Module, inputs: tuple) -> tuple:
 class TrustedEG3D(Trusted):
     """The split into planes and rendering that `EG3D` uses, from EG3D's cached backbone."""
 
-    def planes(self, ws: Tensor, noise_mode: str, force_fp32: bool) -> Tensor:
+    def planes(self, ws: Tensor, noise_mode: str, force_fp32: bool) -> Tensor:   # [N, num_ws, w_dim] -> [N, 96, H, W]
         return self.inner.backbone.synthesis(ws, noise_mode=noise_mode, force_fp32=force_fp32)
 
     def render(self, planes: Tensor, ws: Tensor, c: Tensor, superresolve: bool, generator: torch.Generator | None, jitter: str,

@@ -34,7 +34,7 @@ class StyleGAN2(Generator):
         fits = hasattr(network, 'mapping') and hasattr(network, 'synthesis') and not hasattr(network.synthesis, 'layer_names')
         return Trusted2D(network) if fits else None
 
-    def backbone(self, ws: Tensor) -> Backbone:
+    def backbone(self, ws: Tensor) -> Backbone:        # [N, num_ws, w_dim]
         with self._casts():
             image, features = self.network.synthesis(ws, noise_mode='const', force_fp32=self._force_fp32, return_features=True)
         return Backbone(ws, [feature.float() for feature in features], image.float())

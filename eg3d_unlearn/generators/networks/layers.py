@@ -16,7 +16,7 @@ from torch_utils_ext.ops import activation_funcs, bias_act, conv2d_resample, set
 from torch_utils_ext.ops.autocast import without_autocast
 
 
-def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:   # [...] -> the same
     """x / rms(x) along ``dim``."""
     return x * (x.square().mean(dim, keepdim=True) + eps).rsqrt()
 
@@ -40,7 +40,7 @@ class FullyConnectedLayer(nn.Module):
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:   # [N, in_features] -> [N, out_features]
         weight = self.weight.to(x.dtype).t()
         # The gains go into the matrix product, so that no scaled copy of the weights is made.
         if self.bias is None:
@@ -140,7 +140,7 @@ class Conv2dLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros([out_channels])) if bias else None
         self.register_buffer('resample_filter', setup_filter(resample_filter))
 
-    def forward(self, x: Tensor, gain: float = 1) -> Tensor:
+    def forward(self, x: Tensor, gain: float = 1) -> Tensor:   # [N, in_channels, H, W] -> [N, out_channels, H', W']
         weight = (self.weight * self.weight_gain).to(x.dtype)
         x = conv2d_resample(
             x, weight, self.resample_filter, up=self.up, down=self.down, padding=self.padding, flip_weight=self.up == 1

@@ -76,6 +76,7 @@ def camera_rays(
     intrinsics: Tensor,  # [N, 3, 3] in units of the picture's width
     resolution: int,  # rays along each side of the square picture
 ) -> tuple[Tensor, Tensor]:  # origins [N, 1, 3], directions [N, R, 3] of unit length; R runs row by row
+    """The rays of a square picture, through the middle of each pixel."""
     centres = torch.arange(resolution, dtype=cam2world.dtype, device=cam2world.device) * (1 / resolution) + 0.5 / resolution
     v, u = torch.meshgrid(centres, centres, indexing='ij')
     fx, fy, cx, cy, skew = (intrinsics[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2), (0, 1)))

@@ -54,6 +54,7 @@ class Square:
         self,
         points: np.ndarray,  # [N, 2] fractions of the crop's side
     ) -> np.ndarray:         # [N, 2] pixels of the picture
+        """Where places of the crop lie in the picture."""
         across, down = (2 * np.asarray(points, float) - 1).T
         return np.stack([self.x + across * self.right_x - down * self.right_y, self.y + across * self.right_y + down * self.right_x], 1)
 
@@ -61,6 +62,7 @@ class Square:
         self,
         points: np.ndarray,  # [N, 2] pixels of the picture
     ) -> np.ndarray:         # [N, 2] fractions of the crop's side
+        """Where places of the picture lie in the crop."""
         x, y = (np.asarray(points, float) - [self.x, self.y]).T
         length = self.right_x ** 2 + self.right_y ** 2
         across, down = (x * self.right_x + y * self.right_y) / length, (y * self.right_x - x * self.right_y) / length

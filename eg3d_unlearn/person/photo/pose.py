@@ -81,6 +81,7 @@ def project(
     turn: np.ndarray,      # [3, 3] camera axes as columns
     position: np.ndarray,  # [3]
 ) -> np.ndarray:           # [N, 2] fractions of the picture's side
+    """Where a camera sees points."""
     seen = (points - position) @ turn
     return FOCAL * seen[:, :2] / seen[:, 2:] + 0.5
 
