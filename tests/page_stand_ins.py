@@ -5,9 +5,8 @@ import random
 
 import PIL.Image
 
-from eg3d_unlearn.report.exhibits import Exhibits, Picture, Shown
+from eg3d_unlearn.evaluation.pictures import BeforeAfter, Picture, Pictures, jpeg
 from eg3d_unlearn.report.files import Found
-from eg3d_unlearn.report.pictures import jpeg
 
 YAWS = [-15.0, -12.0, -9.0, -6.0, -3.0, 0.0, 3.0, 6.0, 9.0, 12.0, 15.0]
 
@@ -132,17 +131,17 @@ def found(**changes) -> Found:
     return Found(**{**whole, **changes})
 
 
-def shown(likenesses: list[float], **more) -> list[Shown]:
-    return [Shown(picture('peru'), picture('olive'), likeness=likeness, **more) for likeness in likenesses]
+def shown(likenesses: list[float], **more) -> list[BeforeAfter]:
+    return [BeforeAfter(picture('peru'), picture('olive'), likeness=likeness, **more) for likeness in likenesses]
 
 
-def exhibits(flat: bool = False) -> Exhibits:
+def pictures(flat: bool = False) -> Pictures:
     """Of a 3D network; ``flat``: of a 2D one.  Likenesses are those of `evidence`."""
     measured = {name: found['values'] for name, found in evidence()['likeness']['demo-measuring'].items() if 'values' in found}
-    views = [Shown(picture('peru', 32), picture('olive', 32), picture('tan', 32), yaw=yaw, likeness=likeness)
+    views = [BeforeAfter(picture('peru', 32), picture('olive', 32), picture('tan', 32), yaw=yaw, likeness=likeness)
              for yaw, likeness in zip([None] if flat else YAWS, measured['same_photo'], strict=False)]
     people = measured['other_people']
-    return Exhibits(views, None, shown(measured['other_photos']), shown(measured['neighbours'], title='33% of α_max'),
+    return Pictures(views, None, shown(measured['other_photos']), shown(measured['neighbours'], title='33% of α_max'),
                     shown(measured['strangers']), shown(sorted(people)[:6]), shown(people[:6]), [('frontal', picture('navy'))],
                     [] if flat else [('before', picture()), ('after', picture()), ('change', picture())],
                     [('before', picture()), ('after', picture())])

@@ -55,8 +55,8 @@ class Reader(HTMLParser):
         return [attributes for found, attributes in self.tags if found == name]
 
 
-def read(found=None, exhibits=None) -> Reader:
-    return Reader(page(found or stand_ins.found(), exhibits or stand_ins.exhibits(), WRITTEN))
+def read(found=None, pictures=None) -> Reader:
+    return Reader(page(found or stand_ins.found(), pictures or stand_ins.pictures(), WRITTEN))
 
 
 def bare(**changes):
@@ -76,7 +76,7 @@ def numbers_in(value) -> list[float]:
 
 @pytest.mark.parametrize('flat', [False, True])
 def test_the_page_parses_and_every_element_is_closed(flat):
-    reader = read(exhibits=stand_ins.exhibits(flat))
+    reader = read(pictures=stand_ins.pictures(flat))
     assert not reader.wrong and not reader.open
     assert len(reader.ids) == len(set(reader.ids))
     assert len([name for name, _ in reader.tags if name == 'h1']) == 1
@@ -85,7 +85,7 @@ def test_the_page_parses_and_every_element_is_closed(flat):
 
 
 def test_nothing_is_loaded_from_anywhere():
-    text = page(stand_ins.found(), stand_ins.exhibits(), WRITTEN)
+    text = page(stand_ins.found(), stand_ins.pictures(), WRITTEN)
     assert not re.search(r'https?:|//[a-z]|@import|url\(', text.replace('data:image/', ''))
     reader = Reader(text)
     assert not reader.all('link') and not reader.all('iframe')
@@ -101,7 +101,7 @@ def test_nothing_is_loaded_from_anywhere():
 def test_the_policy_lets_in_exactly_the_scripts_and_styles_of_the_page():
     import base64
     import hashlib
-    text = page(stand_ins.found(), stand_ins.exhibits(), WRITTEN)
+    text = page(stand_ins.found(), stand_ins.pictures(), WRITTEN)
     for name in ('script', 'style'):
         (content,) = re.findall(f'<{name}>(.*?)</{name}>', text, re.DOTALL)
         mark = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
@@ -114,7 +114,7 @@ def test_every_picture_and_chart_has_words():
     assert all(attributes.get('aria-label') for attributes in reader.all('input'))
     charts = [attributes for attributes in reader.all('svg') if 'chart' in attributes.get('class', '')]
     assert charts and all(attributes['role'] == 'img' for attributes in charts)
-    text = page(stand_ins.found(), stand_ins.exhibits(), WRITTEN)
+    text = page(stand_ins.found(), stand_ins.pictures(), WRITTEN)
     assert len(re.findall(r'<svg[^>]*class="chart[^>]*><title>[^<]{10,}</title>', text)) == len(charts)
 
 
@@ -177,7 +177,7 @@ def test_every_number_of_the_page_is_one_of_the_files():
 def test_the_figures_of_the_top_are_those_that_decide():
     found = stand_ins.found()
     decides = found.report['evidence']['likeness']['demo-measuring']
-    text = page(found, stand_ins.exhibits(), WRITTEN)
+    text = page(found, stand_ins.pictures(), WRITTEN)
     top = text[text.index('class="words"'):text.index('class="onward"')]
     for group in ('same_photo', 'other_photos', 'other_people'):
         assert f'<data value="{decides[group]["value"]}">' in top
@@ -237,9 +237,9 @@ RUNS = {
 }
 
 
-def officers_part(found, exhibits=None) -> str:
+def officers_part(found, pictures=None) -> str:
     """All that stands before the technical details, alternative texts too."""
-    text = page(found, exhibits or stand_ins.exhibits(), WRITTEN)
+    text = page(found, pictures or stand_ins.pictures(), WRITTEN)
     assert text.count('<nav') == 1 and text.index('<nav') < text.index('Technical details') < text.index('<main')
     top = text[text.index('<header'):text.index('<nav')]
     return Reader(top).words + ' ' + ' '.join(attributes.get('alt', '') for attributes in Reader(top).all('img'))
@@ -248,16 +248,16 @@ def officers_part(found, exhibits=None) -> str:
 @pytest.mark.parametrize('flat', [False, True])
 @pytest.mark.parametrize('run', RUNS)
 def test_the_officers_part_knows_no_technical_word(run, flat):
-    exhibits = stand_ins.exhibits(flat)
-    exhibits.recovered = stand_ins.picture()
-    top = officers_part(stand_ins.found(**RUNS[run]), exhibits)
+    pictures = stand_ins.pictures(flat)
+    pictures.recovered = stand_ins.picture()
+    top = officers_part(stand_ins.found(**RUNS[run]), pictures)
     assert not TECHNICAL.search(top), TECHNICAL.search(top)
     assert ALWAYS in top and len(top) > 500
 
 
 def test_the_verdict_comes_first_and_follows_the_figures():
     def verdict(**changes) -> str:
-        text = page(stand_ins.found(**changes), stand_ins.exhibits(), WRITTEN)
+        text = page(stand_ins.found(**changes), stand_ins.pictures(), WRITTEN)
         return Reader(text[text.index('class="answer"') - 5:text.index('class="opening')]).words
 
     def measured(**options) -> dict:
@@ -329,7 +329,7 @@ def test_attacks_that_bring_the_face_back_are_named():
 
 def test_the_audit_speaks_for_itself():
     """Its general sentences come first, each tier's where the tier is, each once; a curve in the details is drawn, too."""
-    text = page(stand_ins.found(), stand_ins.exhibits(), WRITTEN)
+    text = page(stand_ins.found(), stand_ins.pictures(), WRITTEN)
     section = text[text.index('id="audit"'):text.index('id="limits"')]
     assert section.count('Others were kept.') == 1 and section.count('The verdict of T3 in one sentence.') == 1
     assert section.count('class="curve"') == 2 and 'Likeness over steps, erased latent' in section
@@ -350,13 +350,13 @@ def test_untrained_judges_are_shouted():
 
 
 def test_a_page_that_shows_the_person_says_so():
-    exhibits = stand_ins.exhibits()
-    assert 'it holds no photo of them' in read(exhibits=exhibits).words
-    exhibits.photo = stand_ins.picture()
-    assert 'and photos of them, and no code that' in read(exhibits=exhibits).words
-    assert 'shows pictures of the erased person' not in read(bare(), stand_ins.Exhibits()).words
+    pictures = stand_ins.pictures()
+    assert 'it holds no photo of them' in read(pictures=pictures).words
+    pictures.photo = stand_ins.picture()
+    assert 'and photos of them, and no code that' in read(pictures=pictures).words
+    assert 'shows pictures of the erased person' not in read(bare(), stand_ins.Pictures()).words
     # The run's own sheet holds photos of demo people, and of others where --keep-source asked for it.
-    sheet = stand_ins.Exhibits(sheet=stand_ins.picture())
+    sheet = stand_ins.Pictures(sheet=stand_ins.picture())
     assert 'and photos of them' in read(bare(), sheet).words
     assert 'it holds no photo' in read(bare(report=stand_ins.report(person={'given_as': 'image'})), sheet).words
     assert 'and photos of them' in read(bare(report=stand_ins.report(person={'given_as': 'image'}, config={'keep_source': True})), sheet).words
@@ -365,7 +365,7 @@ def test_a_page_that_shows_the_person_says_so():
 def test_folders_stay_out_of_the_page():
     """Their names may be the person's."""
     config = {'outdir': '/home/me/jane-doe', 'encoder': '/home/me/jane-doe/encoder.pt', 'iters': 80}
-    text = page(bare(report=stand_ins.report(config=config)), stand_ins.exhibits(), WRITTEN)
+    text = page(bare(report=stand_ins.report(config=config)), stand_ins.pictures(), WRITTEN)
     assert 'jane-doe' not in text and '>encoder.pt<' in text and '>80<' in text
 
 
@@ -382,10 +382,10 @@ SECTIONS = {'likeness': 'evidence', 'recognisers': 'evidence', 'metrics': 'metri
 
 
 def test_sections_come_and_go_with_their_data():
-    whole, empty = read(), read(bare(), stand_ins.Exhibits())
+    whole, empty = read(), read(bare(), stand_ins.Pictures())
     assert {*SECTIONS, 'photos', 'neighbours', 'people', 'maps', 'limits', 'run', 'settings'} == set(whole.ids)
     assert set(empty.ids) == {'limits', 'run', 'settings'}
-    assert set(read(bare(audit=stand_ins.audit()), stand_ins.Exhibits()).ids) == {'audit', 'limits', 'run', 'settings'}
+    assert set(read(bare(audit=stand_ins.audit()), stand_ins.Pictures()).ids) == {'audit', 'limits', 'run', 'settings'}
     assert not empty.all('img') and not empty.wrong
 
 
@@ -395,7 +395,7 @@ def test_every_key_of_the_report_may_be_missing():
     for name in whole:
         report = {key: value for key, value in whole.items() if key != name or key == 'networks'}
         read(stand_ins.found(report={**report, 'evidence': stand_ins.evidence()}))
-    read(bare(report={'networks': {}}), stand_ins.Exhibits())
+    read(bare(report={'networks': {}}), stand_ins.Pictures())
 
 
 @pytest.mark.parametrize('group', ['other_photos', 'neighbours', 'strangers'])
@@ -404,9 +404,9 @@ def test_groups_may_be_missing(group):
     for likeness in evidence['likeness'].values():
         del likeness[group]
     del evidence['reach'][group], evidence['lpips'][group]
-    exhibits = stand_ins.exhibits()
-    setattr(exhibits, group, [])
-    reader = read(stand_ins.found(report={**stand_ins.report(), 'evidence': evidence}), exhibits)
+    pictures = stand_ins.pictures()
+    setattr(pictures, group, [])
+    reader = read(stand_ins.found(report={**stand_ins.report(), 'evidence': evidence}), pictures)
     assert not reader.wrong
     if group == 'other_photos':
         assert 'no other photo was given' in reader.words and 'photos' not in reader.ids
@@ -419,12 +419,12 @@ def test_without_a_recogniser_there_is_no_verdict():
     evidence['measured_by'] = None
     report = stand_ins.report()
     report['summary'] = {name: None for name in report['summary']}
-    exhibits = stand_ins.exhibits()
-    for row in (exhibits.views, exhibits.other_photos, exhibits.first_drawn):
+    pictures = stand_ins.pictures()
+    for row in (pictures.views, pictures.other_photos, pictures.first_drawn):
         for one in row:
             one.likeness = None
-    exhibits.changed_most = []
-    words = read(stand_ins.found(report={**report, 'evidence': evidence}), exhibits).words
+    pictures.changed_most = []
+    words = read(stand_ins.found(report={**report, 'evidence': evidence}), pictures).words
     assert 'not known whether the face is still the person' in words and 'recognised as themselves' not in words
 
 
@@ -443,7 +443,7 @@ def test_all_views_stand_in_the_page_and_one_slider_turns_them():
     assert len(views) == 11 and views[5]['class'] == 'view current'
     (slider,) = reader.all('input')
     assert (slider['type'], slider['max'], slider['value']) == ('range', '10', '5')
-    (wipe,) = read(exhibits=stand_ins.exhibits(flat=True)).all('input')
+    (wipe,) = read(pictures=stand_ins.pictures(flat=True)).all('input')
     assert wipe['max'] == '100'
 
 
@@ -545,5 +545,5 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_stand_ins_are_not_changed_by_a_page():
     found = stand_ins.found()
     before = copy.deepcopy(found)
-    page(found, stand_ins.exhibits(), WRITTEN)
+    page(found, stand_ins.pictures(), WRITTEN)
     assert found == before

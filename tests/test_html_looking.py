@@ -12,6 +12,7 @@ from small import PoorMansLpips, poor_mans_recogniser, small_generator
 from test_html import Reader, numbers_in
 
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.evaluation import pictures as encoding
 from eg3d_unlearn.evaluation.audit.budget import BUDGETS
 from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.comparison import Plan, look, neighbours, target_of
@@ -19,7 +20,7 @@ from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.metrics import Settings, compute
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
-from eg3d_unlearn.report import another_likeness, another_person, pictures, video, write_report
+from eg3d_unlearn.report import another_likeness, another_person, video, write_report
 from eg3d_unlearn.report.files import Found
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.unlearning.target import frobenius
@@ -58,15 +59,15 @@ def looked(request):
 
 
 def test_everything_that_there_is_is_shown(looked):
-    evidence, exhibits, figures = looked
+    evidence, pictures, figures = looked
     is_3d = evidence.g_s.is_3d
-    assert len(exhibits.views) == (3 if is_3d else 1) and all(view.target for view in exhibits.views)
-    assert [view.yaw for view in exhibits.views] == ([-15.0, 0.0, 15.0] if is_3d else [None])
-    assert (len(exhibits.other_photos), len(exhibits.neighbours), len(exhibits.strangers)) == (2, 9, 1)
-    assert len(exhibits.first_drawn) == len(exhibits.changed_most) == 6
-    assert len(exhibits.depth) == (3 if is_3d else 0) and len(exhibits.saliency) == 2
-    assert len(exhibits.differences) == (3 if is_3d else 1)
-    assert exhibits.photo is None and not any(one.photo for one in exhibits.other_photos)
+    assert len(pictures.views) == (3 if is_3d else 1) and all(view.target for view in pictures.views)
+    assert [view.yaw for view in pictures.views] == ([-15.0, 0.0, 15.0] if is_3d else [None])
+    assert (len(pictures.other_photos), len(pictures.neighbours), len(pictures.strangers)) == (2, 9, 1)
+    assert len(pictures.first_drawn) == len(pictures.changed_most) == 6
+    assert len(pictures.depth) == (3 if is_3d else 0) and len(pictures.saliency) == 2
+    assert len(pictures.differences) == (3 if is_3d else 1)
+    assert pictures.photo is None and not any(one.photo for one in pictures.other_photos)
 
 
 def test_the_figures_are_whole_and_plain(looked):
@@ -102,20 +103,20 @@ def test_report_metrics_and_audit_have_one_threshold():
 
 
 def test_those_who_changed_most_come_first(looked):
-    _, exhibits, figures = looked
-    likenesses = [one.likeness for one in exhibits.changed_most]
+    _, pictures, figures = looked
+    likenesses = [one.likeness for one in pictures.changed_most]
     assert likenesses == sorted(likenesses) and likenesses[0] == figures['likeness']['unused']['other_people']['lowest']
-    assert [one.likeness for one in exhibits.first_drawn] == figures['likeness']['unused']['other_people']['values'][:6]
+    assert [one.likeness for one in pictures.first_drawn] == figures['likeness']['unused']['other_people']['values'][:6]
 
 
 @pytest.mark.parametrize('family', ['eg3d', 'stylegan2'])
 def test_a_network_that_did_not_change_is_the_same_in_every_picture(family):
     """Constant noise, fixed depths, the same cameras: nothing but the weights may make a difference."""
-    exhibits, figures = look(evidence_of(family), SETTINGS, PLAN)
+    pictures, figures = look(evidence_of(family), SETTINGS, PLAN)
     for likeness in figures['likeness'].values():
         assert all(likeness[group]['lowest'] > 0.9999 for group in ('same_photo', 'other_photos', 'neighbours', 'other_people'))
     assert figures['difference']['mean'] == 0 and all(one['value'] < 1e-8 for one in figures['lpips'].values())
-    assert all(one.before == one.after for one in [*exhibits.views, *exhibits.neighbours, *exhibits.first_drawn])
+    assert all(one.before == one.after for one in [*pictures.views, *pictures.neighbours, *pictures.first_drawn])
 
 
 def test_neighbours_lie_at_shares_of_alpha_max():
@@ -140,10 +141,10 @@ def test_little_evidence_is_no_hindrance():
     """One photo of a network without recogniser; settings of the run unknown."""
     evidence = evidence_of('stylegan2', changed=0.5, others=0, recognisers=False)
     evidence.person = dataclasses.replace(evidence.person, ws_strangers=None, images=None)
-    exhibits, figures = look(evidence, {}, PLAN)
+    pictures, figures = look(evidence, {}, PLAN)
     assert figures['measured_by'] is None and 'likeness' not in figures and set(figures['lpips']) == {'same_photo', 'other_people'}
-    assert not (exhibits.neighbours or exhibits.other_photos or exhibits.strangers or exhibits.saliency or exhibits.changed_most)
-    assert exhibits.views[0].target is None
+    assert not (pictures.neighbours or pictures.other_photos or pictures.strangers or pictures.saliency or pictures.changed_most)
+    assert pictures.views[0].target is None
 
 
 def test_photos_are_shown_only_when_asked():
@@ -159,9 +160,9 @@ def run_folder(tmp_path):
 
 
 def test_the_page_and_the_figures_say_the_same(looked):
-    _, exhibits, figures = looked
+    _, pictures, figures = looked
     report = {**stand_ins.report(), 'evidence': figures}
-    text = page(Found(report), exhibits, 'today')
+    text = page(Found(report), pictures, 'today')
     reader = Reader(text)
     assert not reader.wrong and {'likeness', 'photos', 'neighbours', 'people', 'maps', 'recognisers'} <= set(reader.ids)
     known = set(numbers_in(report)) | {float(i) for i in range(20)}
@@ -199,23 +200,23 @@ def test_somebody_else_than_the_erased_one_is_doubted(run_folder):
 
 def test_maps_in_colour():
     values = torch.tensor([[0.0, 0.5], [1.0, 2.0]])
-    low, high = (np.asarray(decoded(pictures.heat(values, 0, 1)))[at] for at in ((0, 0), (1, 1)))
-    assert tuple(low) == pictures.RAMP[0] and tuple(high) == pictures.RAMP[-1]
-    assert pictures.heat(values, 0, 1, size=16).width == 16
+    low, high = (np.asarray(decoded(encoding.heat(values, 0, 1)))[at] for at in ((0, 0), (1, 1)))
+    assert tuple(low) == encoding.RAMP[0] and tuple(high) == encoding.RAMP[-1]
+    assert encoding.heat(values, 0, 1, size=16).width == 16
     before, after = torch.full([3, 4, 4], -1.0), torch.full([3, 4, 4], 1.0)
-    assert torch.equal(pictures.difference(before, after), torch.ones(4, 4)) and pictures.difference(before, before).max() == 0
+    assert torch.equal(encoding.difference(before, after), torch.ones(4, 4)) and encoding.difference(before, before).max() == 0
 
 
 def test_the_ramp_reads_without_colours():
     """Lightness rises along it, so that grey printers and colour-blind eyes see the same order."""
-    lightness = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in pictures.RAMP]
+    lightness = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in encoding.RAMP]
     assert all(b - a > 25 for a, b in zip(lightness, lightness[1:], strict=False))
 
 
 def test_an_overlay_is_grey_where_nothing_is_said():
     image, values = torch.zeros(3, 32, 32), torch.zeros(32, 32)
     values[:16] = 1.0
-    pixels = np.asarray(decoded(pictures.overlay(image, values, 1.0))).astype(int)
+    pixels = np.asarray(decoded(encoding.overlay(image, values, 1.0))).astype(int)
     assert pixels[4, 16, 0] - pixels[4, 16, 2] > 80 and np.ptp(pixels[28, 16]) < 6
 
 
@@ -228,7 +229,7 @@ def decoded(picture):
 
 
 def test_large_pictures_are_made_smaller():
-    picture = pictures.photograph(torch.rand(3, 700, 700) * 2 - 1)
+    picture = encoding.photograph(torch.rand(3, 700, 700) * 2 - 1)
     assert (picture.width, picture.height) == (512, 512) and picture.uri.startswith('data:image/jpeg;base64,')
 
 

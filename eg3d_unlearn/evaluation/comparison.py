@@ -10,13 +10,12 @@ from torch import Tensor
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.measured import DIRECTIONS, Pair, figures_of
 from eg3d_unlearn.evaluation.metrics.settings import IMPOSTORS, Settings
+from eg3d_unlearn.evaluation.pictures import BeforeAfter, Pictures, difference, heat, overlay, percentile, photograph
 from eg3d_unlearn.evaluation.saliency import Saliency, rise
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.person.given import world_person
-from eg3d_unlearn.report import pictures
-from eg3d_unlearn.report.exhibits import Exhibits, Shown
 from eg3d_unlearn.unlearning.loss import adjacent_offsets
 from eg3d_unlearn.unlearning.target import frobenius, mean_target, ufo_target
 from torch_utils_ext.progress import tqdm
@@ -95,7 +94,7 @@ def look(
     settings: dict,                  # 'config' of report.json: which target, how far, which neighbours
     plan: Plan,
     ws_target: Tensor | None = None,  # [1, num_ws, w_dim] where the person was moved; None: as the settings say
-) -> tuple[Exhibits, dict]:
+) -> tuple[Pictures, dict]:
     """All pictures of a page, and what `measured` says of them."""
     g_s, person = evidence.g_s, evidence.person
     yaws = [MAX_YAW * (2 * i / (plan.views - 1) - 1) for i in range(plan.views)] if g_s.is_3d else [None]
@@ -123,23 +122,22 @@ def look(
         settings_ = Settings(seed=plan.seed, impostors=plan.impostors)
         figures = figures_of(evidence, groups, photographed, protocol(evidence, yaws, near, plan), settings_)
         maps = saliency(evidence, groups['same_photo'], mean_face, figures, plan)
-    exhibits = Exhibits(
-        views=[Shown(pictures.photograph(pair.before[i]), pictures.photograph(pair.after[i]),
-                     None if target is None else pictures.photograph(target[i]), yaw=None if yaw is None else round(math.degrees(yaw), 1),
-                     likeness=value_of(figures, 'same_photo', i))
+    pictures = Pictures(
+        views=[BeforeAfter(photograph(pair.before[i]), photograph(pair.after[i]), None if target is None else photograph(target[i]),
+                           yaw=None if yaw is None else round(math.degrees(yaw), 1), likeness=value_of(figures, 'same_photo', i))
                for pair in [groups['same_photo']] for i, yaw in enumerate(yaws)],
         neighbours=shown(groups['neighbours'], figures, 'neighbours', [f'distance {share:.0%}' for share in SHARES] * DIRECTIONS),
         strangers=shown(groups['strangers'], figures, 'strangers'),
         other_photos=shown(groups['other_photos'], figures, 'other_photos'))
     everybody = shown(groups['other_people'], figures, 'other_people')
-    exhibits.first_drawn = everybody[:SHOWN_PEOPLE]
+    pictures.first_drawn = everybody[:SHOWN_PEOPLE]
     if figures['measured_by'] is not None:
-        exhibits.changed_most = sorted(everybody, key=lambda one: one.likeness)[:SHOWN_PEOPLE]
+        pictures.changed_most = sorted(everybody, key=lambda one: one.likeness)[:SHOWN_PEOPLE]
     # People of the demo world are drawn: nobody's photo is shown.
     if plan.show_photo or world_person(evidence.config) is not None:
-        show_photos(evidence, exhibits)
-    add_maps(exhibits, groups['same_photo'], figures, maps)
-    return exhibits, figures
+        show_photos(evidence, pictures)
+    add_maps(pictures, groups['same_photo'], figures, maps)
+    return pictures, figures
 
 
 def stream(generator: Generator, seed: int, number: int) -> torch.Generator:
@@ -194,21 +192,21 @@ def value_of(figures: dict, group: str, index: int) -> float | None:
     return figures['likeness'][figures['measured_by']][group]['values'][index]
 
 
-def shown(pair: Pair | None, figures: dict, group: str, titles: list[str] | None = None) -> list[Shown]:
-    """Each latent of a group as a small exhibit."""
+def shown(pair: Pair | None, figures: dict, group: str, titles: list[str] | None = None) -> list[BeforeAfter]:
+    """Each latent of a group as small pictures."""
     if pair is None:
         return []
-    return [Shown(pictures.photograph(pair.before[i], 256), pictures.photograph(pair.after[i], 256), likeness=value_of(figures, group, i),
-                  title=titles[i] if titles else '') for i in range(len(pair.before))]
+    return [BeforeAfter(photograph(pair.before[i], 256), photograph(pair.after[i], 256), likeness=value_of(figures, group, i),
+                        title=titles[i] if titles else '') for i in range(len(pair.before))]
 
 
-def show_photos(evidence: Evidence, exhibits: Exhibits) -> None:
+def show_photos(evidence: Evidence, pictures: Pictures) -> None:
     """Put the photos beside what the networks made of them."""
     if evidence.person.images is None:
         return
-    exhibits.photo = pictures.photograph(evidence.person.images[0])
-    for one, image in zip(exhibits.other_photos, evidence.person.images[1:], strict=False):
-        one.photo = pictures.photograph(image, 256)
+    pictures.photo = photograph(evidence.person.images[0])
+    for one, image in zip(pictures.other_photos, evidence.person.images[1:], strict=False):
+        one.photo = photograph(image, 256)
 
 
 @torch.no_grad()
@@ -236,29 +234,29 @@ def saliency(
     return maps
 
 
-def add_maps(exhibits: Exhibits, views: Pair, figures: dict, maps: list[Saliency]) -> None:
+def add_maps(pictures: Pictures, views: Pair, figures: dict, maps: list[Saliency]) -> None:
     """Difference maps of the outer and the middle view, depth maps, saliency maps; their scales go into ``figures``."""
     count = len(views.before)
     chosen = sorted({0, count // 2, count - 1})
-    changes = [pictures.difference(views.before[i], views.after[i]) for i in chosen]
+    changes = [difference(views.before[i], views.after[i]) for i in chosen]
     # Where an outline moved, white stands against hair: such pixels may saturate, or nothing else would be seen.
-    top = max(0.01, max(pictures.percentile(change, 0.95) for change in changes))
+    top = max(0.01, max(percentile(change, 0.95) for change in changes))
     figures['difference'] = {'mean': round(torch.stack(changes).mean().item(), 4), 'top': round(top, 4)}
-    exhibits.differences = [(view_name(exhibits.views[i].yaw), pictures.heat(change, 0, top)) for i, change in
+    pictures.differences = [(view_name(pictures.views[i].yaw), heat(change, 0, top)) for i, change in
                             zip(chosen, changes, strict=True)]
     if views.depth_before is not None:
         before, after = views.depth_before[count // 2, 0], views.depth_after[count // 2, 0]
         both = torch.stack([before, after])
-        near, far = pictures.percentile(both, 0.005), pictures.percentile(both, 0.995)
+        near, far = percentile(both, 0.005), percentile(both, 0.995)
         change = (after - before).abs()
-        reach = max(1e-3, pictures.percentile(change, 0.995))
+        reach = max(1e-3, percentile(change, 0.995))
         size = min(256, views.before.shape[-1])
         figures['depth'] = {'near': round(near, 3), 'far': round(far, 3), 'mean_change': round(change.mean().item(), 4), 'top': round(reach, 4)}
         # Near is light: what comes towards the eye.
-        exhibits.depth = [('before', pictures.heat(-before, -far, -near, size)), ('after', pictures.heat(-after, -far, -near, size)),
-                          ('change', pictures.heat(change, 0, reach, size))]
+        pictures.depth = [('before', heat(-before, -far, -near, size)), ('after', heat(-after, -far, -near, size)),
+                          ('change', heat(change, 0, reach, size))]
     for side, picture, found in zip(('before', 'after'), (views.before[count // 2], views.after[count // 2]), maps, strict=False):
-        exhibits.saliency.append((side, pictures.overlay(picture, certain(found), figures['saliency']['top'])))
+        pictures.saliency.append((side, overlay(picture, certain(found), figures['saliency']['top'])))
 
 
 def certain(found: Saliency) -> Tensor:   # [H, W]

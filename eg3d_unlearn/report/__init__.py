@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from eg3d_unlearn.evaluation.pictures import Picture, Pictures, jpeg
 from eg3d_unlearn.person.photo.files import MOST_BYTES, decode
 from eg3d_unlearn.report import words
-from eg3d_unlearn.report.exhibits import Exhibits, Picture
 from eg3d_unlearn.report.files import PAGE, Found, is_number, read_folder, settings_of
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.run_folder import PICTURE, REPORT, STATS, write_whole
@@ -43,28 +43,27 @@ def write_report(
     Raises:
         InputError: no finished run in the folder, or the page cannot be written.
     """
-    found = fitting(read_folder(folder, report, audit), Exhibits())
-    gained, exhibits = {}, Exhibits()
+    found = fitting(read_folder(folder, report, audit), Pictures())
+    gained, pictures = {}, Pictures()
     if evidence is not None:
         from eg3d_unlearn.evaluation.comparison import Plan, look
         settings = settings_of(found.report)
-        exhibits, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
+        pictures, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
         found.report = {**found.report, **gained}
         if doubt := another_person(found.report.get('person') or {}, evidence.person.notes) or another_likeness(found.report):
             found.notes.append(f'WARNING: {doubt}')
     elif (folder / PICTURE).is_file():
-        exhibits.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', found.notes)
-    exhibits.recovered = recovered_face(found)
+        pictures.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', found.notes)
+    pictures.recovered = recovered_face(found)
     for note in found.notes:
         log(note)
-    text = page(fitting(found, exhibits), exhibits, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
+    text = page(fitting(found, pictures), pictures, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
     write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
     return gained
 
 
 def picture_of(content: bytes, side: int, name: str, notes: list[str]) -> Picture | None:
     """A picture that this package wrote, as a JPEG of at most ``side`` pixels; a damaged one is noted."""
-    from eg3d_unlearn.report.pictures import jpeg
     try:
         return jpeg(decode(content, name)[0], side)
     except InputError as error:      # as with the other files of the folder: the page says what is missing
@@ -83,12 +82,12 @@ def recovered_face(found: Found) -> Picture | None:
     return None
 
 
-def fitting(found: Found, exhibits: Exhibits) -> Found:
+def fitting(found: Found, pictures: Pictures) -> Found:
     """What of ``found`` a page can be written from; the rest is left out and noted.
 
     These are files that somebody may have sent, with values of any kind where a figure or a name should be.
     """
-    if can_be_shown(found, exhibits):
+    if can_be_shown(found, pictures):
         return found
     networks = {side: {key: value for key, value in about.items() if isinstance(value, str)}
                 for side, about in found.report['networks'].items() if isinstance(about, dict)}
@@ -100,16 +99,16 @@ def fitting(found: Found, exhibits: Exhibits) -> Found:
     parts += [('The audit', lambda known: {'audit': found.audit}), (STATS, lambda known: {'stats': found.stats})]
     for title, change in parts:
         trial = replace(kept, **change(kept))
-        if can_be_shown(trial, exhibits):
+        if can_be_shown(trial, pictures):
             kept = trial
         else:
             kept.notes.append(f'{title} is not as this package writes it and is left out.')
     return kept
 
 
-def can_be_shown(found: Found, exhibits: Exhibits) -> bool:
+def can_be_shown(found: Found, pictures: Pictures) -> bool:
     try:
-        page(found, exhibits, '').encode()
+        page(found, pictures, '').encode()
         return True
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, StopIteration):
         return False

@@ -4,8 +4,8 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from eg3d_unlearn.evaluation.pictures import BeforeAfter, Picture, Pictures
 from eg3d_unlearn.report import audited, charts, results, words
-from eg3d_unlearn.report.exhibits import Exhibits, Picture, Shown
 from eg3d_unlearn.report.files import Found, is_number
 from eg3d_unlearn.report.markup import Markup, markup, tag
 from eg3d_unlearn.report.numbers import counted, figure, interval, number, plain
@@ -18,15 +18,15 @@ TITLE = 'What the unlearned generator still shows'
 
 def page(
     found: Found,
-    exhibits: Exhibits,
+    pictures: Pictures,
     written: str,                    # when, as it is to be read
 ) -> str:
     """The whole file."""
     sections = [section for section in (
-        scales(found), photos(found, exhibits), neighbours(found, exhibits), people(found, exhibits), maps(found, exhibits),
+        scales(found), photos(found, pictures), neighbours(found, pictures), people(found, pictures), maps(found, pictures),
         recognisers(found), results.metrics(found.metrics), audited.ladder(found.audit), limits(found), results.curves(found.stats),
         results.run_figures(found.report), results.settings(found)) if section is not None]
-    body = [header(found, exhibits, written), contents(sections), tag('main', [section.html for section in sections]), footer(found)]
+    body = [header(found, pictures, written), contents(sections), tag('main', [section.html for section in sections]), footer(found)]
     head = [tag('meta', charset='utf-8'), tag('meta', http_equiv='Content-Security-Policy', content=policy()),
             tag('meta', name='viewport', content='width=device-width, initial-scale=1'), tag('meta', name='robots', content='noindex'),
             tag('meta', name='referrer', content='no-referrer'), tag('meta', name='color-scheme', content='light dark'),
@@ -40,7 +40,7 @@ def policy() -> str:
     return f"default-src 'none'; img-src data:; script-src 'sha256-{script}'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
 
 
-def header(found: Found, exhibits: Exhibits, written: str) -> Markup:
+def header(found: Found, pictures: Pictures, written: str) -> Markup:
     """For a reader who reads nothing else, and no technical word."""
     networks = found.report['networks']
     alarms = []
@@ -53,20 +53,20 @@ def header(found: Found, exhibits: Exhibits, written: str) -> Markup:
     meta = [tag('span', (networks.get('in') or {}).get('file', ''), ' → ', (networks.get('out') or {}).get('file', '')),
             tag('span', 'written ', written), tag('span', 'checksum of the result ', tag('code', f'{str(result)[:16]}…')) if result else None]
     verdict = tag('div', [tag('p', sentence) for sentence in words.verdict(found)], tag('p', words.ALWAYS, class_='always'), class_='answer')
-    text = tag('div', [tag('p', sentence) for sentence in words.summary(found)], recovered(exhibits),
+    text = tag('div', [tag('p', sentence) for sentence in words.summary(found)], recovered(pictures),
                tag('p', tag('a', 'What this does and does not show', href='#limits'), class_='onward'), class_='words')
-    opening = tag('div', text, stage(found, exhibits), class_='opening wide' if exhibits.sheet else 'opening')
-    care = words.treat_accordingly(found, exhibits) if exhibits.views or exhibits.sheet else None
+    opening = tag('div', text, stage(found, pictures), class_='opening wide' if pictures.sheet else 'opening')
+    care = words.treat_accordingly(found, pictures) if pictures.views or pictures.sheet else None
     return tag('header', tag('p', 'Report of an erasure', class_='kind'), tag('h1', TITLE), tag('p', meta, class_='meta'),
                [tag('p', alarm, class_='alarm', role='alert') for alarm in alarms], verdict, opening,
                tag('p', care, class_='care') if care else None)
 
 
-def recovered(exhibits: Exhibits) -> Markup | None:
+def recovered(pictures: Pictures) -> Markup | None:
     """The person, as an attack of the audit got them out of the changed network."""
-    if exhibits.recovered is None:
+    if pictures.recovered is None:
         return None
-    return captioned(exhibits.recovered, 'The person, as an attack brought them back.', 'The person again: made with the changed file, by the '
+    return captioned(pictures.recovered, 'The person, as an attack brought them back.', 'The person again: made with the changed file, by the '
                      'first attack that succeeded.', class_='recovered')
 
 
@@ -91,41 +91,41 @@ def captioned(picture: Picture, alt: str, *caption: object, class_: str | None =
 
 # ---- the person ----
 
-def stage(found: Found, exhibits: Exhibits) -> Markup | None:
+def stage(found: Found, pictures: Pictures) -> Markup | None:
     """The person before and after: views to turn through for 3D networks, a wipe over one picture for 2D ones."""
-    if not exhibits.views:
-        if exhibits.sheet is None:
+    if not pictures.views:
+        if pictures.sheet is None:
             return None
-        return tag('div', captioned(exhibits.sheet, 'The person before, the target and the person after; below them other people before and '
+        return tag('div', captioned(pictures.sheet, 'The person before, the target and the person after; below them other people before and '
                                     'after.', 'As the run left it in before-after.png.'), class_='stage sheet')
-    person = turntable(exhibits.views) if len(exhibits.views) > 1 else wipe(exhibits.views[0])
-    return tag('div', person, photo(found, exhibits), class_='stage')
+    person = turntable(pictures.views) if len(pictures.views) > 1 else wipe(pictures.views[0])
+    return tag('div', person, photo(found, pictures), class_='stage')
 
 
-def photo(found: Found, exhibits: Exhibits) -> Markup | None:
+def photo(found: Found, pictures: Pictures) -> Markup | None:
     """How like the pictures are to the photo itself; the photo where it may be shown."""
     likeness = (words.deciding(found.report.get('evidence')) or {}).get('photo')
     said = None
     if likeness:
         said = ['Likeness to the photo itself: ', number(likeness['before']), ' before, ', number(likeness['after']), ' after.']
-    if exhibits.photo is None:
+    if pictures.photo is None:
         return tag('p', said, class_='beside') if said else None
-    shown = captioned(exhibits.photo, 'The photo that was erased.', 'the photo')
+    shown = captioned(pictures.photo, 'The photo that was erased.', 'the photo')
     return tag('div', shown, tag('p', said, class_='beside'), class_='small')
 
 
-def where(shown: Shown) -> str:
+def where(shown: BeforeAfter) -> str:
     return 'frontal view' if not shown.yaw else f'{abs(shown.yaw):g} degrees from the {"right" if shown.yaw > 0 else "left"}'
 
 
-def trio(shown: Shown) -> list[Markup | None]:
+def trio(shown: BeforeAfter) -> list[Markup | None]:
     """Before, after, and what the person was moved to."""
     side = '' if shown.yaw is None else f', {where(shown)}'
     return [captioned(shown.before, f'The person before{side}.', 'before'), captioned(shown.after, f'The same request after{side}.', 'after'),
             small_target(shown, side)]
 
 
-def small_target(shown: Shown, side: str) -> Markup:
+def small_target(shown: BeforeAfter, side: str) -> Markup:
     """What the person was moved to, beside what is to be said of the view."""
     said = [[where(shown).capitalize(), tag('br')] if shown.yaw is not None else None,
             ['likeness ', number(shown.likeness)] if is_number(shown.likeness) else None]
@@ -134,7 +134,7 @@ def small_target(shown: Shown, side: str) -> Markup:
     return tag('div', picture, tag('p', said, about, class_='beside'), class_='small')
 
 
-def turntable(views: list[Shown]) -> Markup:
+def turntable(views: list[BeforeAfter]) -> Markup:
     """All views stand in the page; where scripts run one of them is seen, and a slider turns through them."""
     middle = len(views) // 2
     panels = [tag('div', trio(view), class_='view current' if i == middle else 'view', data_name=where(view))
@@ -145,7 +145,7 @@ def turntable(views: list[Shown]) -> Markup:
     return tag('div', tag('div', panels, class_='views'), slider, class_='turntable')
 
 
-def wipe(view: Shown) -> Markup:
+def wipe(view: BeforeAfter) -> Markup:
     """Two pictures side by side; with a script one over the other, and a slider draws the border."""
     pictures = tag('div', captioned(view.before, 'The person before.', 'before', class_='under'),
                    captioned(view.after, 'The same request after.', 'after', class_='over'), class_='pictures')
@@ -191,22 +191,22 @@ def scales(found: Found) -> Section | None:
     return Section('likeness', 'Who is still recognised', lead, tag('div', rows, axis, class_='scales'), key)
 
 
-def photos(found: Found, exhibits: Exhibits) -> Section | None:
-    if not exhibits.other_photos:
+def photos(found: Found, pictures: Pictures) -> Section | None:
+    if not pictures.other_photos:
         return None
     which = ', which the method did not see. They tell whether a person was erased or a single picture.'
     along = '. They took part in the erasure, so that they are no test of it.'
     lead = f'Latents of other photos of the erased person{along if words.took_part(found) else which}'
-    return Section('photos', 'Other photos of the person', lead, rows_of(exhibits.other_photos, 'another photo of the person'))
+    return Section('photos', 'Other photos of the person', lead, rows_of(pictures.other_photos, 'another photo of the person'))
 
 
-def neighbours(found: Found, exhibits: Exhibits) -> Section | None:
-    if not exhibits.neighbours:
+def neighbours(found: Found, pictures: Pictures) -> Section | None:
+    if not pictures.neighbours:
         return None
     lead = ('Latents near the person’s, towards random people. Up to the distance of 100 % the method moves them, too; farther away people '
             'should stay.') if words.moves_neighbours(found) else 'Latents near the person’s, towards random people. The method left them alone.'
     chart = distances(found)
-    return Section('neighbours', 'Around the person', lead, rows_of(exhibits.neighbours, 'a latent near the person', 'nine'), chart)
+    return Section('neighbours', 'Around the person', lead, rows_of(pictures.neighbours, 'a latent near the person', 'nine'), chart)
 
 
 def distances(found: Found) -> Markup | None:
@@ -229,57 +229,57 @@ def distances(found: Found) -> Markup | None:
     return tag('figure', tag('figcaption', title), chart, key, class_='plot')
 
 
-def people(found: Found, exhibits: Exhibits) -> Section | None:
+def people(found: Found, pictures: Pictures) -> Section | None:
     """Everybody else."""
-    if not (exhibits.first_drawn or exhibits.strangers):
+    if not (pictures.first_drawn or pictures.strangers):
         return None
     likeness = words.deciding(found.report.get('evidence'))
-    total = (found.report.get('evidence') or {}).get('protocol', {}).get('people', len(exhibits.first_drawn))
+    total = (found.report.get('evidence') or {}).get('protocol', {}).get('people', len(pictures.first_drawn))
     parts = []
-    if exhibits.changed_most:
-        parts += [tag('h3', 'Those of ', number(total), ' random people who changed most'), rows_of(exhibits.changed_most, 'a random person')]
-    if exhibits.first_drawn:
-        parts += [tag('h3', 'The first who were drawn'), rows_of(exhibits.first_drawn, 'a random person')]
-    if exhibits.strangers:
-        parts += [tag('h3', 'Photos of other people'), rows_of(exhibits.strangers, 'another person’s photo')]
+    if pictures.changed_most:
+        parts += [tag('h3', 'Those of ', number(total), ' random people who changed most'), rows_of(pictures.changed_most, 'a random person')]
+    if pictures.first_drawn:
+        parts += [tag('h3', 'The first who were drawn'), rows_of(pictures.first_drawn, 'a random person')]
+    if pictures.strangers:
+        parts += [tag('h3', 'Photos of other people'), rows_of(pictures.strangers, 'another person’s photo')]
     lead = 'People whom nobody asked to forget. They should be the same before and after.'
     if likeness is not None:
         lead = [lead, ' The number below each is their likeness.']
     return Section('people', 'Everybody else', lead, *parts)
 
 
-def rows_of(exhibits: list[Shown], who: str, class_: str = '') -> Markup:
+def rows_of(pictures: list[BeforeAfter], who: str, class_: str = '') -> Markup:
     """Cards with before above after, the photo above both where it may be shown."""
     cards = []
-    for shown in exhibits:
+    for shown in pictures:
         photo = img(shown.photo, f'The photo: {who}.') if shown.photo else None
         caption = [[shown.title, tag('br')] if shown.title else None, number(shown.likeness) if is_number(shown.likeness) else None]
         cards.append(tag('figure', photo, img(shown.before, f'Before: {who}.'), img(shown.after, f'After: {who}.'),
                          tag('figcaption', caption)))
-    rows = [*(['photo'] if exhibits[0].photo else []), 'before', 'after']
+    rows = [*(['photo'] if pictures[0].photo else []), 'before', 'after']
     sides = tag('div', [tag('span', name) for name in rows], class_='sides', aria_hidden='true')
     return tag('div', sides, tag('div', cards, class_='cards'), class_=f'pairs {class_}'.strip())
 
 
 # ---- maps ----
 
-def maps(found: Found, exhibits: Exhibits) -> Section | None:
+def maps(found: Found, pictures: Pictures) -> Section | None:
     """Where the pictures changed, how the shape did, where a recogniser still finds the person."""
     evidence = found.report.get('evidence') or {}
     parts: list[Markup] = []
-    if exhibits.saliency and 'saliency' in evidence:
-        parts += saliency(evidence['saliency'], exhibits)
-    if exhibits.differences and 'difference' in evidence:
+    if pictures.saliency and 'saliency' in evidence:
+        parts += saliency(evidence['saliency'], pictures)
+    if pictures.differences and 'difference' in evidence:
         measured = evidence['difference']
         parts += [tag('h3', 'Difference of the pictures'),
                   tag('p', 'Mean change of a pixel: ', number(measured['mean'], 3), ' of white against black.'),
-                  maps_row(exhibits.differences, 'Difference map'), ramp('0', f'{plain(measured["top"], 2)} and more')]
-    if exhibits.depth and 'depth' in evidence:
+                  maps_row(pictures.differences, 'Difference map'), ramp('0', f'{plain(measured["top"], 2)} and more')]
+    if pictures.depth and 'depth' in evidence:
         measured = evidence['depth']
         parts += [tag('h3', 'Depth'),
                   tag('p', 'Depth along the ray, light is near; on the right its change, ', number(measured['mean_change'], 3),
                       ' world units on average over all rays.'),
-                  maps_row(exhibits.depth, 'Depth map'), ramp(f'{plain(measured["far"], 2)} (change: 0)',
+                  maps_row(pictures.depth, 'Depth map'), ramp(f'{plain(measured["far"], 2)} (change: 0)',
                                                               f'{plain(measured["near"], 2)} (change: {plain(measured["top"], 3)})')]
     if not parts:
         return None
@@ -287,10 +287,10 @@ def maps(found: Found, exhibits: Exhibits) -> Section | None:
     return Section('maps', 'Where it changed', lead, *parts)
 
 
-def saliency(measured: dict, exhibits: Exhibits) -> list[Markup]:
+def saliency(measured: dict, pictures: Pictures) -> list[Markup]:
     """RISE before and after on one scale."""
     sides = [(f'{side} (likeness to the person before: {plain(measured[side]["likeness"], 2)})', picture)
-             for side, picture in exhibits.saliency]
+             for side, picture in pictures.saliency]
     text = tag('p', 'Orange: seeing this place makes ', tag('b', measured['recogniser']), ' find more of the person; blue: less. The place that '
                'tells most adds ', number(measured['before']['highest']), ' to the likeness before and ', number(measured['after']['highest']),
                ' after.')
@@ -302,8 +302,8 @@ def saliency(measured: dict, exhibits: Exhibits) -> list[Markup]:
                 tag('span', '+' + plain(measured['top'], 2)), class_='ramp'), how]
 
 
-def maps_row(exhibits: list[tuple[str, Picture]], what: str) -> Markup:
-    return tag('div', [captioned(picture, f'{what}, {title}.', title) for title, picture in exhibits], class_='maps')
+def maps_row(pictures: list[tuple[str, Picture]], what: str) -> Markup:
+    return tag('div', [captioned(picture, f'{what}, {title}.', title) for title, picture in pictures], class_='maps')
 
 
 def ramp(low: str, high: str) -> Markup:

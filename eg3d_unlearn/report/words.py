@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from eg3d_unlearn.config import CLOSED_FORM
 from eg3d_unlearn.evaluation.estimate import stands_first
-from eg3d_unlearn.report.exhibits import Exhibits
+from eg3d_unlearn.evaluation.pictures import Pictures
 from eg3d_unlearn.report.files import Found, is_number
 from eg3d_unlearn.report.markup import Markup, markup, tag
 from eg3d_unlearn.report.numbers import counted, interval, listed, number
@@ -345,10 +345,10 @@ def percent(share: float) -> str:
     return f'{100 * share:.0f} %' if share >= 0.095 else f'{100 * share:.1f} %'
 
 
-def treat_accordingly(found: Found, exhibits: Exhibits) -> str:
+def treat_accordingly(found: Found, pictures: Pictures) -> str:
     """How to keep the page; only of what it does hold."""
-    photo = exhibits.photo is not None or any(shown.photo for shown in exhibits.other_photos)
-    if exhibits.sheet is not None:   # the run put photos into it where they might be shown
+    photo = pictures.photo is not None or any(shown.photo for shown in pictures.other_photos)
+    if pictures.sheet is not None:   # the run put photos into it where they might be shown
         report = found.report
         photo = bool((report.get('config') or {}).get('keep_source')) or (report.get('person') or {}).get('given_as') == 'demo'
     return ('This page shows pictures of the erased person, made by the original network'

@@ -23,10 +23,10 @@ from eg3d_unlearn.evaluation.audit.tier import Findings, Tier
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.metrics import cache
 from eg3d_unlearn.evaluation.metrics.settings import FALSE_ACCEPTS
+from eg3d_unlearn.evaluation.pictures import photograph
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.person.given import names_of
 from eg3d_unlearn.person.latents import digest
-from eg3d_unlearn.report.pictures import photograph
 from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files, write_json
 from eg3d_unlearn.unlearning.presets import resolve
 from torch_utils_ext.errors import InputError

@@ -1,8 +1,9 @@
-"""Tensors to pictures in a page: photographs as JPEG, maps in colours that every eye tells apart."""
+"""The pictures of a comparison, ready for a page: photographs as JPEG, maps in colours that every eye tells apart."""
 from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass, field
 
 import numpy as np
 import PIL.Image
@@ -11,12 +12,48 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eg3d_unlearn.person.photo import to_image
-from eg3d_unlearn.report.exhibits import Picture
 
 QUALITY = 90                         # of JPEG
 # Dark blue to light yellow: rises evenly in lightness, so that it reads in grey and for colour-blind eyes.
 RAMP = ((12, 22, 60), (45, 66, 122), (112, 108, 130), (178, 145, 110), (232, 196, 104), (255, 246, 196))
 LESS, MORE = (0, 96, 176), (213, 94, 0)   # blue and vermilion, told apart by all common kinds of colour blindness
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a data URI."""
+    uri: str
+    width: int                       # pixels
+    height: int
+
+
+@dataclass
+class BeforeAfter:
+    """One latent as both networks show it."""
+    before: Picture
+    after: Picture
+    target: Picture | None = None    # what G_s shows for w_t
+    photo: Picture | None = None     # the photo itself, where it may be shown
+    yaw: float | None = None         # degrees, positive: the camera moves to the picture's right; None for 2D networks
+    likeness: float | None = None    # identity cosine before against after
+    title: str = ''                  # what else there is to say of it
+
+
+@dataclass
+class Pictures:
+    """Everything that a page shows; an empty list leaves its section out."""
+    views: list[BeforeAfter] = field(default_factory=list)         # the erased person, from left to right
+    photo: Picture | None = None                                   # the erased photo, where it may be shown
+    other_photos: list[BeforeAfter] = field(default_factory=list)
+    neighbours: list[BeforeAfter] = field(default_factory=list)    # adjacent latents, which are to be erased too
+    strangers: list[BeforeAfter] = field(default_factory=list)     # photos of other people
+    changed_most: list[BeforeAfter] = field(default_factory=list)  # random people, worst first
+    first_drawn: list[BeforeAfter] = field(default_factory=list)   # random people as they were drawn
+    differences: list[tuple[str, Picture]] = field(default_factory=list)
+    depth: list[tuple[str, Picture]] = field(default_factory=list)
+    saliency: list[tuple[str, Picture]] = field(default_factory=list)
+    recovered: Picture | None = None                               # the person, as an attack of the audit brought them back
+    sheet: Picture | None = None                                   # before-after.png of the run, where no pictures could be made
 
 
 def photograph(
