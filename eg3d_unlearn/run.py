@@ -22,6 +22,7 @@ from eg3d_unlearn.person.saved import KEPT, find_once
 from eg3d_unlearn.preflight import Checked, check, how_long
 from eg3d_unlearn.report import words, write_report
 from eg3d_unlearn.report.files import PAGE
+from eg3d_unlearn.report.sheet import draw_sheet
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, Follower, RunFolder, write_whole
 from eg3d_unlearn.unlearning.erase import forget, moved, moves_to, photos_for, polish, prefixes_of
 from eg3d_unlearn.unlearning.margin import Erased
@@ -143,7 +144,7 @@ def draw(folder: RunFolder, config: Config, generator: Generator, before: figure
     doubted = figures.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
     warning = figures.MEANINGLESS if config.random_metric_weights else doubted
     drawn = before if moves_to(config) else dataclasses.replace(before, target=[])
-    sheet = figures.picture(drawn, after, shown_photos(config, generator), warning)
+    sheet = draw_sheet(drawn, after, shown_photos(config, generator), warning)
     write_whole(folder / PICTURE, lambda file: photo.write_sheet(file, sheet))
 
 

@@ -1,4 +1,4 @@
-"""What a run did: figures before and after, and a picture that shows them."""
+"""What a run did: pictures and figures before and after, and the machine that it ran on."""
 from __future__ import annotations
 
 import importlib.metadata
@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from typing import Callable, Iterable, Sequence
 
 import numpy as np
-import PIL.Image
-import PIL.ImageDraw
-import PIL.ImageFont
 import torch
 from torch import Tensor
 
 import eg3d_unlearn
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.perceptual import Perceptual
-from eg3d_unlearn.person.photo import to_image
 
 YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and of the report [radians]
 # Random people that nobody asked to forget (NVIDIA's seeds). Likeness before against after scatters by 0.03 to 0.1 from one to
@@ -180,57 +176,6 @@ def measure(before: Views, after: Views, perceptual: Perceptual | None, recognis
     }
     judged = perceptual is not None or recogniser is not None
     return {**{name: compare(*pair) for name, pair in pairs.items() if judged and all(pair)}, 'others': len(before.others)}
-
-
-Block = list[tuple[str, list[Tensor]]]  # rows of pictures with their titles
-
-
-def picture(before: Views, after: Views, photos: Tensor | None = None, warning: str | None = None) -> PIL.Image.Image:
-    """The person before, the target if there is one, the person after; beside them other photos of the person; below them
-    some of the other people.
-
-    ``photos`` [1 + K, 3, H, W]: the photos themselves, the erased one first, where they may be shown.  ``warning`` stands
-    above all.
-    """
-    person: Block = [(title, row) for title, row in (('before', before.source), ('the target', before.target), ('after', after.source)) if row]
-    if photos is not None:
-        blank = torch.ones_like(photos[:1])
-        person = [(title, [photos[:1] if index == 0 else blank, *row]) for index, (title, row) in enumerate(person)]
-        person[0] = ('the photo; before', person[0][1])
-    beside: Block = []
-    if before.other_photos:
-        beside = [('the same person, before', before.other_photos), ('after', after.other_photos)]
-        if photos is not None:
-            beside.insert(0, ('other photos of the person', list(photos[1:].split(1))))
-    others: Block = [(title, shown.others[:OTHERS_DRAWN]) for title, shown in (('other people, before', before), ('after', after))]
-    size = max(96, min(256, before.source[0].shape[-1]))
-    top, gap = [person, beside], size // 4
-    widths = [max((len(row) for _, row in block), default=0) * size for block in top]
-    width = max(sum(widths) + gap * bool(beside), len(others[0][1]) * size, 3 * size)
-    height, head = size + LABEL, LABEL * bool(warning)
-    sheet = PIL.Image.new('RGB', (width, head + (max(map(len, top)) + len(others)) * height), 'white')
-    if warning:
-        PIL.ImageDraw.Draw(sheet).text((6, 3), warning, fill='#b00000', font=PIL.ImageFont.load_default(12))
-    left = 0
-    for block, block_width in zip(top, widths, strict=True):
-        _paste(sheet, block, left, head, size)
-        left += block_width + gap
-    _paste(sheet, others, 0, head + max(map(len, top)) * height, size)
-    return sheet
-
-
-LABEL = 22                           # height of a title [pixels]
-
-
-def _paste(sheet: PIL.Image.Image, block: Block, left: int, top: int, size: int) -> None:
-    """Draw rows of pictures, ``size`` pixels each, with their titles above them."""
-    draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(14)
-    for row, (title, images) in enumerate(block):
-        y = top + row * (size + LABEL)
-        draw.text((left + 6, y + 3), title, fill='black', font=font)
-        for column, image in enumerate(images):
-            tile = to_image(image[0]).resize((size, size), PIL.Image.Resampling.LANCZOS)
-            sheet.paste(tile, (left + column * size, y + LABEL))
 
 
 def versions() -> dict[str, str]:
