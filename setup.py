@@ -14,7 +14,8 @@ setup(
     # installed as eg3d_unlearn.patches, since other packages use such names, too.
     packages=[*find_packages(include=['eg3d_unlearn*', 'torch_utils_ext*']), 'eg3d_unlearn.patches'],
     package_dir={'eg3d_unlearn.patches': 'patches'},
-    package_data={'eg3d_unlearn.worlds.demo': ['networks/*.pt', 'networks/*.json'], 'eg3d_unlearn.bench.tables': ['experiments/*.json']},
+    package_data={'eg3d_unlearn.worlds.demo': ['networks/*.pt', 'networks/*.json'], 'eg3d_unlearn.bench.tables': ['experiments/*.json'],
+                  'eg3d_unlearn.report': ['templates/*']},
     install_requires=[
         'torch>=2.4',
         'torchvision>=0.19',
@@ -22,6 +23,7 @@ setup(
         'pillow>=10.1',
         'safetensors>=0.4.3',
         'click>=8.1',
+        'jinja2>=3.1',
         'ninja',
         # torch needs it, too.
         'filelock>=3.12',

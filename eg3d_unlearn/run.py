@@ -20,9 +20,10 @@ from eg3d_unlearn.person.given import photos_of, world_person
 from eg3d_unlearn.person.person import Person, photos_again, prepare_photo
 from eg3d_unlearn.person.saved import KEPT, find_once
 from eg3d_unlearn.preflight import Checked, check, how_long
-from eg3d_unlearn.report import words, write_report
+from eg3d_unlearn.report import write_report
 from eg3d_unlearn.report.files import PAGE
 from eg3d_unlearn.report.sheet import draw_sheet
+from eg3d_unlearn.report.verdict import ALWAYS
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, Follower, RunFolder, write_whole
 from eg3d_unlearn.unlearning.erase import forget, moved, moves_to, photos_for, polish, prefixes_of
 from eg3d_unlearn.unlearning.margin import Erased
@@ -141,7 +142,7 @@ def say_what_runs(folder: RunFolder, run: Checked) -> None:
 
 def draw(folder: RunFolder, config: Config, generator: Generator, before: figures.Views, after: figures.Views, state: dict) -> None:
     """before-after.png."""
-    doubted = figures.WRONG_PERSON if words.doubts({'person': state['notes']}) else None
+    doubted = figures.WRONG_PERSON if figures.doubts(state['notes']) else None
     warning = figures.MEANINGLESS if config.random_metric_weights else doubted
     drawn = before if moves_to(config) else dataclasses.replace(before, target=[])
     sheet = draw_sheet(drawn, after, shown_photos(config, generator), warning)
@@ -193,7 +194,7 @@ def summarise(folder: RunFolder, result: dict) -> None:
         folder.log(line)
     if 'MEANING' in result:
         folder.log(result['MEANING'])
-    if doubts := words.doubts(result):
+    if doubts := figures.doubts(result['person']):
         folder.log(f'WARNING: {figures.WRONG_PERSON}: {" ".join(doubts)}')
-    folder.log(words.ALWAYS)
+    folder.log(ALWAYS)
     folder.log(f'Wrote {folder / NETWORK}; see {folder / PAGE}.')

@@ -1,13 +1,17 @@
-"""A run's files and pictures as pages are written from, made up: no network, no render."""
+"""A run's files and pictures as pages are written from, made up: no network, no render; and a reader of pages."""
 from __future__ import annotations
 
 import random
+from html.parser import HTMLParser
 
 import PIL.Image
 
 from eg3d_unlearn.evaluation.pictures import BeforeAfter, Picture, Pictures, jpeg
 from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.page import page
 
+WRITTEN = '2026-01-02 10:00 UTC'
+VOID = ('br', 'hr', 'img', 'input', 'link', 'meta')   # elements without an end tag
 YAWS = [-15.0, -12.0, -9.0, -6.0, -3.0, 0.0, 3.0, 6.0, 9.0, 12.0, 15.0]
 
 
@@ -145,3 +149,57 @@ def pictures(flat: bool = False) -> Pictures:
                     shown(measured['strangers']), shown(sorted(people)[:6]), shown(people[:6]), [('frontal', picture('navy'))],
                     [] if flat else [('before', picture()), ('after', picture()), ('change', picture())],
                     [('before', picture()), ('after', picture())])
+
+
+class Reader(HTMLParser):
+    """Takes a page apart and notes elements that are not closed as they were opened."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.wrong, self.tags, self.text, self.data, self.ids = [], [], [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, name, attributes):
+        attributes = dict(attributes)
+        self.tags.append((name, attributes))
+        if 'id' in attributes:
+            self.ids.append(attributes['id'])
+        if name == 'data':
+            self.data.append(float(attributes['value']))
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_endtag(self, name):
+        if not self.open or self.open.pop() != name:
+            self.wrong.append(name)
+        self.text.append(' ' * (name in ('p', 'li', 'h1', 'h2', 'h3', 'td', 'th', 'title', 'figcaption')))
+
+    def handle_data(self, text):
+        if not {'script', 'style'} & set(self.open):
+            self.text.append(text)
+
+    @property
+    def words(self) -> str:
+        return ' '.join(''.join(self.text).split())
+
+    def all(self, name: str) -> list[dict]:
+        return [attributes for found, attributes in self.tags if found == name]
+
+
+def read(run: Found | None = None, shows: Pictures | None = None) -> Reader:
+    """The page of a run."""
+    return Reader(page(run or found(), shows or pictures(), WRITTEN))
+
+
+def bare(**changes) -> Found:
+    """A run of which there is nothing but its report."""
+    return found(**{**dict(report=report(), stats=[], metrics=[], audit=None), **changes})
+
+
+def numbers_in(value) -> list[float]:
+    if isinstance(value, dict):
+        return [number for part in value.values() for number in numbers_in(part)]
+    if isinstance(value, (list, tuple)):
+        return [number for part in value for number in numbers_in(part)]
+    return [float(value)] if isinstance(value, (int, float)) and not isinstance(value, bool) else []

@@ -18,7 +18,7 @@ from eg3d_unlearn.generators.build import build, build_network
 from eg3d_unlearn.generators.checkout import SIZES as SIZES_OF_TRUSTED
 from eg3d_unlearn.generators.checkout import load_trusted
 from eg3d_unlearn.report.files import Found
-from eg3d_unlearn.report.words import does_not_show
+from eg3d_unlearn.report.limitations import does_not_show
 from torch_utils_ext import network_patch, network_pickle, network_save
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import (

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from torch_utils_ext.errors import InputError
 
 MAX_JSON_BYTES = 256 << 20
+MAX_NUMBER = 1e300  # numbers beyond are no results
 _KINDS = {
     stat.S_ISDIR: 'is a folder',
     stat.S_ISFIFO: 'is a pipe',
@@ -107,3 +108,8 @@ def parse_json(content: bytes, name: str, kind: type | None = None) -> Any:
         expected = 'an object {...}' if kind is dict else 'a list [...]' if kind is list else kind.__name__
         raise InputError(f'{name} holds {type(value).__name__} where {expected} was expected.')
     return value
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a json file is a number that can be a result: finite, no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MAX_NUMBER

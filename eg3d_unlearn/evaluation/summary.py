@@ -27,6 +27,12 @@ WRONG_PERSON = 'PROBABLY THE WRONG PERSON WAS ERASED'
 MEANINGLESS = 'THE JUDGES (LPIPS, RECOGNISER) HAVE RANDOM WEIGHTS: THIS RESULT MEANS NOTHING.'
 
 
+def doubts(person: dict) -> list[str]:
+    """Why the face that was erased may be another one than the photo's, as the notes of ``Person`` say it; technical."""
+    encoder = person.get('encoder') if isinstance(person.get('encoder'), dict) else {}
+    return [str(said['warning']) for said in (person, encoder) if said.get('warning')]
+
+
 def other_seeds(generator: Generator, judged: bool) -> tuple[int, ...]:
     """The random people of a run that trains nothing: many where something measures them, else those of the picture; fewer if slow."""
     slow = generator.device.type == 'cpu' and generator.img_resolution >= LARGE

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from eg3d_unlearn.evaluation.pictures import Picture, Pictures, jpeg
+from eg3d_unlearn.evaluation.same_person import another_likeness, another_person
 from eg3d_unlearn.person.photo.files import MOST_BYTES, decode
-from eg3d_unlearn.report import words
-from eg3d_unlearn.report.files import PAGE, Found, is_number, read_folder, settings_of
+from eg3d_unlearn.report.files import PAGE, Found, read_folder, settings_of
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.run_folder import PICTURE, REPORT, STATS, write_whole
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import read_bytes, shown
 
-SAME_LIKENESS = 0.1                  # the likeness of a latent before and after is that of the run but for this much
 MOST_ENTRIES = 200                   # of report.json, that are looked at one by one where something is wrong with it
-SAME_PSNR = 1.0                      # two inversions of one photo differ by less [dB]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +48,7 @@ def write_report(
         settings = settings_of(found.report)
         pictures, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
         found.report = {**found.report, **gained}
-        if doubt := another_person(found.report.get('person') or {}, evidence.person.notes) or another_likeness(found.report):
+        if doubt := another_person(found.person, evidence.person.notes) or another_likeness(found.summary, gained['evidence']):
             found.notes.append(f'WARNING: {doubt}')
     elif (folder / PICTURE).is_file():
         pictures.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', found.notes)
@@ -112,28 +110,3 @@ def can_be_shown(found: Found, pictures: Pictures) -> bool:
         return True
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, StopIteration):
         return False
-
-
-def another_person(then: dict, now: dict) -> str | None:
-    """A warning where the person who is looked at seems not to be the one of the run, of whom nothing but notes was kept."""
-    if then.get('given_as') != now.get('given_as'):
-        return (f'The run was given a person as {shown(then.get("given_as"))}, this page as {now.get("given_as")}: perhaps it is not the same '
-                'person.')
-    psnr = [notes.get('psnr_db') for notes in (then, now)]
-    if all(map(is_number, psnr)) and abs(psnr[0] - psnr[1]) > SAME_PSNR:
-        return (f'The photo looked at here was inverted to {psnr[1]:.1f} dB, that of the run to {psnr[0]:.1f} dB: perhaps it is not the same '
-                'photo, or was inverted with other settings.')
-    return None
-
-
-def another_likeness(report: dict) -> str | None:
-    """A warning where the latent that was looked at has changed otherwise than the one that was erased."""
-    then, deciding = (report.get('summary') or {}).get('erased_same_photo'), words.deciding(report.get('evidence'))
-    if deciding is None or not is_number(then) or (report['summary'].get('measured_by') != report['evidence']['measured_by']):
-        return None
-    views = deciding['same_photo']['values']
-    now = sum(views[i] for i in (0, len(views) // 2, -1)) / 3      # the views of the summary
-    if abs(now - then) <= SAME_LIKENESS:
-        return None
-    return (f'The likeness before against after is {now:.2f} here and was {then:.2f} at the end of the run: perhaps it is not the same person, '
-            'or the person was found with other settings.')

@@ -6,14 +6,14 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eg3d_unlearn.config import Config
+from eg3d_unlearn.config import CLOSED_FORM, Config
+from eg3d_unlearn.evaluation.summary import doubts
 from eg3d_unlearn.run_folder import REPORT, STATS
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.user_files import MAX_JSON_BYTES, is_file, parse_json, read_bytes, read_json, shown
+from torch_utils_ext.user_files import MAX_JSON_BYTES, is_file, is_number, parse_json, read_bytes, read_json, shown
 
 AUDIT = 'audit.json'
 PAGE, VIDEO = 'report.html', 'before-after.mp4'
-MOST = 1e300                         # numbers beyond are no results
 
 
 @dataclass
@@ -24,6 +24,55 @@ class Found:
     metrics: list[dict] = field(default_factory=list)  # of each metric the last line of its metric-*.jsonl
     audit: dict | None = None        # audit.json
     notes: list[str] = field(default_factory=list)     # files that could not be read, results about another network
+
+    @property
+    def config(self) -> dict:
+        return self.report.get('config') or {}
+
+    @property
+    def person(self) -> dict:
+        return self.report.get('person') or {}
+
+    @property
+    def summary(self) -> dict:
+        """What the run measured by itself at its end."""
+        return self.report.get('summary') or {}
+
+    @property
+    def evidence(self) -> dict:
+        """What was measured for a page; {}: nobody has looked at both networks."""
+        return self.report.get('evidence') or {}
+
+    @property
+    def likeness(self) -> dict | None:
+        """By the recogniser that decides; None where nothing was recognised."""
+        by = self.evidence.get('measured_by')
+        return None if by is None else self.evidence['likeness'][by]
+
+    def network(self, side: str) -> dict:
+        """What is known of the network that went 'in' or came 'out'."""
+        return self.report['networks'].get(side) or {}
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the face that was erased may be another one than the photo's, as the run said it; technical."""
+        return doubts(self.person)
+
+    @property
+    def is_demo(self) -> bool:
+        return bool(self.report.get('demo_world') or str(self.config.get('network', '')).startswith('demo-')
+                    or self.person.get('given_as') == 'demo')
+
+    @property
+    def moves_neighbours(self) -> bool:
+        """Whether the method moves latents around the person's: by a loss of their own, or all latents by one formula."""
+        method = str(self.config.get('method'))
+        return method.startswith(CLOSED_FORM) or bool(self.config.get('lambda_adj', 1) and self.config.get('n_adj', 1))
+
+    @property
+    def photos_took_part(self) -> bool:
+        """Whether the person's other photos were erased along, so that they are no test."""
+        return self.config.get('forget_from', 'first') != 'first'
 
 
 def read_folder(
@@ -143,7 +192,3 @@ def settings_of(report: dict) -> dict:
             return value is None or type(value) in kinds
         return is_number(value) and bool({int, float} & set(kinds)) and abs(value) < 1 << 32
     return {name: value for name, value in given.items() if name in hints and fits(value, hints[name])} if isinstance(given, dict) else {}
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MOST

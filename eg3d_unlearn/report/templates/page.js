@@ -1,6 +1,4 @@
-"""The page's script: turns through views, wipes between two pictures.  Without it all of them are seen side by side."""
-
-SCRIPT = r"""
+// Turns through views, wipes between two pictures.  Without it all of them are seen side by side.
 'use strict';
 (function () {
   document.documentElement.classList.add('js');
@@ -59,4 +57,3 @@ SCRIPT = r"""
     document.querySelectorAll('details').forEach(function (details) { details.open = true; });
   });
 })();
-"""

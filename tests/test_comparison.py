@@ -8,11 +8,10 @@ import numpy as np
 import page_stand_ins as stand_ins
 import pytest
 import torch
+from page_stand_ins import Reader, numbers_in
 from small import PoorMansLpips, poor_mans_recogniser, small_generator
-from test_html import Reader, numbers_in
 
 from eg3d_unlearn.config import Config
-from eg3d_unlearn.evaluation import pictures as encoding
 from eg3d_unlearn.evaluation.audit.budget import BUDGETS
 from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.comparison import Plan, look, neighbours, target_of
@@ -20,11 +19,9 @@ from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.metrics import Settings, compute
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
-from eg3d_unlearn.report import another_likeness, another_person, video, write_report
 from eg3d_unlearn.report.files import Found
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.unlearning.target import frobenius
-from torch_utils_ext.errors import InputError
 
 PLAN = Plan(people=6, views=3, masks=20, impostors=16)
 SETTINGS = {'target': 'ufo', 'target_d': 3.0, 'alpha_max': 1.5}
@@ -153,12 +150,6 @@ def test_photos_are_shown_only_when_asked():
     assert asked.photo is not None and all(one.photo for one in asked.other_photos)
 
 
-@pytest.fixture
-def run_folder(tmp_path):
-    (tmp_path / 'report.json').write_text(json.dumps(stand_ins.report(config={**SETTINGS, 'keep_source': False}, person={'given_as': 'image'})))
-    return tmp_path
-
-
 def test_the_page_and_the_figures_say_the_same(looked):
     _, pictures, figures = looked
     report = {**stand_ins.report(), 'evidence': figures}
@@ -168,83 +159,3 @@ def test_the_page_and_the_figures_say_the_same(looked):
     known = set(numbers_in(report)) | {float(i) for i in range(20)}
     assert not [value for value in reader.data if value not in known]
     assert len(text) < 2_000_000
-
-
-def test_the_page_and_what_report_json_gains_are_written_together(run_folder):
-    gained = write_report(run_folder, evidence_of('stylegan2', changed=1.0), plan=PLAN, log=lambda line: None)
-    text = (run_folder / 'report.html').read_text()
-    assert gained['evidence']['likeness']['unused']['other_people']['value'] in Reader(text).data
-    # What the person is known by stays out.
-    assert 'face.png' not in text and 'face.png' not in json.dumps(gained)
-    assert not list(run_folder.glob('.*'))
-
-
-def test_somebody_else_than_the_erased_one_is_doubted(run_folder):
-    evidence = evidence_of('stylegan2')
-    evidence.person.notes = {'given_as': 'seed'}
-    said = []
-    write_report(run_folder, evidence, plan=PLAN, log=said.append)
-    assert 'perhaps it is not the same person' in said[0] and said[0][9:] in Reader((run_folder / 'report.html').read_text()).words
-    assert another_person({'given_as': 'image', 'psnr_db': 24.0}, {'given_as': 'image', 'psnr_db': 20.0})
-    # Two seeds are told apart by what became of them.
-    report = {'summary': {'erased_same_photo': 0.02, 'measured_by': 'a'}, 'evidence': {'measured_by': 'a', 'likeness': {
-        'a': {'same_photo': {'values': [0.0, 0.9, 0.03, 0.9, 0.03]}}}}}
-    assert another_likeness(report) is None
-    report['summary']['erased_same_photo'] = 0.9
-    assert 'is 0.02 here and was 0.90 at the end of the run' in another_likeness(report)
-    assert another_likeness({'summary': {}, 'evidence': report['evidence']}) is None
-    assert another_person({'given_as': 'image', 'psnr_db': 24.0}, {'given_as': 'image', 'psnr_db': 24.3}) is None
-
-
-# ---- pictures and films ----
-
-def test_maps_in_colour():
-    values = torch.tensor([[0.0, 0.5], [1.0, 2.0]])
-    low, high = (np.asarray(decoded(encoding.heat(values, 0, 1)))[at] for at in ((0, 0), (1, 1)))
-    assert tuple(low) == encoding.RAMP[0] and tuple(high) == encoding.RAMP[-1]
-    assert encoding.heat(values, 0, 1, size=16).width == 16
-    before, after = torch.full([3, 4, 4], -1.0), torch.full([3, 4, 4], 1.0)
-    assert torch.equal(encoding.difference(before, after), torch.ones(4, 4)) and encoding.difference(before, before).max() == 0
-
-
-def test_the_ramp_reads_without_colours():
-    """Lightness rises along it, so that grey printers and colour-blind eyes see the same order."""
-    lightness = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in encoding.RAMP]
-    assert all(b - a > 25 for a, b in zip(lightness, lightness[1:], strict=False))
-
-
-def test_an_overlay_is_grey_where_nothing_is_said():
-    image, values = torch.zeros(3, 32, 32), torch.zeros(32, 32)
-    values[:16] = 1.0
-    pixels = np.asarray(decoded(encoding.overlay(image, values, 1.0))).astype(int)
-    assert pixels[4, 16, 0] - pixels[4, 16, 2] > 80 and np.ptp(pixels[28, 16]) < 6
-
-
-def decoded(picture):
-    import base64
-    import io
-
-    import PIL.Image
-    return PIL.Image.open(io.BytesIO(base64.b64decode(picture.uri.split(',', 1)[1])))
-
-
-def test_large_pictures_are_made_smaller():
-    picture = encoding.photograph(torch.rand(3, 700, 700) * 2 - 1)
-    assert (picture.width, picture.height) == (512, 512) and picture.uri.startswith('data:image/jpeg;base64,')
-
-
-@pytest.mark.parametrize('family', ['eg3d', 'stylegan2'])
-def test_a_film(family, tmp_path):
-    imageio = pytest.importorskip('imageio.v2')
-    pytest.importorskip('imageio_ffmpeg')
-    video.write_video(tmp_path / 'before-after.mp4', evidence_of(family, changed=1.0), SETTINGS, frames=5)
-    with imageio.get_reader(tmp_path / 'before-after.mp4') as film:
-        frames = [frame for frame in film]
-    assert len(frames) == 5 and frames[0].shape == (288, 512, 3)
-    assert not [path for path in tmp_path.iterdir() if path.suffix == '.part']
-
-
-def test_a_film_without_its_package(monkeypatch):
-    monkeypatch.setattr(video.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(InputError, match='--video needs imageio and imageio_ffmpeg, which are not installed. Install with'):
-        video.check_video()

@@ -7,8 +7,8 @@ import page_stand_ins as stand_ins
 import pytest
 import torch
 from click.testing import CliRunner
+from page_stand_ins import Reader
 from small import SMALL, small_generator
-from test_html import Reader
 
 from eg3d_unlearn.report import command
 from torch_utils_ext.download import sha256_of

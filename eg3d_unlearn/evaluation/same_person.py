@@ -1,0 +1,35 @@
+"""Whether the person who is looked at is the one of the run, of whom nothing but notes and figures was kept."""
+from __future__ import annotations
+
+from torch_utils_ext.user_files import is_number, shown
+
+SAME_PSNR = 1.0                      # two inversions of one photo differ by less [dB]
+SAME_LIKENESS = 0.1                  # two measurements of one latent, before against after, differ by less
+
+
+def another_person(then: dict, now: dict) -> str | None:
+    """A warning where the notes of ``Person`` differ from those of the run."""
+    if then.get('given_as') != now.get('given_as'):
+        return (f'The run was given a person as {shown(then.get("given_as"))}, this page as {now.get("given_as")}: perhaps it is not the same '
+                'person.')
+    psnr = [notes.get('psnr_db') for notes in (then, now)]
+    if all(map(is_number, psnr)) and abs(psnr[0] - psnr[1]) > SAME_PSNR:
+        return (f'The photo looked at here was inverted to {psnr[1]:.1f} dB, that of the run to {psnr[0]:.1f} dB: perhaps it is not the same '
+                'photo, or was inverted with other settings.')
+    return None
+
+
+def another_likeness(
+    summary: dict,                   # of the run: `summary.summary`
+    evidence: dict,                  # of a page: `measured.figures_of`
+) -> str | None:
+    """A warning where the likeness of the latent that was looked at, before against after, is not that of the erased one."""
+    then, by = summary.get('erased_same_photo'), evidence['measured_by']
+    if by is None or not is_number(then) or summary.get('measured_by') != by:
+        return None
+    views = evidence['likeness'][by]['same_photo']['values']
+    now = sum(views[i] for i in (0, len(views) // 2, -1)) / 3      # the views of the summary
+    if abs(now - then) <= SAME_LIKENESS:
+        return None
+    return (f'The likeness before against after is {now:.2f} here and was {then:.2f} at the end of the run: perhaps it is not the same person, '
+            'or the person was found with other settings.')

@@ -1,0 +1,129 @@
+"""The audit's ladder: each attacker with its verdict, its figures and, where it has one, its curve."""
+from __future__ import annotations
+
+from types import SimpleNamespace as Section
+
+from eg3d_unlearn.evaluation.estimate import stands_first
+from eg3d_unlearn.evaluation.summary import MEANINGLESS
+from eg3d_unlearn.report import charts
+from eg3d_unlearn.report.formatting import MISSING, entries, figure, number, plain, typeset
+from torch_utils_ext.user_files import is_number
+
+FIGURES = {'before': 'before', 'after': 'after', 'controls_before': 'controls before', 'controls': 'controls after', 'excess': 'excess'}
+SERIES = {'before': 'the person, before', 'after': 'the person, after', 'controls': 'people never erased, after'}
+ATTACKS = {                          # of the audit: what somebody does, for readers who are no specialists
+    'T0': 'asking for the person as before', 'T1': 'giving the changed file other photos of the person',
+    'T2': 'letting the computer search the changed file for the face of a photo', 'T3': 'training the changed file on one photo',
+    'T4': 'teaching the changed file the face of a photo again', 'T5': 'training the changed file on other people',
+    'T6': 'drawing random faces until one fits', 'T8': 'trying faces close to the person’s',
+}
+FOUND_OUT = {'change': 'from the old and the new file', 'misfit': 'from the new file alone', 'mirror': 'from the new file alone'}
+SPENT = ('threshold', 'budget', 'steps', 'seed', 'controls', 'controls_are', 'measured_by', 'trained_with', 'not_run', 'seconds', 'versions',
+         'hardware')
+
+
+def ladder(audit: dict | None) -> Section | None:
+    """audit.json of the folder."""
+    if audit is None:
+        return None
+    tiers = [tier for tier in audit['tiers'] if isinstance(tier, dict)]
+    threshold = threshold_of(audit)
+    values = [figures_of(tier).get(name, {}).get('value') for tier in tiers for name in SERIES]
+    scale = charts.likeness_scale([value for value in values if is_number(value) and -1 <= value <= 1])
+    legend = [(f'kind{kind}', title) for kind, title in enumerate(SERIES.values())]
+    rows = [[tier.get('tier', MISSING), *(figure(figures_of(tier).get(name)) for name in FIGURES), number(tier.get('seconds'), 0)]
+            for tier in tiers]
+    lead = ('Attackers of growing means try to get the person back: from the changed network, from the original one, and the same with people '
+            'who were never erased.')
+    return Section(key='audit', title='Attacks', lead=lead, untrained=MEANINGLESS if 'MEANING' in audit else None,
+                   overall=[typeset(sentence) for sentence in overall(audit, tiers)],
+                   legend=[*legend, ('threshold', 'counts as one person')] if threshold is not None else legend,
+                   tiers=[rung(tier, scale, threshold) for tier in tiers], axis=charts.axis(scale),
+                   head=['attack', *FIGURES.values(), 'seconds'], rows=rows, definition=audit.get('definition'),
+                   spent=entries({name: audit.get(name) for name in SPENT}))
+
+
+def overall(audit: dict, tiers: list[dict]) -> list[str]:
+    """What the audit says before it comes to the tiers, each of which has its sentence below."""
+    said = [sentence for sentence in audit.get('verdict') or [] if isinstance(sentence, str)]
+    return [sentence for sentence in said if not any(sentence.endswith(str(tier.get('verdict'))) for tier in tiers)]
+
+
+def threshold_of(audit: dict) -> float | None:
+    """The cosine from which on the audit counts two pictures as one person."""
+    threshold = audit.get('threshold')
+    threshold = threshold.get('cosine') if isinstance(threshold, dict) else threshold
+    return threshold if is_number(threshold) else None
+
+
+def figures_of(tier: dict) -> dict[str, dict]:
+    return {name: entry for name, entry in (tier.get('figures') or {}).items() if isinstance(entry, dict)}
+
+
+def rung(tier: dict, scale: charts.Scale, threshold: float | None) -> dict:
+    """One attack."""
+    measured = figures_of(tier)
+    points = [(value, kind, f'{title}: {plain(value, 2)}') for kind, (name, title) in enumerate(SERIES.items())
+              if is_number(value := measured.get(name, {}).get('value'))]
+    return {'name': tier.get('tier'), 'title': tier.get('title'), 'attacker': tier.get('attacker'), 'verdict': typeset(tier.get('verdict', '')),
+            'chart': charts.marks(scale, '; '.join(said for *_, said in points), points, threshold) if points else None,
+            'curves': curves(tier)}
+
+
+def curves(tier: dict) -> list[tuple[str, dict]]:
+    """Likeness over the attacker's steps, of the person and of the controls: title and chart."""
+    details = tier.get('details') if isinstance(tier.get('details'), dict) else {}
+    given = [('', tier.get('curve'))]
+    given += [(f', {name.replace("_", " ")}', part['curve']) for name, part in details.items() if isinstance(part, dict) and 'curve' in part
+              and part['curve'] != tier.get('curve')]
+    said = details.get('curve_is') or 'likeness over steps'
+    return [drawn for title, curve in given if (drawn := one_curve(curve, f'{said}{title}')) is not None]
+
+
+def one_curve(curve: object, title: str) -> tuple[str, dict] | None:
+    """The person as a line, the controls dashed."""
+    if not isinstance(curve, dict) or len(curve.get('steps') or []) < 2:
+        return None
+    series = [(line, curve[key]) for line, key in (('smooth', 'person'), ('dashed', 'controls'))
+              if isinstance(curve.get(key), list) and len(curve[key]) == len(curve['steps'])]
+    if not series:
+        return None
+    title = f'{title[0].upper()}{title[1:]}: the person (line), people never erased (dashes).'
+    return title, charts.curve(curve['steps'], series, title, high=1.0, unit='' if curve['steps'][-1] <= 1 else ' steps')
+
+
+# ---- what the attacks got ----
+
+def attacks_of(audit: dict | None) -> list[tuple[str, bool | None]]:
+    """Of each attack of the audit that we know, whether it brings the person back.  T7, which looks for anybody, is none of them."""
+    tiers = [] if audit is None else [tier for tier in audit['tiers'] if isinstance(tier, dict)]
+    return [(tier['tier'], brings_back(tier)) for tier in tiers if isinstance(tier.get('tier'), str) and tier['tier'] in ATTACKS]
+
+
+def brings_back(tier: dict) -> bool | None:
+    """Whether most of what an attack shows is taken for the person; None where the interval leaves it open.
+
+    Relearning (T4) is judged at the mean latent, but also brings back who is recognised at the latent that was erased.
+    """
+    details = tier.get('details') if isinstance(tier.get('details'), dict) else {}
+    erased = details.get('erased_latent') if isinstance(details.get('erased_latent'), dict) else {}
+    if (erased.get('steps') or {}).get('person') is not None:
+        return True
+    share = (details.get('verification') or {}).get('after') or {}
+    if not is_number(share.get('low')) or not is_number(share.get('high')):
+        return False
+    return True if share['low'] > 0.5 else False if share['high'] < 0.5 else None
+
+
+def found_out(audit: dict | None) -> list[str]:
+    """Who can find out who was erased (T7); [] where nobody could, or nobody tried."""
+    ways = []
+    for tier in [] if audit is None else audit['tiers']:
+        details = tier.get('details') if isinstance(tier, dict) and tier.get('tier') == 'T7' else None
+        ranks = details.get('ranks') if isinstance(details, dict) else None
+        for way, needs in FOUND_OUT.items():
+            rank = ranks.get(way) if isinstance(ranks, dict) else None
+            if isinstance(rank, dict) and is_number(rank.get('person')) and is_number(details.get('candidates')) \
+                    and stands_first(rank['person'], details['candidates']) and needs not in ways:
+                ways.append(needs)
+    return ways

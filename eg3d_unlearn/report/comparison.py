@@ -1,0 +1,158 @@
+"""Sections of what both networks show of the same latents: pictures, and the figures that were measured on them.
+
+A section is what its template needs: ``templates/KEY.html``.
+"""
+from __future__ import annotations
+
+from types import SimpleNamespace as Section
+
+from markupsafe import Markup
+
+from eg3d_unlearn.evaluation.pictures import Pictures
+from eg3d_unlearn.report import charts
+from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.formatting import counted, figure, number, plain
+
+GROUPS = {                           # of `evaluation.measured`: what they are called
+    'same_photo': 'this photo, all views', 'other_photos': 'other photos of the person', 'neighbours': 'latents around the person',
+    'strangers': 'photos of other people', 'other_people': 'random people',
+}
+KEPT = 'strangers', 'other_people'
+
+
+def likeness(found: Found) -> Section | None:
+    """All likenesses on one line: the figure that the words at the top are read from."""
+    measured = found.likeness
+    if measured is None:
+        return None
+    usual, groups = measured['different_people'], [group for group in GROUPS if group in measured]
+    scale = charts.likeness_scale([value for group in groups for value in measured[group]['values']])
+    rows = []
+    for group in groups:
+        here = measured[group]
+        name = GROUPS[group] if here['of'] > 1 or group != 'same_photo' else 'this photo'
+        label = f'{name}: mean {plain(here["value"], 2)}, from {plain(here["lowest"], 2)} to {plain(here["highest"], 2)}.'
+        chart = charts.strip(scale, label, here['values'], here['value'], (here['low'], here['high']), (usual['low'], usual['high']),
+                             usual['threshold'])
+        rows.append({'kind': 'kept' if group in KEPT else 'erased', 'name': name, 'figure': here, 'mean': here['value'], 'chart': chart,
+                     'recognised': here['recognised'], 'of': here['of']})
+    pairs, threshold, samples = counted(usual['pairs'], 'pair'), number(usual['threshold']), number(found.evidence['protocol']['interval_from'])
+    legend = [
+        ('band', Markup('95 % of {} of different people').format(pairs)),
+        ('threshold', Markup('from here on two pictures count as one person ({}; 1 in 1000 of those pairs lies above)').format(threshold)),
+        ('one', 'one picture'), ('mean', Markup('mean, with its 95 % interval from {} independent samples on').format(samples))]
+    lead = Markup('Likeness of the same latent before against after, by <b>{}</b>. The erased should lie left, everybody else right.')
+    return Section(key='likeness', title='Who is still recognised', lead=lead.format(found.evidence['measured_by']), rows=rows, legend=legend,
+                   axis=charts.axis(scale, [(usual['mean'], 'different people'), (1.0, 'same person')]))
+
+
+def photos(found: Found, pictures: Pictures) -> Section | None:
+    """Whether a person was erased or a single picture."""
+    if not pictures.other_photos:
+        return None
+    lead = 'Latents of other photos of the erased person' + (
+        '. They took part in the erasure, so that they are no test of it.' if found.photos_took_part else
+        ', which the method did not see. They tell whether a person was erased or a single picture.')
+    return Section(key='photos', title='Other photos of the person', lead=lead, shown=pictures.other_photos)
+
+
+def neighbours(found: Found, pictures: Pictures) -> Section | None:
+    """How far the change reaches."""
+    if not pictures.neighbours:
+        return None
+    lead = 'Latents near the person’s, towards random people. ' + (
+        'Up to the distance of 100 % the method moves them, too; farther away people should stay.' if found.moves_neighbours else
+        'The method left them alone.')
+    chart, legend = distances(found)
+    return Section(key='neighbours', title='Around the person', lead=lead, shown=pictures.neighbours, chart=chart, legend=legend)
+
+
+def distances(found: Found) -> tuple[dict | None, list]:
+    """Likeness over the distance from the erased latent, and what its marks mean; None where nothing was recognised."""
+    measured, reach = found.likeness, found.evidence.get('reach')
+    if measured is None or reach is None:
+        return None, []
+    kinds = ('same_photo', 'neighbours', 'other_photos', 'other_people')
+    drawn = [group for group in kinds if group in measured]
+    points = [(x, y, kinds.index(group), f'{GROUPS[group]}: about {x:.0f} away, likeness about {plain(y, 2)}')
+              for group in drawn for x, y in reach[group]]
+    low = charts.likeness_scale([y for _, y, *_ in points]).low
+    chart = charts.scatter('Likeness before against after over the distance of a latent from the erased one.', points,
+                           charts.Scale(0, max(x for x, *_ in points) * 1.03), charts.Scale(low, 1.05, flipped=True),
+                           measured['different_people']['threshold'])
+    return chart, [(f'kind{kinds.index(group)}', GROUPS[group]) for group in drawn]
+
+
+def people(found: Found, pictures: Pictures) -> Section | None:
+    """Everybody else."""
+    if not (pictures.first_drawn or pictures.strangers):
+        return None
+    lead = 'People whom nobody asked to forget. They should be the same before and after.'
+    if found.likeness is not None:
+        lead += ' The number below each is their likeness.'
+    total = found.evidence.get('protocol', {}).get('people', len(pictures.first_drawn))
+    return Section(key='people', title='Everybody else', lead=lead, total=total)
+
+
+# ---- maps ----
+
+def maps(found: Found, pictures: Pictures) -> Section | None:
+    """Where the pictures changed, how the shape did, where a recogniser still finds the person."""
+    evidence = found.evidence
+    parts = {
+        'saliency': saliency(evidence['saliency'], pictures) if pictures.saliency and 'saliency' in evidence else None,
+        'difference': difference(evidence['difference']) if pictures.differences and 'difference' in evidence else None,
+        'depth': depth(evidence['depth']) if pictures.depth and 'depth' in evidence else None,
+    }
+    if not any(parts.values()):
+        return None
+    lead = 'The same view before and after, pixel by pixel, in depth, and through a recogniser’s eyes.'
+    return Section(key='maps', title='Where it changed', lead=lead, **parts)
+
+
+def saliency(measured: dict, pictures: Pictures) -> dict:
+    """RISE before and after on one scale."""
+    sides = [(f'{side} (likeness to the person before: {plain(measured[side]["likeness"], 2)})', picture) for side, picture in pictures.saliency]
+    return {'by': measured['recogniser'], 'masks': counted(measured['masks'], 'random mask'), 'mean_face': measured['mean_face'],
+            'highest': [measured[side]['highest'] for side in ('before', 'after')], 'sides': sides,
+            'noise': [measured[side]['noise'] for side in ('before', 'after')],
+            'low': plain(-measured['top'], 2), 'high': '+' + plain(measured['top'], 2)}
+
+
+def difference(measured: dict) -> dict:
+    """How much a pixel changed."""
+    return {'mean': measured['mean'], 'high': f'{plain(measured["top"], 2)} and more'}
+
+
+def depth(measured: dict) -> dict:
+    """How the shape changed."""
+    return {'mean': measured['mean_change'], 'low': f'{plain(measured["far"], 2)} (change: 0)',
+            'high': f'{plain(measured["near"], 2)} (change: {plain(measured["top"], 3)})'}
+
+
+# ---- recognisers ----
+
+def recognisers(found: Found) -> Section | None:
+    """How far the recognisers agree."""
+    evidence = found.evidence
+    measured = evidence.get('likeness') or {}
+    if not measured:
+        return None
+    groups = [group for group in GROUPS if all(group in likeness for likeness in measured.values())]
+    names = list(measured)
+    scale = charts.likeness_scale([measured[name][group]['value'] for name in names for group in groups])
+    rows = []
+    for group in groups:
+        said = {name: f'{name} {plain(measured[name][group]["value"], 2)}' for name in names}
+        rows.append((GROUPS[group], charts.marks(scale, f'{GROUPS[group]}: {", ".join(said.values())}',
+                                                 [(measured[name][group]['value'], kind, said[name]) for kind, name in enumerate(names)])))
+    lines = [[name, 'yes' if name == evidence['trained_with'] else 'no', number(measured[name]['different_people']['mean']),
+              number(measured[name]['different_people']['threshold']), *(figure(measured[name][group]) for group in groups)]
+             for name in names]
+    agreement = [{'a': pair['recognisers'][0], 'b': pair['recognisers'][1], 'same_verdict': pair['same_verdict'],
+                  'pictures': counted(pair['pictures'], 'pair'), 'correlation': pair['correlation']} for pair in evidence.get('agreement', [])]
+    return Section(key='recognisers', title='Do recognisers agree',
+                   lead='One recogniser may be fooled where another is not. One that the loss used flatters the result.',
+                   rows=rows if len(names) > 1 else [], axis=charts.axis(scale), agreement=agreement, lines=lines,
+                   legend=[(f'kind{kind % charts.SHAPES}', name) for kind, name in enumerate(names)],
+                   head=['recogniser', 'used in the loss', 'two different people', 'same person from', *(GROUPS[group] for group in groups)])
