@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import PIL.Image
 
 from eg3d_unlearn.evaluation.pictures import BeforeAfter, Picture, Pictures, jpeg
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.page import page
 
 WRITTEN = '2026-01-02 10:00 UTC'
@@ -129,10 +129,10 @@ def audit(**changes) -> dict:
             'config': {}, 'versions': {}, 'hardware': {}, 'seconds': 540.0, **changes}
 
 
-def found(**changes) -> Found:
+def found(**changes) -> RunFiles:
     """All of it together."""
     whole = dict(report={**report(), 'evidence': evidence()}, stats=stats(), metrics=[metric(), metric('fid_pre5k', 8.13)], audit=audit())
-    return Found(**{**whole, **changes})
+    return RunFiles(**{**whole, **changes})
 
 
 def shown(likenesses: list[float], **more) -> list[BeforeAfter]:
@@ -187,12 +187,12 @@ class Reader(HTMLParser):
         return [attributes for found, attributes in self.tags if found == name]
 
 
-def read(run: Found | None = None, shows: Pictures | None = None) -> Reader:
+def read(run: RunFiles | None = None, shows: Pictures | None = None) -> Reader:
     """The page of a run."""
     return Reader(page(run or found(), shows or pictures(), WRITTEN))
 
 
-def bare(**changes) -> Found:
+def bare(**changes) -> RunFiles:
     """A run of which there is nothing but its report."""
     return found(**{**dict(report=report(), stats=[], metrics=[], audit=None), **changes})
 

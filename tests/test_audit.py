@@ -24,7 +24,7 @@ from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.person.photo import to_image
 from eg3d_unlearn.report import recovered_face
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.unlearning.presets import resolve
 from torch_utils_ext.errors import InputError
 
@@ -119,7 +119,7 @@ def test_one_face_that_came_back_is_kept(of_unchanged):
     content, folder, _ = of_unchanged
     (tier,) = [tier for tier in content['tiers'] if 'recovered' in tier]
     assert tier['tier'] == 'T0' and tier['recovered']['likeness'] >= content['threshold']['cosine']
-    found = Found({}, audit=content)
+    found = RunFiles({}, audit=content)
     picture = recovered_face(found)
     assert (picture.width, picture.height) == (64, 64) and not found.notes
     assert recovered(torch.zeros(3, 8, 8), 0.3, 0.31) == {} and 'recovered' in recovered(torch.zeros(3, 8, 8), 0.3, 0.3)

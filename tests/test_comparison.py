@@ -19,7 +19,7 @@ from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.metrics import Settings, compute
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.unlearning.target import frobenius
 
@@ -153,7 +153,7 @@ def test_photos_are_shown_only_when_asked():
 def test_the_page_and_the_figures_say_the_same(looked):
     _, pictures, figures = looked
     report = {**stand_ins.report(), 'evidence': figures}
-    text = page(Found(report), pictures, 'today')
+    text = page(RunFiles(report), pictures, 'today')
     reader = Reader(text)
     assert not reader.wrong and {'likeness', 'photos', 'neighbours', 'people', 'maps', 'recognisers'} <= set(reader.ids)
     known = set(numbers_in(report)) | {float(i) for i in range(20)}

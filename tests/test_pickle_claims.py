@@ -17,7 +17,7 @@ from eg3d_unlearn.config import Config
 from eg3d_unlearn.generators.build import build, build_network
 from eg3d_unlearn.generators.checkout import SIZES as SIZES_OF_TRUSTED
 from eg3d_unlearn.generators.checkout import load_trusted
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.limitations import does_not_show
 from torch_utils_ext import network_patch, network_pickle, network_save
 from torch_utils_ext.errors import InputError
@@ -303,7 +303,7 @@ def test_a_network_of_our_own_holds_no_other_generator(tmp_path, states):
 
 def test_notes_of_the_file_stand_on_the_page():
     """The page's list of what it does not show; `run` puts the same sentences into the log and report.json."""
-    found = Found({'networks': {'in': {'file': 'n.pkl', 'notes': ["The file holds no 'G'.", '<script>']}, 'out': {}}, 'config': {}})
+    found = RunFiles({'networks': {'in': {'file': 'n.pkl', 'notes': ["The file holds no 'G'.", '<script>']}, 'out': {}}, 'config': {}})
     said = [str(line) for line in does_not_show(found)]
     assert any('The file holds no' in line for line in said) and not any('<script>' in line for line in said)
 

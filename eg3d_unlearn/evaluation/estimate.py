@@ -89,6 +89,11 @@ def threshold_at(impostors: Tensor, false_accept_rate: float) -> float:
     return float(np.quantile(impostors.detach().double().cpu().numpy(), 1 - false_accept_rate))
 
 
+def most(share: dict) -> bool | None:
+    """Whether a share (``Figure.to_json``) is more than a half; None where its interval leaves it open."""
+    return True if share['low'] > 0.5 else False if share['high'] < 0.5 else None
+
+
 def stands_first(rank: float, candidates: int) -> bool:
     """Whether somebody is the first of so many that chance would put them there once in twenty times at most."""
     return rank == 1 and candidates >= 1 / (1 - LEVEL) - 1e-9

@@ -15,6 +15,7 @@ from torch import Tensor
 import eg3d_unlearn
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.perceptual import Perceptual
+from torch_utils_ext.user_files import is_number
 
 YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and of the report [radians]
 # Random people that nobody asked to forget (NVIDIA's seeds). Likeness before against after scatters by 0.03 to 0.1 from one to
@@ -137,6 +138,12 @@ def summary(before: Views, after: Views, embed: Embed | None, name: str) -> dict
     pairs = people @ people.T
     result['different_people_mean'] = pairs[~torch.eye(len(people), dtype=torch.bool)].mean().item()
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}
+
+
+def nearer_to_others(figures: dict) -> bool | None:
+    """Whether the face after is more like two different people than like one and the same; None where nothing compared them."""
+    person, different = figures.get('erased_worst', figures.get('erased_same_photo')), figures.get('different_people_mean')
+    return person - different < 1 - person if is_number(person) and is_number(different) else None
 
 
 def summary_lines(figures: dict, measured: dict, seconds: float) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable
 from eg3d_unlearn.evaluation.pictures import Picture, Pictures, jpeg
 from eg3d_unlearn.evaluation.same_person import another_likeness, another_person
 from eg3d_unlearn.person.photo.files import MOST_BYTES, decode
-from eg3d_unlearn.report.files import PAGE, Found, read_folder, settings_of
+from eg3d_unlearn.report.files import PAGE, RunFiles, read_folder, settings_of
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.run_folder import PICTURE, REPORT, STATS, write_whole
 from torch_utils_ext.errors import InputError
@@ -41,21 +41,21 @@ def write_report(
     Raises:
         InputError: no finished run in the folder, or the page cannot be written.
     """
-    found = fitting(read_folder(folder, report, audit), Pictures())
+    run = usable(read_folder(folder, report, audit), Pictures())
     gained, pictures = {}, Pictures()
     if evidence is not None:
         from eg3d_unlearn.evaluation.comparison import Plan, look
-        settings = settings_of(found.report)
+        settings = settings_of(run.report)
         pictures, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
-        found.report = {**found.report, **gained}
-        if doubt := another_person(found.person, evidence.person.notes) or another_likeness(found.summary, gained['evidence']):
-            found.notes.append(f'WARNING: {doubt}')
+        run.report = {**run.report, **gained}
+        if doubt := another_person(run.person, evidence.person.notes) or another_likeness(run.summary, gained['evidence']):
+            run.notes.append(f'WARNING: {doubt}')
     elif (folder / PICTURE).is_file():
-        pictures.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', found.notes)
-    pictures.recovered = recovered_face(found)
-    for note in found.notes:
+        pictures.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', run.notes)
+    pictures.recovered = recovered_face(run)
+    for note in run.notes:
         log(note)
-    text = page(fitting(found, pictures), pictures, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
+    text = page(usable(run, pictures), pictures, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
     write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
     return gained
 
@@ -69,32 +69,32 @@ def picture_of(content: bytes, side: int, name: str, notes: list[str]) -> Pictur
         return None
 
 
-def recovered_face(found: Found) -> Picture | None:
+def recovered_face(run: RunFiles) -> Picture | None:
     """The person as the first attack of the audit that succeeded shows them; None where nobody came back."""
-    for tier in [] if found.audit is None else found.audit['tiers']:
+    for tier in [] if run.audit is None else run.audit['tiers']:
         told = tier.get('recovered') if isinstance(tier, dict) else None
         uri = told.get('picture') if isinstance(told, dict) else None
         if isinstance(uri, str) and (given := re.fullmatch(r'data:image/jpeg;base64,([A-Za-z0-9+/]{4,1000000}={0,2})', uri)):
             content = given[1] + '=' * (-len(given[1]) % 4)
-            return picture_of(base64.b64decode(content), 256, 'The picture of the audit', found.notes)
+            return picture_of(base64.b64decode(content), 256, 'The picture of the audit', run.notes)
     return None
 
 
-def fitting(found: Found, pictures: Pictures) -> Found:
-    """What of ``found`` a page can be written from; the rest is left out and noted.
+def usable(run: RunFiles, pictures: Pictures) -> RunFiles:
+    """What of ``run`` a page can be written from; the rest is left out and noted.
 
     These are files that somebody may have sent, with values of any kind where a figure or a name should be.
     """
-    if can_be_shown(found, pictures):
-        return found
+    if can_be_shown(run, pictures):
+        return run
     networks = {side: {key: value for key, value in about.items() if isinstance(value, str)}
-                for side, about in found.report['networks'].items() if isinstance(about, dict)}
-    kept = Found({'networks': networks}, notes=found.notes)
-    parts = [(f'The entry {shown(name)} of {REPORT}', lambda known, name=name: {'report': {**known.report, name: found.report[name]}})
-             for name in islice(found.report, MOST_ENTRIES) if name != 'networks']
+                for side, about in run.report['networks'].items() if isinstance(about, dict)}
+    kept = RunFiles({'networks': networks}, notes=run.notes)
+    parts = [(f'The entry {shown(name)} of {REPORT}', lambda known, name=name: {'report': {**known.report, name: run.report[name]}})
+             for name in islice(run.report, MOST_ENTRIES) if name != 'networks']
     parts += [(f'Metric {shown(metric["name"])}', lambda known, metric=metric: {'metrics': [*known.metrics, metric]})
-              for metric in found.metrics]
-    parts += [('The audit', lambda known: {'audit': found.audit}), (STATS, lambda known: {'stats': found.stats})]
+              for metric in run.metrics]
+    parts += [('The audit', lambda known: {'audit': run.audit}), (STATS, lambda known: {'stats': run.stats})]
     for title, change in parts:
         trial = replace(kept, **change(kept))
         if can_be_shown(trial, pictures):
@@ -104,9 +104,9 @@ def fitting(found: Found, pictures: Pictures) -> Found:
     return kept
 
 
-def can_be_shown(found: Found, pictures: Pictures) -> bool:
+def can_be_shown(run: RunFiles, pictures: Pictures) -> bool:
     try:
-        page(found, pictures, '').encode()
+        page(run, pictures, '').encode()
         return True
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, StopIteration):
         return False

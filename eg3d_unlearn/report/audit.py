@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace as Section
 
-from eg3d_unlearn.evaluation.estimate import stands_first
+from eg3d_unlearn.evaluation.estimate import most, stands_first
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.formatting import MISSING, entries, figure, number, plain, typeset
@@ -22,7 +22,7 @@ SPENT = ('threshold', 'budget', 'steps', 'seed', 'controls', 'controls_are', 'me
          'hardware')
 
 
-def ladder(audit: dict | None) -> Section | None:
+def attacks(audit: dict | None) -> Section | None:
     """audit.json of the folder."""
     if audit is None:
         return None
@@ -38,7 +38,7 @@ def ladder(audit: dict | None) -> Section | None:
     return Section(key='audit', title='Attacks', lead=lead, untrained=MEANINGLESS if 'MEANING' in audit else None,
                    overall=[typeset(sentence) for sentence in overall(audit, tiers)],
                    legend=[*legend, ('threshold', 'counts as one person')] if threshold is not None else legend,
-                   tiers=[rung(tier, scale, threshold) for tier in tiers], axis=charts.axis(scale),
+                   tiers=[attack(tier, scale, threshold) for tier in tiers], axis=charts.axis(scale),
                    head=['attack', *FIGURES.values(), 'seconds'], rows=rows, definition=audit.get('definition'),
                    spent=entries({name: audit.get(name) for name in SPENT}))
 
@@ -60,7 +60,7 @@ def figures_of(tier: dict) -> dict[str, dict]:
     return {name: entry for name, entry in (tier.get('figures') or {}).items() if isinstance(entry, dict)}
 
 
-def rung(tier: dict, scale: charts.Scale, threshold: float | None) -> dict:
+def attack(tier: dict, scale: charts.Scale, threshold: float | None) -> dict:
     """One attack."""
     measured = figures_of(tier)
     points = [(value, kind, f'{title}: {plain(value, 2)}') for kind, (name, title) in enumerate(SERIES.items())
@@ -110,9 +110,7 @@ def brings_back(tier: dict) -> bool | None:
     if (erased.get('steps') or {}).get('person') is not None:
         return True
     share = (details.get('verification') or {}).get('after') or {}
-    if not is_number(share.get('low')) or not is_number(share.get('high')):
-        return False
-    return True if share['low'] > 0.5 else False if share['high'] < 0.5 else None
+    return most(share) if is_number(share.get('low')) and is_number(share.get('high')) else False
 
 
 def found_out(audit: dict | None) -> list[str]:

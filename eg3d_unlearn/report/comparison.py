@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from eg3d_unlearn.evaluation.pictures import Pictures
 from eg3d_unlearn.report import charts
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import counted, figure, number, plain
 
 GROUPS = {                           # of `evaluation.measured`: what they are called
@@ -20,9 +20,9 @@ GROUPS = {                           # of `evaluation.measured`: what they are c
 KEPT = 'strangers', 'other_people'
 
 
-def likeness(found: Found) -> Section | None:
+def likeness(run: RunFiles) -> Section | None:
     """All likenesses on one line: the figure that the words at the top are read from."""
-    measured = found.likeness
+    measured = run.likeness
     if measured is None:
         return None
     usual, groups = measured['different_people'], [group for group in GROUPS if group in measured]
@@ -36,40 +36,40 @@ def likeness(found: Found) -> Section | None:
                              usual['threshold'])
         rows.append({'kind': 'kept' if group in KEPT else 'erased', 'name': name, 'figure': here, 'mean': here['value'], 'chart': chart,
                      'recognised': here['recognised'], 'of': here['of']})
-    pairs, threshold, samples = counted(usual['pairs'], 'pair'), number(usual['threshold']), number(found.evidence['protocol']['interval_from'])
+    pairs, threshold, samples = counted(usual['pairs'], 'pair'), number(usual['threshold']), number(run.evidence['protocol']['interval_from'])
     legend = [
         ('band', Markup('95 % of {} of different people').format(pairs)),
         ('threshold', Markup('from here on two pictures count as one person ({}; 1 in 1000 of those pairs lies above)').format(threshold)),
         ('one', 'one picture'), ('mean', Markup('mean, with its 95 % interval from {} independent samples on').format(samples))]
     lead = Markup('Likeness of the same latent before against after, by <b>{}</b>. The erased should lie left, everybody else right.')
-    return Section(key='likeness', title='Who is still recognised', lead=lead.format(found.evidence['measured_by']), rows=rows, legend=legend,
+    return Section(key='likeness', title='Who is still recognised', lead=lead.format(run.evidence['measured_by']), rows=rows, legend=legend,
                    axis=charts.axis(scale, [(usual['mean'], 'different people'), (1.0, 'same person')]))
 
 
-def photos(found: Found, pictures: Pictures) -> Section | None:
+def photos(run: RunFiles, pictures: Pictures) -> Section | None:
     """Whether a person was erased or a single picture."""
     if not pictures.other_photos:
         return None
     lead = 'Latents of other photos of the erased person' + (
-        '. They took part in the erasure, so that they are no test of it.' if found.photos_took_part else
+        '. They took part in the erasure, so that they are no test of it.' if run.photos_took_part else
         ', which the method did not see. They tell whether a person was erased or a single picture.')
     return Section(key='photos', title='Other photos of the person', lead=lead, shown=pictures.other_photos)
 
 
-def neighbours(found: Found, pictures: Pictures) -> Section | None:
+def neighbours(run: RunFiles, pictures: Pictures) -> Section | None:
     """How far the change reaches."""
     if not pictures.neighbours:
         return None
     lead = 'Latents near the person’s, towards random people. ' + (
-        'Up to the distance of 100 % the method moves them, too; farther away people should stay.' if found.moves_neighbours else
+        'Up to the distance of 100 % the method moves them, too; farther away people should stay.' if run.moves_neighbours else
         'The method left them alone.')
-    chart, legend = distances(found)
+    chart, legend = distances(run)
     return Section(key='neighbours', title='Around the person', lead=lead, shown=pictures.neighbours, chart=chart, legend=legend)
 
 
-def distances(found: Found) -> tuple[dict | None, list]:
+def distances(run: RunFiles) -> tuple[dict | None, list]:
     """Likeness over the distance from the erased latent, and what its marks mean; None where nothing was recognised."""
-    measured, reach = found.likeness, found.evidence.get('reach')
+    measured, reach = run.likeness, run.evidence.get('reach')
     if measured is None or reach is None:
         return None, []
     kinds = ('same_photo', 'neighbours', 'other_photos', 'other_people')
@@ -83,22 +83,22 @@ def distances(found: Found) -> tuple[dict | None, list]:
     return chart, [(f'kind{kinds.index(group)}', GROUPS[group]) for group in drawn]
 
 
-def people(found: Found, pictures: Pictures) -> Section | None:
+def people(run: RunFiles, pictures: Pictures) -> Section | None:
     """Everybody else."""
     if not (pictures.first_drawn or pictures.strangers):
         return None
     lead = 'People whom nobody asked to forget. They should be the same before and after.'
-    if found.likeness is not None:
+    if run.likeness is not None:
         lead += ' The number below each is their likeness.'
-    total = found.evidence.get('protocol', {}).get('people', len(pictures.first_drawn))
+    total = run.evidence.get('protocol', {}).get('people', len(pictures.first_drawn))
     return Section(key='people', title='Everybody else', lead=lead, total=total)
 
 
 # ---- maps ----
 
-def maps(found: Found, pictures: Pictures) -> Section | None:
+def maps(run: RunFiles, pictures: Pictures) -> Section | None:
     """Where the pictures changed, how the shape did, where a recogniser still finds the person."""
-    evidence = found.evidence
+    evidence = run.evidence
     parts = {
         'saliency': saliency(evidence['saliency'], pictures) if pictures.saliency and 'saliency' in evidence else None,
         'difference': difference(evidence['difference']) if pictures.differences and 'difference' in evidence else None,
@@ -132,9 +132,9 @@ def depth(measured: dict) -> dict:
 
 # ---- recognisers ----
 
-def recognisers(found: Found) -> Section | None:
+def recognisers(run: RunFiles) -> Section | None:
     """How far the recognisers agree."""
-    evidence = found.evidence
+    evidence = run.evidence
     measured = evidence.get('likeness') or {}
     if not measured:
         return None

@@ -17,7 +17,7 @@ PAGE, VIDEO = 'report.html', 'before-after.mp4'
 
 
 @dataclass
-class Found:
+class RunFiles:
     """All that a page is written from, apart from pictures."""
     report: dict                     # report.json
     stats: list[dict] = field(default_factory=list)    # lines of stats.jsonl
@@ -79,7 +79,7 @@ def read_folder(
     folder: Path,
     report: dict | None = None,      # of a run that has not written its report.json yet; None: read it
     audit: Path | None = None,       # audit.json, or its folder; None: in the run's folder, or in the folder `audit` there
-) -> Found:
+) -> RunFiles:
     """The files of a run; a damaged or missing one is noted, only ``report.json`` must be there.
 
     Raises:
@@ -87,14 +87,14 @@ def read_folder(
     """
     if report is None:
         report = read_report(folder)
-    found = Found(report)
-    found.stats = [line for line in read_lines(folder / STATS, found.notes) if is_number(line.get('step'))]
+    run = RunFiles(report)
+    run.stats = [line for line in read_lines(folder / STATS, run.notes) if is_number(line.get('step'))]
     for path in sorted(folder.glob('metric-*.jsonl')):
-        lines = [line for line in read_lines(path, found.notes) if isinstance(line.get('name'), str)]
-        found.metrics += lines[-1:]
-    found.audit = read_audit(folder, audit, found.notes)
-    leave_out_other_networks(found)
-    return found
+        lines = [line for line in read_lines(path, run.notes) if isinstance(line.get('name'), str)]
+        run.metrics += lines[-1:]
+    run.audit = read_audit(folder, audit, run.notes)
+    leave_out_other_networks(run)
+    return run
 
 
 def read_audit(folder: Path, given: Path | None, notes: list[str]) -> dict | None:
@@ -156,21 +156,21 @@ def read_lines(path: Path, notes: list[str]) -> list[dict]:
     return lines
 
 
-def leave_out_other_networks(found: Found) -> None:
+def leave_out_other_networks(run: RunFiles) -> None:
     """Take out what was measured on other networks than the run's, and say so: it says nothing here."""
-    mine = {side: checksum(found.report, place) for side, place in (('before', 'in'), ('after', 'out'))}
+    mine = {side: checksum(run.report, place) for side, place in (('before', 'in'), ('after', 'out'))}
 
     def is_other(what: str, result: dict) -> bool:
         for side, own in mine.items():
             theirs = checksum(result, side)
             if own and theirs and theirs != own:
-                found.notes.append(f'{what} was measured on another network {side} ({shown(theirs[:12])}…) than this run has '
+                run.notes.append(f'{what} was measured on another network {side} ({shown(theirs[:12])}…) than this run has '
                                    f'({shown(own[:12])}…) and is left out.')
                 return True
         return False
-    found.metrics = [metric for metric in found.metrics if not is_other(f'Metric {shown(metric["name"])}', metric)]
-    if found.audit and is_other('The audit', found.audit):
-        found.audit = None
+    run.metrics = [metric for metric in run.metrics if not is_other(f'Metric {shown(metric["name"])}', metric)]
+    if run.audit and is_other('The audit', run.audit):
+        run.audit = None
 
 
 def checksum(content: dict, side: str) -> str | None:

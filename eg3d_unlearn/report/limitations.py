@@ -6,32 +6,32 @@ from types import SimpleNamespace as Section
 from markupsafe import Markup
 
 from eg3d_unlearn.report.audit import attacks_of, found_out
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import counted, interval, listed, number
 from torch_utils_ext.user_files import is_number
 
 
-def limits(found: Found) -> Section:
+def limits(run: RunFiles) -> Section:
     """Honest words; they depend on the figures."""
     return Section(key='limits', title='What this does and does not show', lead=None, parts=[
-        ('It shows', shows(found)), ('It does not show', does_not_show(found))])
+        ('It shows', shows(run)), ('It does not show', does_not_show(run))])
 
 
 def point(title: str, text: object) -> Markup:
     return Markup('<b>{}</b> {}').format(title, text)
 
 
-def shows(found: Found) -> list[str]:
+def shows(run: RunFiles) -> list[str]:
     """What the figures carry."""
-    said = [point('That the photo was not reconstructed.', doubt) for doubt in found.doubts]
-    if back := [key for key, answer in attacks_of(found.audit) if answer is not False]:
+    said = [point('That the photo was not reconstructed.', doubt) for doubt in run.doubts]
+    if back := [key for key, answer in attacks_of(run.audit) if answer is not False]:
         attacks = Markup('{} of the audit, with the budget “{}”, brought the person back, always or at times.')
-        said.append(point('That the person can come back.', attacks.format(listed(back), budget_of(found.audit))))
-    if found_out(found.audit):
+        said.append(point('That the person can come back.', attacks.format(listed(back), budget_of(run.audit))))
+    if found_out(run.audit):
         said.append(point('That it can be found out who was erased.', 'Attack T7 ranks the person first of all candidates.'))
-    if found.likeness is not None:
-        return [*said, *likenesses(found.likeness, found.moves_neighbours)]
-    if measured(found):
+    if run.likeness is not None:
+        return [*said, *likenesses(run.likeness, run.moves_neighbours)]
+    if measured(run):
         return [*said, 'The figures that the run measured itself, and nothing beyond them.']
     return [*said, 'Pictures, and nothing that was measured on them: neither a recogniser nor a perceptual distance took part.']
 
@@ -60,33 +60,33 @@ def percent(share: float) -> str:
     return f'{100 * share:.0f} %' if share >= 0.095 else f'{100 * share:.1f} %'
 
 
-def measured(found: Found) -> bool:
+def measured(run: RunFiles) -> bool:
     """Whether a judge looked at any picture."""
-    parts = [found.summary, *(part for part in (found.report.get('figures') or {}).values() if isinstance(part, dict))]
-    return bool(found.evidence.get('lpips')) or any(
+    parts = [run.summary, *(part for part in (run.report.get('figures') or {}).values() if isinstance(part, dict))]
+    return bool(run.evidence.get('lpips')) or any(
         is_number(part.get(name)) for part in parts for name in ('erased_same_photo', 'lpips', 'identity_cosine'))
 
 
-def does_not_show(found: Found) -> list[Markup]:
+def does_not_show(run: RunFiles) -> list[Markup]:
     """What a reader might take from the page that it does not say."""
     said = []
-    if 'MEANING' in found.report or found.config.get('random_metric_weights'):
+    if 'MEANING' in run.report or run.config.get('random_metric_weights'):
         said.append(point('Anything.', 'Recogniser and perceptual distance have random weights: every figure here is meaningless.'))
-    said += [*never_again(found.audit),
+    said += [*never_again(run.audit),
              point('Anything about the old file.', 'The original network still shows the person, wherever copies of it are kept.')]
-    if not found.evidence:
+    if not run.evidence:
         said.append(point('Views, neighbours, chance.', 'This page was written from the run’s own figures: few pictures and no intervals.'))
-    elif found.likeness is not None:
-        said += [every_photo(found.likeness), every_recogniser(found.evidence)]
-    if not any(str(metric.get('name', '')).startswith(('fid', 'dfid', 'kid')) for metric in found.metrics):
+    elif run.likeness is not None:
+        said += [every_photo(run.likeness), every_recogniser(run.evidence)]
+    if not any(str(metric.get('name', '')).startswith(('fid', 'dfid', 'kid')) for metric in run.metrics):
         said.append(point('How good all pictures still are.', 'No Fréchet or kernel distance between samples of the two networks is in the '
                           'folder.'))
-    if found.is_demo:
+    if run.is_demo:
         said.append(point('Anything about real faces.', 'Network, people and recognisers belong to a synthetic world, in which identity is '
                           'known exactly and easier to judge.'))
-    of_file = found.network('in').get('notes')
+    of_file = run.network('in').get('notes')
     of_file = [note for note in of_file if isinstance(note, str)] if isinstance(of_file, list) else []
-    return [*said, *(point('Note.', note) for note in [*of_file, *found.notes])]
+    return [*said, *(point('Note.', note) for note in [*of_file, *run.notes])]
 
 
 def never_again(audit: dict | None) -> list[Markup]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from eg3d_unlearn.evaluation.pictures import BeforeAfter, Pictures
 from eg3d_unlearn.report import audit, comparison, limitations, results, verdict
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import figure, interval, number
 from torch_utils_ext.user_files import is_number
 
@@ -26,24 +26,24 @@ STEERING = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 
 
 def page(
-    found: Found,
+    run: RunFiles,
     pictures: Pictures,
     written: str,                    # when, as it is to be read
 ) -> str:
     """The whole file."""
     sections = [
-        comparison.likeness(found), comparison.photos(found, pictures), comparison.neighbours(found, pictures),
-        comparison.people(found, pictures), comparison.maps(found, pictures), comparison.recognisers(found), results.metrics(found.metrics),
-        audit.ladder(found.audit), limitations.limits(found), results.curves(found.stats), results.run(found), results.settings(found)]
-    checksum = found.network('out').get('sha256')
+        comparison.likeness(run), comparison.photos(run, pictures), comparison.neighbours(run, pictures),
+        comparison.people(run, pictures), comparison.maps(run, pictures), comparison.recognisers(run), results.metrics(run.metrics),
+        audit.attacks(run.audit), limitations.limits(run), results.curves(run.stats), results.final_figures(run), results.settings(run)]
+    checksum = run.network('out').get('sha256')
     text = templates().get_template('page.html').render(
         title=TITLE, written=written, style=inlined('style.css'), script=inlined('page.js'),
-        before=found.network('in').get('file'), after=found.network('out').get('file'), checksum=f'{str(checksum)[:16]}…' if checksum else None,
-        version=(found.report.get('versions') or {}).get('eg3d_unlearn'), untrained='MEANING' in found.report, doubts=found.doubts,
-        verdict=verdict.verdict(found), always=verdict.ALWAYS, summary=verdict.summary(found),
-        care=verdict.treat_accordingly(found, pictures) if pictures.views or pictures.sheet else None,
+        before=run.network('in').get('file'), after=run.network('out').get('file'), checksum=f'{str(checksum)[:16]}…' if checksum else None,
+        version=(run.report.get('versions') or {}).get('eg3d_unlearn'), untrained='MEANING' in run.report, doubts=run.doubts,
+        verdict=verdict.verdict(run), always=verdict.ALWAYS, summary=verdict.summary(run),
+        care=verdict.treat_accordingly(run, pictures) if pictures.views or pictures.sheet else None,
         pictures=pictures, views=[view(one) for one in pictures.views], middle=len(pictures.views) // 2,
-        to_photo=to_photo(found) if pictures.views else None, sections=[section for section in sections if section is not None])
+        to_photo=to_photo(run) if pictures.views else None, sections=[section for section in sections if section is not None])
     return STEERING.sub(lambda letter: letter[0].encode('unicode_escape').decode('ascii'), text)
 
 
@@ -75,9 +75,9 @@ def view(shown: BeforeAfter) -> dict:
             'likeness': shown.likeness if is_number(shown.likeness) else None}
 
 
-def to_photo(found: Found) -> Markup | None:
+def to_photo(run: RunFiles) -> Markup | None:
     """How like the pictures are to the photo itself."""
-    likeness = (found.likeness or {}).get('photo')
+    likeness = (run.likeness or {}).get('photo')
     if not likeness:
         return None
     return Markup('Likeness to the photo itself: {} before, {} after.').format(number(likeness['before']), number(likeness['after']))

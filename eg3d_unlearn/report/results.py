@@ -7,7 +7,7 @@ from types import SimpleNamespace as Section
 from eg3d_unlearn.evaluation.estimate import running_median
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.comparison import GROUPS
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import MISSING, entries, figure, interval, number, plain, short
 from torch_utils_ext.user_files import is_number
 
@@ -89,9 +89,9 @@ def curves(stats: list[dict]) -> Section | None:
     return Section(key='curves', title='How it was learned', lead=lead, curves=drawn)
 
 
-def run(found: Found) -> Section | None:
+def final_figures(run: RunFiles) -> Section | None:
     """What the run measured by itself at its end."""
-    summary, compared = found.summary, found.report.get('figures') or {}
+    summary, compared = run.summary, run.report.get('figures') or {}
     rows = [[title, 'likeness', number(summary[name], 4)] for name, title in SUMMARY.items() if is_number(summary.get(name))]
     for name, title in COMPARED.items():
         measured = compared.get(name) if isinstance(compared.get(name), dict) else {}
@@ -105,16 +105,16 @@ def run(found: Found) -> Section | None:
                    lead=f'What the run printed at its end{over}. The figures further up look at more.')
 
 
-def settings(found: Found) -> Section:
+def settings(run: RunFiles) -> Section:
     """Everything that one needs to do it again."""
-    report, lpips = found.report, found.evidence.get('lpips') or {}
-    networks = [(side, found.network(key)) for key, side in (('in', 'before'), ('out', 'after'))]
+    report, lpips = run.report, run.evidence.get('lpips') or {}
+    networks = [(side, run.network(key)) for key, side in (('in', 'before'), ('out', 'after'))]
     return Section(key='settings', title='Settings and checksums', lead='What it takes to do it again, and to know that it is the same file.',
                    networks=[(side, network.get('file', MISSING), network.get('sha256', MISSING)) for side, network in networks],
                    parts=[(title, entries(without_places(report[key]))) for key, title in PARTS.items()
                           if isinstance(report.get(key), dict) and report[key]],
                    seconds=report.get('seconds') if is_number(report.get('seconds')) else None,
-                   protocol=entries(found.evidence.get('protocol') or {}),
+                   protocol=entries(run.evidence.get('protocol') or {}),
                    lpips=[[GROUPS[group], figure(lpips[group], 3), number(lpips[group]['samples'])] for group in GROUPS if group in lpips])
 
 

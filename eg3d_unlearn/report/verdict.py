@@ -3,32 +3,33 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from eg3d_unlearn.evaluation.audit.ruin import DAMAGED, RUINED
 from eg3d_unlearn.evaluation.pictures import Pictures
+from eg3d_unlearn.evaluation.summary import nearer_to_others
 from eg3d_unlearn.report.audit import ATTACKS, attacks_of, found_out
-from eg3d_unlearn.report.files import Found
+from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import counted, interval, listed, number
 from eg3d_unlearn.run_folder import NETWORK
 from torch_utils_ext.user_files import is_number
 
 ALWAYS = 'Whoever has this file and a photo can probably make it show the person again; keep the file private.'
-SPOILT, KEPT = 0.5, 0.9              # shares of other people who are still recognised, as in the audit
 GIVEN = {'seed': 'by the number of a generated face', 'latent': 'by the code of a face', 'image': 'by a photo', 'demo': 'by a photo'}
 PEOPLE = 'other person', 'other people'
 
 
-def verdict(found: Found) -> list[str]:
+def verdict(run: RunFiles) -> list[str]:
     """What was found, in a sentence or a few, before anything else; how it is to be taken is `ALWAYS`."""
-    if 'MEANING' in found.report:
+    if 'MEANING' in run.report:
         said = ['There is no verdict: the software that compares faces was not trained in this run, which was a test.']
-    elif found.doubts:
+    elif run.doubts:
         said = ['There is no verdict about the person of the photo: what was erased was probably another face.']
-    elif found.likeness is not None:
-        said = [by_itself(found.likeness, found.photos_took_part), *spoilt(found.likeness)]
+    elif run.likeness is not None:
+        said = [by_itself(run.likeness, run.photos_took_part), *spoilt(run.likeness)]
     else:
-        said = [by_the_run(found.summary)]
-    if any(answer is not False for _, answer in attacks_of(found.audit)):
+        said = [by_the_run(run.summary)]
+    if any(answer is not False for _, answer in attacks_of(run.audit)):
         said.append('Attacks on the changed file show that the person can come back.')
-    if ways := found_out(found.audit):
+    if ways := found_out(run.audit):
         said.append(Markup('Who was erased can be found out without any photo, {}.').format(listed(ways)))
     return said
 
@@ -45,38 +46,37 @@ def by_itself(likeness: dict, took_part: bool) -> str:
 
 def spoilt(likeness: dict) -> list[str]:
     """Whether others were changed along with the person."""
-    people = likeness['other_people']
-    share = people['recognised'] / people['of'] if people['of'] else 1.0
-    if share >= KEPT:
+    share = likeness['other_people']['share_recognised']['value']
+    if share >= DAMAGED:
         return []
-    return ['Most other people are somebody else now, too.' if share < SPOILT else 'Some other people are somebody else now, too.']
+    return ['Most other people are somebody else now, too.' if share < RUINED else 'Some other people are somebody else now, too.']
 
 
 def by_the_run(figures: dict) -> str:
     """The same from the run's own figures: nearer to two different people, or to one and the same."""
-    person, different = figures.get('erased_worst', figures.get('erased_same_photo')), figures.get('different_people_mean')
-    if not is_number(person) or not is_number(different):
+    nearer = nearer_to_others(figures)
+    if nearer is None:
         return 'It is not known whether the changed generator still shows the person: nothing compared the faces.'
-    if person - different < 1 - person:
+    if nearer:
         return 'By itself the changed generator shows a face that is more like somebody else than like the person.'
     return 'The changed generator still shows a face that is more like the person than like somebody else.'
 
 
 # ---- the answer at length ----
 
-def summary(found: Found) -> list[str]:
+def summary(run: RunFiles) -> list[str]:
     """The answer for a reader who wants no paper: what was done, what is gone, what is left, who else was touched, who attacked."""
-    measured = from_the_run(found.summary) if found.likeness is None else [
-        this_photo(found.likeness), other_photos(found.likeness, found.photos_took_part), other_people(found.likeness)]
-    return [what_was_done(found), *measured, *to_the_eye(found), *attacks(found.audit)]
+    measured = from_the_run(run.summary) if run.likeness is None else [
+        this_photo(run.likeness), other_photos(run.likeness, run.photos_took_part), other_people(run.likeness)]
+    return [what_was_done(run), *measured, *to_the_eye(run), *attacks(run.audit)]
 
 
-def what_was_done(found: Found) -> Markup:
-    given = GIVEN.get(found.person.get('given_as'), '')
-    network = found.network('in').get('file', 'a face generator')
-    several = found.summary.get('people')
+def what_was_done(run: RunFiles) -> Markup:
+    given = GIVEN.get(run.person.get('given_as'), '')
+    network = run.network('in').get('file', 'a face generator')
+    several = run.summary.get('people')
     whom = Markup('{} people, each given {}, were').format(number(several), given) if is_number(several) else f'A person, given {given}, was'
-    world = ' It is a demonstration: it knows drawn people of a made-up world only, and nobody real.' if found.is_demo else ''
+    world = ' It is a demonstration: it knows drawn people of a made-up world only, and nobody real.' if run.is_demo else ''
     return Markup('{} to be removed from the face generator <b>{}</b>.{}').format(whom, network, world)
 
 
@@ -145,11 +145,11 @@ def from_the_run(figures: dict) -> list[str]:
     return said
 
 
-def to_the_eye(found: Found) -> list[str]:
+def to_the_eye(run: RunFiles) -> list[str]:
     """What the pictures are to be looked at for: a face may be another one to the figures and not to an eye."""
-    if found.doubts:
+    if run.doubts:
         return []
-    compared = found.likeness is not None or is_number(found.summary.get('erased_same_photo'))
+    compared = run.likeness is not None or is_number(run.summary.get('erased_same_photo'))
     return [f'Look at the pictures{" as well" if compared else ""}: haircut, outline and gaze often stay, while colours, glasses or a beard '
             'change.' + (' Who knows the person may see a likeness where the comparison sees none.' if compared else '')]
 
@@ -169,11 +169,11 @@ def attacks(audit: dict | None) -> list[str]:
         counted(len(told), 'kind'), Markup('; ').join(said) or 'none brought the person back; others may')]
 
 
-def treat_accordingly(found: Found, pictures: Pictures) -> str:
+def treat_accordingly(run: RunFiles, pictures: Pictures) -> str:
     """How to keep the page; only of what it does hold."""
     photo = pictures.photo is not None or any(shown.photo for shown in pictures.other_photos)
     if pictures.sheet is not None:   # the run put photos into it where they might be shown
-        photo = bool(found.config.get('keep_source')) or found.person.get('given_as') == 'demo'
+        photo = bool(run.config.get('keep_source')) or run.person.get('given_as') == 'demo'
     return ('This page shows pictures of the erased person, made by the original network'
             + (', and photos of them' if photo else '; it holds no photo of them')
             + ', and no code that a generator would turn into their face. Treat it as you would treat a photo. It is about the '
