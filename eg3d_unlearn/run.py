@@ -12,6 +12,7 @@ from eg3d_unlearn import distributed
 from eg3d_unlearn.config import CLOSED_FORM, POLISHED, Config
 from eg3d_unlearn.delta import Delta, write_delta
 from eg3d_unlearn.evaluation import summary as figures
+from eg3d_unlearn.evaluation.comparison import Plan, look
 from eg3d_unlearn.evaluation.evidence import Evidence, measuring_recognisers
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import is_trusted
@@ -21,7 +22,7 @@ from eg3d_unlearn.person.person import Person, photos_again, prepare_photo
 from eg3d_unlearn.person.saved import KEPT, find_once
 from eg3d_unlearn.preflight import Checked, check, how_long
 from eg3d_unlearn.report import write_report
-from eg3d_unlearn.report.files import PAGE
+from eg3d_unlearn.report.files import PAGE, settings_of
 from eg3d_unlearn.report.sheet import draw_sheet
 from eg3d_unlearn.report.verdict import ALWAYS
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, Follower, RunFolder, write_whole
@@ -51,7 +52,10 @@ def unlearn(given: Config) -> dict:
             folder.log(line)
         result, evidence, ws_target = run_in(folder, run)
         result['seconds'] = round(time.time() - begun, 1)
-        result.update(write_report(folder.path, evidence, result, ws_target=ws_target, log=folder.log))
+        pictures = None
+        if evidence is not None:
+            pictures, result['evidence'] = look(evidence, settings_of(result), Plan(show_photo=run.config.keep_source), ws_target)
+        write_report(folder.path, pictures, result, log=folder.log)
         result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
         folder.finish(result)
     summarise(folder, result)

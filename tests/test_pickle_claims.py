@@ -315,7 +315,7 @@ def test_a_run_tells_the_notes_in_log_and_report(tmp_path, states, monkeypatch):
     names = dict.fromkeys(('perceptual', 'recogniser', 'measuring'), '-')
     monkeypatch.setattr(preflight, 'load_judges', lambda *_: SimpleNamespace(names=names))
     monkeypatch.setattr(run, 'run_in', lambda _, checked: ({'networks': {'in': {'notes': checked.notes}}, 'summary': {}}, None, None))
-    monkeypatch.setattr(run, 'write_report', lambda *_, **__: {})
+    monkeypatch.setattr(run, 'write_report', lambda *_, **__: None)
     monkeypatch.setattr(run, 'how_long', lambda *_: [])
     monkeypatch.setattr(run, 'summarise', lambda *_: None)
     assert run.unlearn(config)['networks']['in']['notes'][-1] == 'Another generator is here.'

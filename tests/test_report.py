@@ -1,4 +1,4 @@
-"""`write_report`: from a folder's files alone, and with both networks."""
+"""`write_report`: from a folder's files alone, and with pictures of both networks."""
 from __future__ import annotations
 
 import json
@@ -6,7 +6,6 @@ import json
 import page_stand_ins as stand_ins
 import pytest
 from page_stand_ins import Reader
-from test_comparison import PLAN, SETTINGS, evidence_of
 
 from eg3d_unlearn.report import write_report
 
@@ -20,7 +19,7 @@ def test_the_page_of_a_folder_without_a_person(tmp_path):
     (tmp_path / 'audit.json').write_text('{"tiers": 3}')
     PIL.Image.new('RGB', (64, 48)).save(tmp_path / 'before-after.png')
     said = []
-    assert write_report(tmp_path, None, log=said.append) == {}
+    write_report(tmp_path, None, log=said.append)
     reader = Reader((tmp_path / 'report.html').read_text())
     assert not reader.wrong and {'curves', 'metrics', 'limits'} <= set(reader.ids) and 'audit' not in reader.ids
     assert 0.25 in reader.data and 0.5 not in reader.data          # of a metric the last line counts
@@ -55,26 +54,12 @@ def test_the_face_that_came_back_is_shown(tmp_path, uri, shown, said):
     assert 'example.org' not in (tmp_path / 'report.html').read_text() and (said is None or said in reader.words)
 
 
-# ---- with both networks ----
-
-@pytest.fixture
-def run_folder(tmp_path):
-    (tmp_path / 'report.json').write_text(json.dumps(stand_ins.report(config={**SETTINGS, 'keep_source': False}, person={'given_as': 'image'})))
-    return tmp_path
-
-
-def test_the_page_and_what_report_json_gains_are_written_together(run_folder):
-    gained = write_report(run_folder, evidence_of('stylegan2', changed=1.0), plan=PLAN, log=lambda line: None)
-    text = (run_folder / 'report.html').read_text()
-    assert gained['evidence']['likeness']['unused']['other_people']['value'] in Reader(text).data
-    # What the person is known by stays out.
-    assert 'face.png' not in text and 'face.png' not in json.dumps(gained)
-    assert not list(run_folder.glob('.*'))
-
-
-def test_somebody_else_than_the_erased_one_is_doubted(run_folder):
-    evidence = evidence_of('stylegan2')
-    evidence.person.notes = {'given_as': 'seed'}
+def test_pictures_of_both_networks_and_what_else_is_to_be_said(tmp_path):
+    report = {**stand_ins.report(person={'given_as': 'image'}), 'evidence': stand_ins.evidence()}
     said = []
-    write_report(run_folder, evidence, plan=PLAN, log=said.append)
-    assert 'perhaps it is not the same person' in said[0] and said[0][9:] in Reader((run_folder / 'report.html').read_text()).words
+    write_report(tmp_path, stand_ins.pictures(), report, notes=['WARNING: perhaps <it> is not the same person.'], log=said.append)
+    reader = Reader((tmp_path / 'report.html').read_text())
+    assert said == ['WARNING: perhaps <it> is not the same person.'] and said[0] in reader.words
+    assert {'likeness', 'photos', 'neighbours', 'people', 'maps', 'recognisers'} <= set(reader.ids)
+    assert report['evidence']['likeness']['demo-measuring']['other_people']['value'] in reader.data
+    assert [path.name for path in tmp_path.iterdir()] == ['report.html']

@@ -67,6 +67,15 @@ def test_with_the_person_report_json_gains_what_the_page_shows(run, networks):
     assert json.loads((run / 'report.json').read_text()) == after
 
 
+def test_somebody_else_than_the_erased_one_is_doubted(run, networks):
+    report = json.loads((run / 'report.json').read_text())
+    (run / 'report.json').write_text(json.dumps({**report, 'person': {'given_as': 'image'}}))
+    done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--masks=0', '--device=cpu')
+    sentence = 'The run was given a person as image, this page as seed: perhaps it is not the same person.'
+    assert done.exit_code == 0 and f'WARNING: {sentence}' in done.output, done.output
+    assert sentence in Reader((run / 'report.html').read_text()).words
+
+
 def test_the_run_is_not_overruled_by_defaults(run):
     """What the user says counts; what was left open is the run's; where a file tells code to run, only the user."""
     report = {'config': {'network': 'demo-eg3d', 'inversion': 'w', 'forget_from': 'mean', 'seed': 7, 'trust_pickle': True, 'upstream': '/x',

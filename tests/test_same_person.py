@@ -6,7 +6,7 @@ def test_a_person_given_in_another_way_or_inverted_otherwise():
     assert 'given a person as image, this page as seed' in another_person({'given_as': 'image'}, {'given_as': 'seed'})
     assert 'inverted to 20.0 dB, that of the run to 24.0 dB' in another_person({'psnr_db': 24.0}, {'psnr_db': 20.0})
     assert another_person({'given_as': 'image', 'psnr_db': 24.0}, {'given_as': 'image', 'psnr_db': 24.3}) is None
-    assert another_person({'psnr_db': 'high'}, {'psnr_db': 24.0}) is None
+    assert another_person({'psnr_db': 'high'}, {'psnr_db': 24.0}) is None and another_person(None, {}) is None
 
 
 def test_two_seeds_are_told_apart_by_what_became_of_them():
@@ -15,4 +15,5 @@ def test_two_seeds_are_told_apart_by_what_became_of_them():
     assert 'is 0.02 here and was 0.90 at the end of the run' in another_likeness({'erased_same_photo': 0.9, 'measured_by': 'a'}, evidence)
     # Nothing is known where another recogniser measured, or none did.
     assert another_likeness({'erased_same_photo': 0.9, 'measured_by': 'b'}, evidence) is None
-    assert another_likeness({}, evidence) is None and another_likeness({'erased_same_photo': 0.9}, {'measured_by': None}) is None
+    assert another_likeness({}, evidence) is None and another_likeness(None, evidence) is None
+    assert another_likeness({'erased_same_photo': 0.9}, {'measured_by': None}) is None

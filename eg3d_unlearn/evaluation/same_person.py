@@ -7,8 +7,12 @@ SAME_PSNR = 1.0                      # two inversions of one photo differ by les
 SAME_LIKENESS = 0.1                  # two measurements of one latent, before against after, differ by less
 
 
-def another_person(then: dict, now: dict) -> str | None:
-    """A warning where the notes of ``Person`` differ from those of the run."""
+def another_person(
+    then: object,                    # what a report.json says of the person: the notes of ``Person``
+    now: dict,                       # the notes of who is looked at
+) -> str | None:
+    """A warning where these notes differ."""
+    then = then if isinstance(then, dict) else {}
     if then.get('given_as') != now.get('given_as'):
         return (f'The run was given a person as {shown(then.get("given_as"))}, this page as {now.get("given_as")}: perhaps it is not the same '
                 'person.')
@@ -20,10 +24,11 @@ def another_person(then: dict, now: dict) -> str | None:
 
 
 def another_likeness(
-    summary: dict,                   # of the run: `summary.summary`
-    evidence: dict,                  # of a page: `measured.figures_of`
+    summary: object,                 # what a report.json says of the run: `summary.summary`
+    evidence: dict,                  # what is measured now: `measured.figures_of`
 ) -> str | None:
     """A warning where the likeness of the latent that was looked at, before against after, is not that of the erased one."""
+    summary = summary if isinstance(summary, dict) else {}
     then, by = summary.get('erased_same_photo'), evidence['measured_by']
     if by is None or not is_number(then) or summary.get('measured_by') != by:
         return None

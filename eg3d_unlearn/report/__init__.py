@@ -7,12 +7,11 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import Callable, Iterable
 
 from eg3d_unlearn.evaluation.pictures import Picture, Pictures, jpeg
-from eg3d_unlearn.evaluation.same_person import another_likeness, another_person
 from eg3d_unlearn.person.photo.files import MOST_BYTES, decode
-from eg3d_unlearn.report.files import PAGE, RunFiles, read_folder, settings_of
+from eg3d_unlearn.report.files import PAGE, RunFiles, read_folder
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.run_folder import PICTURE, REPORT, STATS, write_whole
 from torch_utils_ext.errors import InputError
@@ -20,44 +19,31 @@ from torch_utils_ext.user_files import read_bytes, shown
 
 MOST_ENTRIES = 200                   # of report.json, that are looked at one by one where something is wrong with it
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from eg3d_unlearn.evaluation.comparison import Plan
-    from eg3d_unlearn.evaluation.evidence import Evidence
-
 
 def write_report(
     folder: Path,                    # of the run; `report.html` goes there
-    evidence: Evidence | None,       # networks, person and recognisers; None: only what the folder holds is written up
+    pictures: Pictures | None = None,  # of both networks, whose figures are in the report; None: what the folder holds is written up
     report: dict | None = None,      # of a run that has not written its report.json yet; None: read it
-    plan: Plan | None = None,        # how much is looked at; None: the default, photos as ``--keep-source`` said
-    ws_target: Tensor | None = None,  # [1, num_ws, w_dim] where the run moved the person; None: as its settings say, where they can
     audit: Path | None = None,       # audit.json, or its folder; None: in the run's folder, if there
+    notes: Iterable[str] = (),       # what else the page says of itself
     log: Callable[[str], None] = print,
-) -> dict:
-    """Look at both networks, measure, and write the page; returns what report.json gains.
+) -> None:
+    """Write the page of a run.
 
     Raises:
         InputError: no finished run in the folder, or the page cannot be written.
     """
     run = usable(read_folder(folder, report, audit), Pictures())
-    gained, pictures = {}, Pictures()
-    if evidence is not None:
-        from eg3d_unlearn.evaluation.comparison import Plan, look
-        settings = settings_of(run.report)
-        pictures, gained['evidence'] = look(evidence, settings, plan or Plan(show_photo=bool(settings.get('keep_source'))), ws_target)
-        run.report = {**run.report, **gained}
-        if doubt := another_person(run.person, evidence.person.notes) or another_likeness(run.summary, gained['evidence']):
-            run.notes.append(f'WARNING: {doubt}')
-    elif (folder / PICTURE).is_file():
-        pictures.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', run.notes)
+    run.notes += notes
+    if pictures is None:
+        pictures = Pictures()
+        if (folder / PICTURE).is_file():
+            pictures.sheet = picture_of(read_bytes(folder / PICTURE, 'picture', MOST_BYTES), 1024, f'The picture {PICTURE}', run.notes)
     pictures.recovered = recovered_face(run)
     for note in run.notes:
         log(note)
     text = page(usable(run, pictures), pictures, time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
     write_whole(folder / PAGE, lambda file: file.write(text.encode('utf-8', 'replace')))
-    return gained
 
 
 def picture_of(content: bytes, side: int, name: str, notes: list[str]) -> Picture | None:

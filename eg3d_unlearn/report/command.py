@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.evaluation.options import evidence_from, evidence_options, names_somebody
+from eg3d_unlearn.evaluation.same_person import another_likeness, another_person
 from eg3d_unlearn.run_folder import NETWORK, REPORT, write_json
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_url import PUBLISHED
@@ -75,16 +76,19 @@ def write(folder: Path, audit: Path | None, people: int, masks: int, show_photo:
         evidence = evidence_from(completed(options, defaults, report, folder), log=click.echo, needs_lpips=False)
         check_networks(evidence, report)
     from eg3d_unlearn.report import write_report  # heavy: pictures and networks
-    plan = None
-    if evidence is not None:
-        from eg3d_unlearn.evaluation.comparison import Plan
-        plan = Plan(people=people, masks=masks, show_photo=show_photo or bool(settings_of(report).get('keep_source')), seed=options['seed'])
-    else:
+    if evidence is None:
         click.echo('No person was named, so that the page is written from the folder alone. For pictures of views, neighbours and other people '
                    'add --image, --latent or --latent-seed.')
-    gained = write_report(folder, evidence, report, plan, audit=audit, log=click.echo)
-    if gained:
-        write_json(folder / REPORT, {**report, **gained})
+        write_report(folder, report=report, audit=audit, log=click.echo)
+    else:
+        from eg3d_unlearn.evaluation.comparison import Plan, look
+        settings = settings_of(report)
+        plan = Plan(people=people, masks=masks, show_photo=show_photo or bool(settings.get('keep_source')), seed=options['seed'])
+        pictures, measured = look(evidence, settings, plan)
+        doubt = another_person(report.get('person'), evidence.person.notes) or another_likeness(report.get('summary'), measured)
+        report = {**report, 'evidence': measured}
+        write_report(folder, pictures, report, audit, [f'WARNING: {doubt}'] if doubt else [], click.echo)
+        write_json(folder / REPORT, report)
     if video:
         from eg3d_unlearn.report.video import write_video
         write_video(folder / VIDEO, evidence, settings_of(report))
