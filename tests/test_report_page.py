@@ -1,6 +1,7 @@
 """The page: sound HTML that loads nothing, in which every number is report.json's."""
 from __future__ import annotations
 
+import ast
 import base64
 import copy
 import hashlib
@@ -10,7 +11,7 @@ import page_stand_ins as stand_ins
 import pytest
 from page_stand_ins import WRITTEN, Reader, bare, numbers_in, read
 
-from eg3d_unlearn.report.page import page
+from eg3d_unlearn.report.page import TEMPLATES, page
 
 # ---- sound and self-contained ----
 
@@ -90,6 +91,16 @@ def test_hostile_strings_stay_text():
     assert 'alert(1)' in reader.words
     # A template's own signs are text, too; letters that steer a terminal or turn the direction of reading are written as escapes.
     assert r'{{ 6 * 7 }}{% raw %}\x1b[2J\u202e\x00\ud800' in reader.words and not set('\x1b\u202e\x00\ud800') & set(text)
+
+
+def test_nothing_of_a_file_can_become_markup():
+    """Python makes markup of constant sentences only, and no template turns escaping off."""
+    for path in TEMPLATES.parent.glob('*.py'):
+        for call in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == 'Markup':
+                assert isinstance(call.args[0], ast.Constant) or 'TEMPLATES' in ast.unparse(call), f'{path.name}:{call.lineno}'
+    for path in TEMPLATES.glob('*.html'):
+        assert not re.search(r'\bsafe\b|autoescape', path.read_text(encoding='utf-8')), path.name
 
 
 # ---- its figures ----

@@ -89,7 +89,7 @@ def threshold_at(impostors: Tensor, false_accept_rate: float) -> float:
     return float(np.quantile(impostors.detach().double().cpu().numpy(), 1 - false_accept_rate))
 
 
-def most(share: dict) -> bool | None:
+def majority(share: dict) -> bool | None:
     """Whether a share (``Figure.to_json``) is more than a half; None where its interval leaves it open."""
     return True if share['low'] > 0.5 else False if share['high'] < 0.5 else None
 

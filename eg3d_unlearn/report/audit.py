@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace as Section
 
-from eg3d_unlearn.evaluation.estimate import most, stands_first
+from eg3d_unlearn.evaluation.estimate import majority, stands_first
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.formatting import MISSING, entries, figure, number, plain, typeset
@@ -110,7 +110,7 @@ def brings_back(tier: dict) -> bool | None:
     if (erased.get('steps') or {}).get('person') is not None:
         return True
     share = (details.get('verification') or {}).get('after') or {}
-    return most(share) if is_number(share.get('low')) and is_number(share.get('high')) else False
+    return majority(share) if is_number(share.get('low')) and is_number(share.get('high')) else False
 
 
 def found_out(audit: dict | None) -> list[str]:

@@ -69,25 +69,25 @@ def entries(settings: dict, before: str = '') -> list[tuple[str, str]]:
     leaves = []
     for name, value in settings.items():
         if isinstance(value, dict) and {'value', 'low', 'high', 'samples'} <= set(value):
-            leaves.append((f'{before}{name}', in_words(value)))
+            leaves.append((f'{before}{name}', figure_as_text(value)))
         elif isinstance(value, dict):
             leaves += entries(value, f'{before}{name}.')
         elif isinstance(value, list) and (len(value) > LONG or any(isinstance(part, dict) for part in value)):
             leaves.append((f'{before}{name}', f'{len(value)} entries, in the file'))
         elif value is not None and value != '' and value != []:
-            leaves.append((f'{before}{name}', written(value)))
+            leaves.append((f'{before}{name}', as_text(value)))
     return leaves
 
 
-def in_words(figure: dict) -> str:
+def figure_as_text(figure: dict) -> str:
     """A figure of `estimate.Figure.to_json` in one line."""
-    value, low, high = (written(figure[name]) for name in ('value', 'low', 'high'))
+    value, low, high = (as_text(figure[name]) for name in ('value', 'low', 'high'))
     return f'{value}{f" [{low}, {high}]" if low != high else ""}, n = {figure["samples"]}'
 
 
-def written(value: object) -> str:
+def as_text(value: object) -> str:
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     if isinstance(value, float):
         return f'{value:.6g}'
-    return ', '.join(map(written, value)) if isinstance(value, (list, tuple)) else str(value)
+    return ', '.join(map(as_text, value)) if isinstance(value, (list, tuple)) else str(value)

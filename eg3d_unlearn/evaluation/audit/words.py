@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from eg3d_unlearn.evaluation.audit.scores import holds_zero
-from eg3d_unlearn.evaluation.estimate import most, stands_first
+from eg3d_unlearn.evaluation.estimate import majority, stands_first
 
 # On a network that knows the person these attacks show them; where all that do so on G_s do so on G_u, nothing is gone.
 TELLING = ('T0', 'T1', 'T2', 'T5', 'T8')
@@ -56,7 +56,7 @@ def usual(result: dict, opening: str) -> str:
 
 def back(result: dict, side: str = 'after') -> bool | None:
     """Whether most of what the attack shows is taken for the person; None where the interval leaves it open."""
-    return most(result['details']['verification'][side])
+    return majority(result['details']['verification'][side])
 
 
 def steps(count: float | None, most: int) -> str:
