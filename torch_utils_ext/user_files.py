@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 from torch_utils_ext.errors import InputError
 
@@ -110,6 +110,13 @@ def parse_json(content: bytes, name: str, kind: type | None = None) -> Any:
     return value
 
 
-def is_number(value: object) -> bool:
+def dict_at(value: object, *names: str) -> dict:
+    """The object that stands under a path of names in the value of a json file; {} where there is none."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value of a json file is a number that can be a result: finite, no truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MAX_NUMBER

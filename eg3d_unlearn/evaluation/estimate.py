@@ -94,7 +94,7 @@ def majority(share: dict) -> bool | None:
     return True if share['low'] > 0.5 else False if share['high'] < 0.5 else None
 
 
-def stands_first(rank: float, candidates: int) -> bool:
+def stands_first(rank: float, candidates: float) -> bool:
     """Whether somebody is the first of so many that chance would put them there once in twenty times at most."""
     return rank == 1 and candidates >= 1 / (1 - LEVEL) - 1e-9
 

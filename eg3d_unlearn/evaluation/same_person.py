@@ -16,9 +16,9 @@ def another_person(
     if then.get('given_as') != now.get('given_as'):
         return (f'The run was given a person as {shown(then.get("given_as"))}, this page as {now.get("given_as")}: perhaps it is not the same '
                 'person.')
-    psnr = [notes.get('psnr_db') for notes in (then, now)]
-    if all(map(is_number, psnr)) and abs(psnr[0] - psnr[1]) > SAME_PSNR:
-        return (f'The photo looked at here was inverted to {psnr[1]:.1f} dB, that of the run to {psnr[0]:.1f} dB: perhaps it is not the same '
+    before, here = then.get('psnr_db'), now.get('psnr_db')
+    if is_number(before) and is_number(here) and abs(before - here) > SAME_PSNR:
+        return (f'The photo looked at here was inverted to {here:.1f} dB, that of the run to {before:.1f} dB: perhaps it is not the same '
                 'photo, or was inverted with other settings.')
     return None
 

@@ -15,7 +15,7 @@ from torch import Tensor
 import eg3d_unlearn
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.perceptual import Perceptual
-from torch_utils_ext.user_files import is_number
+from torch_utils_ext.user_files import dict_at, is_number
 
 YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and of the report [radians]
 # Random people that nobody asked to forget (NVIDIA's seeds). Likeness before against after scatters by 0.03 to 0.1 from one to
@@ -30,8 +30,7 @@ MEANINGLESS = 'THE JUDGES (LPIPS, RECOGNISER) HAVE RANDOM WEIGHTS: THIS RESULT M
 
 def doubts(person: dict) -> list[str]:
     """Why the face that was erased may be another one than the photo's, as the notes of ``Person`` say it; technical."""
-    encoder = person.get('encoder') if isinstance(person.get('encoder'), dict) else {}
-    return [str(said['warning']) for said in (person, encoder) if said.get('warning')]
+    return [str(said['warning']) for said in (person, dict_at(person, 'encoder')) if said.get('warning')]
 
 
 def other_seeds(generator: Generator, judged: bool) -> tuple[int, ...]:

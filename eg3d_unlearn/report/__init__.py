@@ -7,15 +7,16 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable
 
 from eg3d_unlearn.evaluation.pictures import Picture, Pictures, jpeg
 from eg3d_unlearn.person.photo.files import MOST_BYTES, decode
+from eg3d_unlearn.report.audit import tiers_of
 from eg3d_unlearn.report.files import PAGE, RunFiles, read_folder
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.run_folder import PICTURE, REPORT, STATS, write_whole
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.user_files import read_bytes, shown
+from torch_utils_ext.user_files import dict_at, read_bytes, shown
 
 MOST_ENTRIES = 200                   # of report.json, that are looked at one by one where something is wrong with it
 
@@ -57,9 +58,8 @@ def picture_of(content: bytes, side: int, name: str, notes: list[str]) -> Pictur
 
 def recovered_face(run: RunFiles) -> Picture | None:
     """The person as the first attack of the audit that succeeded shows them; None where nobody came back."""
-    for tier in [] if run.audit is None else run.audit['tiers']:
-        told = tier.get('recovered') if isinstance(tier, dict) else None
-        uri = told.get('picture') if isinstance(told, dict) else None
+    for tier in tiers_of(run.audit):
+        uri = dict_at(tier, 'recovered').get('picture')
         if isinstance(uri, str) and (given := re.fullmatch(r'data:image/jpeg;base64,([A-Za-z0-9+/]{4,1000000}={0,2})', uri)):
             content = given[1] + '=' * (-len(given[1]) % 4)
             return picture_of(base64.b64decode(content), 256, 'The picture of the audit', run.notes)
@@ -76,17 +76,21 @@ def usable(run: RunFiles, pictures: Pictures) -> RunFiles:
     networks = {side: {key: value for key, value in about.items() if isinstance(value, str)}
                 for side, about in run.report['networks'].items() if isinstance(about, dict)}
     kept = RunFiles({'networks': networks}, notes=run.notes)
-    parts = [(f'The entry {shown(name)} of {REPORT}', lambda known, name=name: {'report': {**known.report, name: run.report[name]}})
-             for name in islice(run.report, MOST_ENTRIES) if name != 'networks']
-    parts += [(f'Metric {shown(metric["name"])}', lambda known, metric=metric: {'metrics': [*known.metrics, metric]})
-              for metric in run.metrics]
-    parts += [('The audit', lambda known: {'audit': run.audit}), (STATS, lambda known: {'stats': run.stats})]
-    for title, change in parts:
-        trial = replace(kept, **change(kept))
-        if can_be_shown(trial, pictures):
+
+    def add(title: str, **part: Any) -> None:
+        nonlocal kept
+        if can_be_shown(trial := replace(kept, **part), pictures):
             kept = trial
         else:
             kept.notes.append(f'{title} is not as this package writes it and is left out.')
+
+    for name in islice(run.report, MOST_ENTRIES):
+        if name != 'networks':
+            add(f'The entry {shown(name)} of {REPORT}', report={**kept.report, name: run.report[name]})
+    for metric in run.metrics:
+        add(f'Metric {shown(metric["name"])}', metrics=[*kept.metrics, metric])
+    add('The audit', audit=run.audit)
+    add(STATS, stats=run.stats)
     return kept
 
 

@@ -7,7 +7,7 @@ from eg3d_unlearn.evaluation.estimate import majority, stands_first
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.formatting import MISSING, entries, figure, number, plain, typeset
-from torch_utils_ext.user_files import is_number
+from torch_utils_ext.user_files import dict_at, is_number
 
 FIGURES = {'before': 'before', 'after': 'after', 'controls_before': 'controls before', 'controls': 'controls after', 'excess': 'excess'}
 SERIES = {'before': 'the person, before', 'after': 'the person, after', 'controls': 'people never erased, after'}
@@ -22,16 +22,20 @@ SPENT = ('threshold', 'budget', 'steps', 'seed', 'controls', 'controls_are', 'me
          'hardware')
 
 
+def tiers_of(audit: dict | None) -> list[dict]:
+    return [] if audit is None else [tier for tier in audit['tiers'] if isinstance(tier, dict)]
+
+
 def attacks(audit: dict | None) -> Section | None:
     """audit.json of the folder."""
     if audit is None:
         return None
-    tiers = [tier for tier in audit['tiers'] if isinstance(tier, dict)]
+    tiers = tiers_of(audit)
     threshold = threshold_of(audit)
-    values = [figures_of(tier).get(name, {}).get('value') for tier in tiers for name in SERIES]
+    values = [dict_at(tier, 'figures', name).get('value') for tier in tiers for name in SERIES]
     scale = charts.likeness_scale([value for value in values if is_number(value) and -1 <= value <= 1])
     legend = [(f'kind{kind}', title) for kind, title in enumerate(SERIES.values())]
-    rows = [[tier.get('tier', MISSING), *(figure(figures_of(tier).get(name)) for name in FIGURES), number(tier.get('seconds'), 0)]
+    rows = [[tier.get('tier', MISSING), *(figure(dict_at(tier, 'figures', name)) for name in FIGURES), number(tier.get('seconds'), 0)]
             for tier in tiers]
     lead = ('Attackers of growing means try to get the person back: from the changed network, from the original one, and the same with people '
             'who were never erased.')
@@ -56,15 +60,10 @@ def threshold_of(audit: dict) -> float | None:
     return threshold if is_number(threshold) else None
 
 
-def figures_of(tier: dict) -> dict[str, dict]:
-    return {name: entry for name, entry in (tier.get('figures') or {}).items() if isinstance(entry, dict)}
-
-
 def attack(tier: dict, scale: charts.Scale, threshold: float | None) -> dict:
     """One attack."""
-    measured = figures_of(tier)
     points = [(value, kind, f'{title}: {plain(value, 2)}') for kind, (name, title) in enumerate(SERIES.items())
-              if is_number(value := measured.get(name, {}).get('value'))]
+              if is_number(value := dict_at(tier, 'figures', name).get('value'))]
     return {'name': tier.get('tier'), 'title': tier.get('title'), 'attacker': tier.get('attacker'), 'verdict': typeset(tier.get('verdict', '')),
             'chart': charts.marks(scale, '; '.join(said for *_, said in points), points, threshold) if points else None,
             'curves': curves(tier)}
@@ -72,7 +71,7 @@ def attack(tier: dict, scale: charts.Scale, threshold: float | None) -> dict:
 
 def curves(tier: dict) -> list[tuple[str, dict]]:
     """Likeness over the attacker's steps, of the person and of the controls: title and chart."""
-    details = tier.get('details') if isinstance(tier.get('details'), dict) else {}
+    details = dict_at(tier, 'details')
     given = [('', tier.get('curve'))]
     given += [(f', {name.replace("_", " ")}', part['curve']) for name, part in details.items() if isinstance(part, dict) and 'curve' in part
               and part['curve'] != tier.get('curve')]
@@ -96,8 +95,7 @@ def one_curve(curve: object, title: str) -> tuple[str, dict] | None:
 
 def attacks_of(audit: dict | None) -> list[tuple[str, bool | None]]:
     """Of each attack of the audit that we know, whether it brings the person back.  T7, which looks for anybody, is none of them."""
-    tiers = [] if audit is None else [tier for tier in audit['tiers'] if isinstance(tier, dict)]
-    return [(tier['tier'], brings_back(tier)) for tier in tiers if isinstance(tier.get('tier'), str) and tier['tier'] in ATTACKS]
+    return [(tier['tier'], brings_back(tier)) for tier in tiers_of(audit) if isinstance(tier.get('tier'), str) and tier['tier'] in ATTACKS]
 
 
 def brings_back(tier: dict) -> bool | None:
@@ -105,23 +103,18 @@ def brings_back(tier: dict) -> bool | None:
 
     Relearning (T4) is judged at the mean latent, but also brings back who is recognised at the latent that was erased.
     """
-    details = tier.get('details') if isinstance(tier.get('details'), dict) else {}
-    erased = details.get('erased_latent') if isinstance(details.get('erased_latent'), dict) else {}
-    if (erased.get('steps') or {}).get('person') is not None:
+    if (dict_at(tier, 'details', 'erased_latent').get('steps') or {}).get('person') is not None:
         return True
-    share = (details.get('verification') or {}).get('after') or {}
+    share = (dict_at(tier, 'details').get('verification') or {}).get('after') or {}
     return majority(share) if is_number(share.get('low')) and is_number(share.get('high')) else False
 
 
 def found_out(audit: dict | None) -> list[str]:
     """Who can find out who was erased (T7); [] where nobody could, or nobody tried."""
     ways = []
-    for tier in [] if audit is None else audit['tiers']:
-        details = tier.get('details') if isinstance(tier, dict) and tier.get('tier') == 'T7' else None
-        ranks = details.get('ranks') if isinstance(details, dict) else None
+    for details in [dict_at(tier, 'details') for tier in tiers_of(audit) if tier.get('tier') == 'T7']:
         for way, needs in FOUND_OUT.items():
-            rank = ranks.get(way) if isinstance(ranks, dict) else None
-            if isinstance(rank, dict) and is_number(rank.get('person')) and is_number(details.get('candidates')) \
-                    and stands_first(rank['person'], details['candidates']) and needs not in ways:
+            rank, candidates = dict_at(details, 'ranks', way).get('person'), details.get('candidates')
+            if is_number(rank) and is_number(candidates) and stands_first(rank, candidates):
                 ways.append(needs)
-    return ways
+    return list(dict.fromkeys(ways))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Sequence
 
 from eg3d_unlearn.report.formatting import plain, short
 from torch_utils_ext.user_files import is_number
@@ -63,7 +64,7 @@ def strip(
             'interval': [scale(end) for end in interval] if interval[0] < interval[1] else None, 'mean': scale(mean)}
 
 
-def axis(scale: Scale, notes: list[tuple[float, str]] = ()) -> dict:
+def axis(scale: Scale, notes: Sequence[tuple[float, str]] = ()) -> dict:
     """The numbers below strips that share ``scale``; ``notes`` are words at places of it."""
     return {'ticks': [scale.words(value, plain(value, 1)) for value in scale.ticks()], 'notes': [scale.words(*note) for note in notes]}
 

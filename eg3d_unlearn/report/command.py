@@ -17,7 +17,7 @@ from eg3d_unlearn.evaluation.same_person import another_likeness, another_person
 from eg3d_unlearn.run_folder import NETWORK, REPORT, write_json
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_url import PUBLISHED
-from torch_utils_ext.user_files import shown
+from torch_utils_ext.user_files import dict_at, shown
 
 # What the run itself knows, where the user says nothing: numbers, choices and flags.  Who the person is it does not, and what
 # could name a file or a place, or let code run, is the user's to say.
@@ -101,7 +101,7 @@ def completed(options: dict, defaults: set[str], report: dict, folder: Path) -> 
     Raises:
         InputError: the run says what only the user may say: a file, a path, an address, a recogniser of its own.
     """
-    config = report.get('config') if isinstance(report.get('config'), dict) else {}
+    config = dict_at(report, 'config')
     whole = dict(options)
     for parameter in main.params:
         name = parameter.name

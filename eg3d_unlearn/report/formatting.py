@@ -5,6 +5,7 @@ Sentences are made by ``Markup('… {} …').format(…)``, which escapes what i
 from __future__ import annotations
 
 import re
+from typing import Sequence
 
 from markupsafe import Markup, escape
 
@@ -58,7 +59,7 @@ def counted(count: int, one: str, many: str | None = None) -> Markup:
     return Markup('{} {}').format(number(count), one if count == 1 else many or one + 's')
 
 
-def listed(parts: list[object]) -> Markup:
+def listed(parts: Sequence[object]) -> Markup:
     """'a, b and c'."""
     *first, last = map(escape, parts)
     return Markup(' and ').join([Markup(', ').join(first), last] if first else [last])

@@ -99,8 +99,8 @@ def never_again(audit: dict | None) -> list[Markup]:
     return [point(title, f'The attacks had the budget “{budget_of(audit)}”. Longer or cleverer ones were not made.')]
 
 
-def budget_of(audit: dict) -> object:
-    return audit.get('budget', 'unknown')
+def budget_of(audit: dict | None) -> object:
+    return (audit or {}).get('budget', 'unknown')
 
 
 def every_photo(likeness: dict) -> Markup:

@@ -9,7 +9,7 @@ from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.comparison import GROUPS
 from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import MISSING, entries, figure, interval, number, plain, short
-from torch_utils_ext.user_files import is_number
+from torch_utils_ext.user_files import dict_at, is_number
 
 CURVES = {                           # of stats.jsonl: what they are called
     'loss': 'total loss', 'local': 'local: the person', 'adj': 'adjacency: latents around the person', 'global': 'global: everybody else',
@@ -51,7 +51,7 @@ def metrics(lines: list[dict]) -> Section | None:
 
 def metric(line: dict) -> dict:
     """One metric: its figure, how it was taken and what else it found."""
-    value = line.get('value') if isinstance(line.get('value'), dict) else {'value': line.get('value')}
+    value = dict_at(line, 'value') or {'value': line.get('value')}
     return {'name': line['name'], 'about': next((what for start, what in METRICS.items() if line['name'].startswith(start)), None),
             'untrained': 'MEANING' in line, 'value': value.get('value'), 'interval': interval(value, 3) or MISSING,
             'samples': value.get('samples'), 'better': line.get('better', MISSING),
@@ -60,8 +60,7 @@ def metric(line: dict) -> dict:
 
 def retained(line: dict) -> tuple[str, dict] | None:
     """Where a metric looked at other people: each of them over the distance to the erased one; title and chart."""
-    sampled = line.get('sampled') if isinstance(line.get('sampled'), dict) else {}
-    points = (sampled.get('curve') or {}).get('points') or {}
+    points = (dict_at(line, 'sampled').get('curve') or {}).get('points') or {}
     pairs = list(zip(points.get('distance') or [], points.get('cosine') or [], strict=False))
     if not pairs:
         return None
@@ -94,9 +93,8 @@ def final_figures(run: RunFiles) -> Section | None:
     summary, compared = run.summary, run.report.get('figures') or {}
     rows = [[title, 'likeness', number(summary[name], 4)] for name, title in SUMMARY.items() if is_number(summary.get(name))]
     for name, title in COMPARED.items():
-        measured = compared.get(name) if isinstance(compared.get(name), dict) else {}
         rows += [[title, {'identity_cosine': 'likeness, recogniser of the loss', 'lpips': 'LPIPS'}.get(kind, kind), number(value, 4)]
-                 for kind, value in measured.items()]
+                 for kind, value in dict_at(compared, name).items()]
     if not rows:
         return None
     counts = [f'{summary[name]} {what}' for name, what in (('other_photos', 'other photos'), ('others', 'other people')) if summary.get(name)]

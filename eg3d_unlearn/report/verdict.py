@@ -72,7 +72,7 @@ def summary(run: RunFiles) -> list[str]:
 
 
 def what_was_done(run: RunFiles) -> Markup:
-    given = GIVEN.get(run.person.get('given_as'), '')
+    given = GIVEN.get(run.person.get('given_as', ''), '')
     network = run.network('in').get('file', 'a face generator')
     several = run.summary.get('people')
     whom = Markup('{} people, each given {}, were').format(number(several), given) if is_number(several) else f'A person, given {given}, was'
@@ -133,7 +133,7 @@ def from_the_run(figures: dict) -> list[str]:
     asked = ('Asked for this person again, the changed generator shows a face whose likeness to the old one is' if worst is None else
              'Asked for these people again, the changed generator shows faces whose likeness to the old ones is')
     most = Markup(' on average and at most {}').format(number(worst)) if is_number(worst) else ''
-    said = [Markup('{} {}{} (1 is the same person, {} is usual between two different people).').format(
+    said: list[str] = [Markup('{} {}{} (1 is the same person, {} is usual between two different people).').format(
         asked, number(figures['erased_same_photo']), most, number(figures.get('different_people_mean')))]
     if is_number(figures.get('erased_other_photos')):
         said.append(Markup('From {} of the person the likeness is {}.').format(
