@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator
 
+from eg3d_unlearn import machine
 from eg3d_unlearn.bench.tables.jobs import Job
 from eg3d_unlearn.bench.tables.plots import embeddings_of
 from eg3d_unlearn.bench.tables.world import EMBEDDINGS, World, multiple
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation import metrics
-from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.metrics.cache import fingerprint
 from eg3d_unlearn.evaluation.metrics.settings import Settings
@@ -250,7 +250,7 @@ def run_job(job: Job, world: World, outdir: Path, names: list[str], cache: metri
         'demo': None if world.world is None else world.family,
         'network_sha256': world.pickle.sha256(),
         'encoder_sha256': None if world.given.encoder is None else sha256_of(Path(world.given.encoder)),
-        'versions': report.versions(), 'hardware': report.hardware(evidence.device),
+        'versions': machine.versions(), 'hardware': machine.hardware(evidence.device),
         'seconds': {'erasing': round(trained - begun, 1), 'measuring': round(time.time() - trained, 1)},
     }
     path = result_path(outdir, job)

@@ -12,6 +12,7 @@ from typing import Callable
 
 from torch import Tensor
 
+from eg3d_unlearn import machine
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation import audit as package
 from eg3d_unlearn.evaluation import summary as report
@@ -247,6 +248,6 @@ def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
         'definition': package.__doc__.split('What the figures mean\n')[1],
         'verdict': [*overall, *(f'{result["tier"]}: {result["verdict"]}' for result in results)],
         'ruin': looked, 'tiers': results, 'not_run': [key for key in TIERS if key not in {result['tier'] for result in results}],
-        'config': evidence.config.to_json(), 'versions': report.versions(), 'hardware': report.hardware(evidence.device),
-        'peak_memory': report.peak_memory(evidence.device),
+        'config': evidence.config.to_json(), 'versions': machine.versions(), 'hardware': machine.hardware(evidence.device),
+        'peak_memory': machine.peak_memory(evidence.device),
     }
