@@ -14,8 +14,7 @@ from small import poor_mans_recogniser
 from torch.nn import functional as F
 
 from eg3d_unlearn.bench.tables.plots import embeddings_of
-from eg3d_unlearn.evaluation import estimate as figures
-from eg3d_unlearn.evaluation import metrics
+from eg3d_unlearn.evaluation import estimate, metrics
 from eg3d_unlearn.evaluation.metrics import cache as caching
 from eg3d_unlearn.evaluation.metrics import crowd, detection, distributions, features, looking, real, retain, verification
 from eg3d_unlearn.evaluation.metrics.registry import Name, parse, parse_all
@@ -223,10 +222,10 @@ def test_the_curve_bins_people_by_their_distance():
 
 def test_points_are_coarse_by_hand():
     """A twentieth of the largest distance of 40.2 is 2.0, to two digits."""
-    got = figures.coarse(torch.tensor([40.2, 3.1, 2.9, 0.4, 3.2]), torch.tensor([-0.51, 0.98, 0.13, 0.999, -0.02]))
+    got = estimate.coarse(torch.tensor([40.2, 3.1, 2.9, 0.4, 3.2]), torch.tensor([-0.51, 0.98, 0.13, 0.999, -0.02]))
     assert got == [(0.0, 1.0), (2.0, 0.15), (4.0, 0.0), (4.0, 1.0), (40.0, -0.5)]
-    assert str(got[2]) == '(4.0, 0.0)' and figures.coarse(torch.zeros(2), torch.zeros(2)) == [(0.0, 0.0)] * 2
-    assert figures.coarse(torch.zeros(0), torch.zeros(0)) == []
+    assert str(got[2]) == '(4.0, 0.0)' and estimate.coarse(torch.zeros(2), torch.zeros(2)) == [(0.0, 0.0)] * 2
+    assert estimate.coarse(torch.zeros(0), torch.zeros(0)) == []
 
 
 def test_edges_of_the_curve_are_coarse():
@@ -259,7 +258,7 @@ def test_distances_are_those_of_the_latents():
     with torch.no_grad():
         ws = evidence.g_s.map(people.z)
     expected = (ws - evidence.ws_mine[:1]).flatten(1).norm(dim=1)
-    step = figures.coarse_step(expected)
+    step = estimate.coarse_step(expected)
     assert found['curve']['points']['distance'] == pytest.approx(sorted(expected.tolist()), abs=0.501 * step)
     assert found['worst'][0]['cosine'] == found['by']['other']['worst'] and 'distance' not in json.dumps(found['worst'])
     assert 'would give the erased latent away' in compute('retain24', evidence)['protocol']['points']
@@ -363,15 +362,15 @@ def test_over_people_names_the_worst():
 def test_intervals_of_means_hold_what_they_promise(samples):
     """95 of 100 hold the true mean; a plain bootstrap's hold 50 of two samples, 74 of three."""
     values = torch.randn(300, samples, generator=torch.Generator().manual_seed(samples), dtype=torch.float64)
-    found = [figures.mean(one, seed) for seed, one in enumerate(values)]
+    found = [estimate.mean(one, seed) for seed, one in enumerate(values)]
     held = sum(figure.low <= 0 <= figure.high for figure in found) / len(found)
     assert 0.9 < held < 0.99
 
 
 def test_intervals_end_at_what_can_be():
-    found = figures.mean(torch.tensor([0.9, 0.99, 0.95]), bounds=figures.COSINE)
+    found = estimate.mean(torch.tensor([0.9, 0.99, 0.95]), bounds=estimate.COSINE)
     assert found.low < 0.9 and found.high == 1.0
-    one = figures.mean(torch.tensor([0.3]))
+    one = estimate.mean(torch.tensor([0.3]))
     assert one.low == one.high == one.value and one.samples == 1
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.metrics import distances
 from eg3d_unlearn.evaluation.metrics.verification import mean_of_pairs, upper
 
@@ -179,7 +179,7 @@ def test_mean_of_pairs_by_hand():
 
 def test_the_threshold_lets_so_many_impostors_pass():
     cosines = torch.arange(101) / 100
-    assert figures.threshold_at(cosines, 0.1) == pytest.approx(0.9)
+    assert estimate.threshold_at(cosines, 0.1) == pytest.approx(0.9)
     assert upper(torch.arange(9).view(3, 3)).tolist() == [1, 2, 5]
 
 
@@ -188,4 +188,4 @@ def test_a_threshold_of_many_impostors(monkeypatch):
     def limited(values, *_):
         raise RuntimeError('quantile() input tensor is too large')
     monkeypatch.setattr(torch, 'quantile', limited)
-    assert figures.threshold_at(torch.zeros(2**24 + 1), 0.01) == 0
+    assert estimate.threshold_at(torch.zeros(2**24 + 1), 0.01) == 0

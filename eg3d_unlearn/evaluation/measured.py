@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.evidence import Embed, Evidence
 from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.evaluation.metrics.verification import Impostors, impostors
@@ -62,7 +62,7 @@ def figures_of(
     result['likeness'] = {name: likeness(embedded[name], impostors(evidence, name, settings, half=False), protocol['seed']) for name in names}
     deciding = result['likeness'][result['measured_by']]
     # Exact distances to people whom a seed gives would tell where the erased latent lies.
-    result['reach'] = {name: [list(point) for point in figures.coarse(pair.distance, torch.tensor(deciding[name]['values']))]
+    result['reach'] = {name: [list(point) for point in estimate.coarse(pair.distance, torch.tensor(deciding[name]['values']))]
                        for name, pair in groups.items()}
     if photographed is not None:
         photo = evidence.person.images[:1]
@@ -102,14 +102,14 @@ def likeness(
                          'highest': round(values.max().item(), 5), 'recognised': int(recognised.sum()), 'of': len(values),
                          'values': rounded(values)}
         if group == 'other_people':
-            result[group]['share_recognised'] = figures.fraction(recognised, seed).to_json()
+            result[group]['share_recognised'] = estimate.fraction(recognised, seed).to_json()
     return result
 
 
-def mean_of(values: Tensor, group: str, seed: int) -> figures.Figure:
+def mean_of(values: Tensor, group: str, seed: int) -> estimate.Estimate:
     """The mean of a group; views of one latent are one sample.  Few samples know nothing of their spread: no interval."""
     samples = {'same_photo': 1, 'neighbours': DIRECTIONS}.get(group, len(values))
-    found = figures.mean(values.unflatten(0, (samples, -1)), seed)
+    found = estimate.mean(values.unflatten(0, (samples, -1)), seed)
     return found if samples >= SAMPLES else dataclasses.replace(found, low=found.value, high=found.value)
 
 

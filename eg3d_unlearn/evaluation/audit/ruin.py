@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.audit.setting import Audit, embedded
 from eg3d_unlearn.evaluation.audit.words import interval, number
 from eg3d_unlearn.evaluation.metrics.settings import FALSE_ACCEPTS
@@ -34,14 +34,14 @@ def examine(audit: Audit) -> dict:
     shown = [torch.cat([audit.frontal(side.generator, some) for some in audit.in_batches(ws, f'ruin {side.name}')]) for side in audit.sides]
     people = [embedded(images, embed) for images in shown]
     cosines = (people[0] * people[1]).sum(1).nan_to_num(0.0)
-    recognised = figures.fraction(cosines >= audit.threshold, audit.seed)
+    recognised = estimate.fraction(cosines >= audit.threshold, audit.seed)
     result = {
         'state': state_of(recognised),
         'people': {'random': len(drawn), 'controls': len(ws) - len(drawn), 'controls_are': audit.kind_of_controls},
         'recognised': recognised.to_json(),
-        'identity': figures.mean(cosines, audit.seed, figures.COSINE).to_json(),
-        'identity_controls': figures.mean(cosines[len(drawn):], audit.seed, figures.COSINE).to_json(),
-        'lpips': figures.mean(lpips(audit, *shown), audit.seed, figures.DISTANCE).to_json(),
+        'identity': estimate.mean(cosines, audit.seed, estimate.COSINE).to_json(),
+        'identity_controls': estimate.mean(cosines[len(drawn):], audit.seed, estimate.COSINE).to_json(),
+        'lpips': estimate.mean(lpips(audit, *shown), audit.seed, estimate.DISTANCE).to_json(),
         'different_people': dict(zip(('before', 'after'), (round(between(part), 4) for part in people), strict=True)),
         'detected': detected(audit, shown),
         'threshold': round(audit.threshold, 4),
@@ -49,7 +49,7 @@ def examine(audit: Audit) -> dict:
     return {**result, 'destroyed': result['state'] == 'ruined', 'verdict': say(result)}
 
 
-def state_of(recognised: figures.Figure) -> str:
+def state_of(recognised: estimate.Estimate) -> str:
     return 'ruined' if recognised.high < RUINED else 'damaged' if recognised.high < DAMAGED else 'open' if recognised.value < DAMAGED else 'kept'
 
 
@@ -71,7 +71,7 @@ def detected(audit: Audit, shown: list[Tensor]) -> dict | None:
     if audit.evidence.world is not None or config.aligned or alignment_of(config, audit.evidence.g_s) == 'full':
         return None
     found = [torch.tensor([bool(detect.find_faces(to_image(image))) for image in part.nan_to_num(0.0).clamp(-1, 1)]) for part in shown]
-    return {name: figures.fraction(part, audit.seed).to_json() for name, part in zip(('before', 'after'), found, strict=True)}
+    return {name: estimate.fraction(part, audit.seed).to_json() for name, part in zip(('before', 'after'), found, strict=True)}
 
 
 def say(result: dict) -> str:

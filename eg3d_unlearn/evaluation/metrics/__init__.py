@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation import summary as report
-from eg3d_unlearn.evaluation.estimate import Figure
+from eg3d_unlearn.evaluation.estimate import Estimate
 from eg3d_unlearn.evaluation.metrics import apart, distributions, identity, retain  # noqa: F401  they register themselves
 from eg3d_unlearn.evaluation.metrics.cache import Cache
 from eg3d_unlearn.evaluation.metrics.people import over_people
@@ -63,7 +63,7 @@ def sha256_of(pickle: NetworkPickle | None) -> str | None:
 
 def plain(value: Any) -> Any:
     """What json can hold: figures as dicts, numbers with six digits."""
-    if isinstance(value, Figure):
+    if isinstance(value, Estimate):
         return plain(dataclasses.asdict(value))
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.metrics.cache import checksum, fingerprint
 from eg3d_unlearn.evaluation.metrics.detection import detection_json, faces_found
 from eg3d_unlearn.evaluation.metrics.looking import YAWS_DEG, embedded, to_bytes, views
@@ -72,14 +72,14 @@ def judged(evidence: Evidence, recogniser: str, before: Tensor, after: Tensor, p
     fitted = impostors(evidence, recogniser, settings, name.half)
     s, u = embed(before), embed(after)
     to_render = cosine(u, s)
-    found = {'in_loss': recogniser == evidence.trained_with, 'against_render': figures.mean(to_render, settings.seed, figures.COSINE),
+    found = {'in_loss': recogniser == evidence.trained_with, 'against_render': estimate.mean(to_render, settings.seed, estimate.COSINE),
              'verified_against_render': rate(to_render, fitted.threshold, settings), **stands_out(to_render, evidence.g_s.is_3d)}
     if photos is not None:
         real = embed(photos)[:, None]
         to_photo, photo_before = cosine(u, real), cosine(s, real)
-        found.update(against_photo=figures.mean(to_photo, settings.seed, figures.COSINE),
+        found.update(against_photo=estimate.mean(to_photo, settings.seed, estimate.COSINE),
                      verified_against_photo=rate(to_photo, fitted.threshold, settings),
-                     before_against_photo=figures.mean(photo_before, settings.seed, figures.COSINE),
+                     before_against_photo=estimate.mean(photo_before, settings.seed, estimate.COSINE),
                      before_verified_against_photo=rate(photo_before, fitted.threshold, settings), highest_to_photo=to_photo.max().item())
     return {**found, **fitted.to_json(settings.false_accepts)}
 
@@ -88,9 +88,9 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:            # [P, V, D] each, or broa
     return (a * b).sum(-1)
 
 
-def rate(cosines: Tensor, threshold: float, settings: Settings) -> figures.Figure:
+def rate(cosines: Tensor, threshold: float, settings: Settings) -> estimate.Estimate:
     """The share of views that would pass for the person, in the mean over photos."""
-    return figures.mean((cosines >= threshold).float(), settings.seed, figures.SHARE)
+    return estimate.mean((cosines >= threshold).float(), settings.seed, estimate.SHARE)
 
 
 def stands_out(cosines: Tensor, is_3d: bool) -> dict:   # [P, V]

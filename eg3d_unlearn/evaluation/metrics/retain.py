@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.metrics.cache import fingerprint
 from eg3d_unlearn.evaluation.metrics.crowd import Crowd, album, camera, in_measured_views
 from eg3d_unlearn.evaluation.metrics.detection import detection_json, faces_found, failed
@@ -30,7 +30,7 @@ HELD_OUT = 20                        # held-out people of a world, unless told o
 FIRST_HELD_OUT = 900_000             # their numbers begin here
 EDGES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the curve's bins, in shares of the people: finer where they are near
 WORST = 5                            # people who lost most, by number
-POINTS = (f'rounded to {figures.COARSE:g} of the largest distance and to {figures.COARSE:g} of cosine, and sorted; exact distances from the '
+POINTS = (f'rounded to {estimate.COARSE:g} of the largest distance and to {estimate.COARSE:g} of cosine, and sorted; exact distances from the '
           'erased latent to latents that the seed repeats would give the erased latent away')
 
 
@@ -181,12 +181,12 @@ def described(evidence: Evidence, others: Others, fitted: dict[str, Impostors], 
     kept = {name: (value >= fitted[name].threshold) & (True if lost is None else ~lost) for name, value in cosines.items()}
     main, lpips = evidence.measuring[0], lpips_of(evidence, others)
     worst = cosines[main].argsort()[:WORST].tolist()
-    by = {name: {'in_loss': name == evidence.trained_with, 'cosine': figures.mean(value, settings.seed, figures.COSINE),
-                 'kept': figures.fraction(kept[name], settings.seed), 'worst': value.min().item()} for name, value in cosines.items()}
+    by = {name: {'in_loss': name == evidence.trained_with, 'cosine': estimate.mean(value, settings.seed, estimate.COSINE),
+                 'kept': estimate.fraction(kept[name], settings.seed), 'worst': value.min().item()} for name, value in cosines.items()}
     values = {'cosine': cosines[main], 'lpips': lpips, 'depth_change': others.depth_change, 'kept': kept[main]}
     return {'people': len(others), 'by': by, 'fifth_percentile': cosines[main].double().quantile(0.05).item(),
-            'lpips': figures.mean(lpips, settings.seed, figures.DISTANCE), 'lpips_worst': lpips.max().item(),
-            'depth_change': None if others.depth_change is None else figures.mean(others.depth_change, settings.seed, figures.DISTANCE),
+            'lpips': estimate.mean(lpips, settings.seed, estimate.DISTANCE), 'lpips_worst': lpips.max().item(),
+            'depth_change': None if others.depth_change is None else estimate.mean(others.depth_change, settings.seed, estimate.DISTANCE),
             'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': lpips[number].item()} for number in worst],
             'detection': detection_json(*found), 'curve': curve(others.distance, values, settings.seed)}
 
@@ -208,22 +208,22 @@ def lpips_of(evidence: Evidence, others: Others) -> Tensor:   # [N]
 def curve(distance: Tensor | None, values: dict[str, Tensor | None], seed: int) -> dict | None:
     """Means of ``values`` [N] in bins of ``distance`` [N] that hold the shares `EDGES` of the people, nearest first.
 
-    Distances leave as `figures.coarse` makes them.
+    Distances leave as `estimate.coarse` makes them.
     """
     if distance is None:
         return None
-    order, bins, step = distance.argsort(), [], figures.coarse_step(distance)
+    order, bins, step = distance.argsort(), [], estimate.coarse_step(distance)
     edges = [round(share * len(distance)) for share in EDGES]
     for first, last in zip(edges[:-1], edges[1:], strict=True):
         members = order[first:last]
         if not len(members):
             continue
-        figured = {name: None if value is None else figures.fraction(value[members], seed) if value.dtype == torch.bool
-                   else figures.mean(value[members], seed, figures.COSINE if name == 'cosine' else figures.DISTANCE)
+        figured = {name: None if value is None else estimate.fraction(value[members], seed) if value.dtype == torch.bool
+                   else estimate.mean(value[members], seed, estimate.COSINE if name == 'cosine' else estimate.DISTANCE)
                    for name, value in values.items()}
-        nearest, farthest = figures.snapped(distance[members[[0, -1]]], step)
+        nearest, farthest = estimate.snapped(distance[members[[0, -1]]], step)
         bins.append({'from': nearest, 'to': farthest, 'people': len(members), **figured})
-    distances, cosines = zip(*figures.coarse(distance, values['cosine']), strict=True)
+    distances, cosines = zip(*estimate.coarse(distance, values['cosine']), strict=True)
     return {'bins': bins, 'points': {'distance': list(distances), 'cosine': list(cosines)}}
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import estimate as figures
-from eg3d_unlearn.evaluation.estimate import Figure
+from eg3d_unlearn.evaluation import estimate
+from eg3d_unlearn.evaluation.estimate import Estimate
 from eg3d_unlearn.evaluation.metrics.crowd import album, in_measured_views
 from eg3d_unlearn.evaluation.metrics.looking import embedded
 from eg3d_unlearn.evaluation.metrics.settings import Settings
@@ -28,7 +28,7 @@ class Impostors:
     threshold: float                 # cosine from which on two pictures count as one person
     people: int
     pairs: int
-    different_people: Figure         # cosine of two different people
+    different_people: Estimate         # cosine of two different people
     usual: tuple[float, float]       # between which 95 % of the pairs lie
 
     def to_json(self, false_accepts: float) -> dict:
@@ -40,8 +40,8 @@ def impostors(evidence: Evidence, recogniser: str, settings: Settings, half: boo
     """The verification threshold of one recogniser, from all pairs of random people as G_s shows them."""
     people = crowd_embeddings(evidence, recogniser, settings, settings.impostors, half)
     cosines = upper(people @ people.T)
-    threshold = figures.threshold_at(cosines, settings.false_accepts)
-    usual = figures.interval(cosines.double().numpy())
+    threshold = estimate.threshold_at(cosines, settings.false_accepts)
+    usual = estimate.interval(cosines.double().numpy())
     return Impostors(threshold, len(people), len(cosines), mean_of_pairs(people @ people.T, settings.seed), usual)
 
 
@@ -61,19 +61,19 @@ def upper(cosines: Tensor) -> Tensor:                  # [N, N] -> [N (N - 1) / 
 def mean_of_pairs(
     cosines: Tensor,                 # [N, N] of all pairs, symmetric
     seed: int = 0,
-) -> Figure:
+) -> Estimate:
     """The mean over pairs of different people; people are resampled, not pairs, and nobody is paired with themselves.
 
-    Two people make one pair, of whose spread nothing is known: that is one sample, as of `figures.mean`.
+    Two people make one pair, of whose spread nothing is known: that is one sample, as of `estimate.mean`.
     """
     cosines, count = cosines.double(), len(cosines)
     rng = torch.Generator().manual_seed(seed)
     # How often each person was drawn: a pair counts as often as both of its people together.
-    drawn = torch.randint(count, (figures.RESAMPLES, count), generator=rng)
-    times = torch.zeros(figures.RESAMPLES, count).scatter_add_(1, drawn, torch.ones(drawn.shape)).double()
+    drawn = torch.randint(count, (estimate.RESAMPLES, count), generator=rng)
+    times = torch.zeros(estimate.RESAMPLES, count).scatter_add_(1, drawn, torch.ones(drawn.shape)).double()
     off = cosines - torch.diag(cosines.diagonal())
     sums = torch.einsum('ri,ij,rj->r', times, off, times)
     weights = times.sum(1).square() - times.square().sum(1)
     usable = weights > 0             # a draw of one and the same person has no pair
-    low, high = figures.interval((sums[usable] / weights[usable]).numpy())
-    return Figure(float(off.sum() / (count * (count - 1))), low, high, count if count > 2 else 1, seed)
+    low, high = estimate.interval((sums[usable] / weights[usable]).numpy())
+    return Estimate(float(off.sum() / (count * (count - 1))), low, high, count if count > 2 else 1, seed)
