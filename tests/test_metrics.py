@@ -14,11 +14,11 @@ from small import poor_mans_recogniser
 from torch.nn import functional as F
 
 from eg3d_unlearn.bench.tables.plots import embeddings_of
-from eg3d_unlearn.evaluation import estimate, metrics
-from eg3d_unlearn.evaluation.metrics import cache as caching
-from eg3d_unlearn.evaluation.metrics import crowd, detection, distributions, features, looking, real, retain, verification
+from eg3d_unlearn.evaluation import cache as caching
+from eg3d_unlearn.evaluation import estimate, metrics, random_people, rendering, verification
+from eg3d_unlearn.evaluation.metrics import detection, distributions, features, real, retain
 from eg3d_unlearn.evaluation.metrics.registry import Name, parse, parse_all
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.worlds.demo import truth
 from torch_utils_ext.errors import InputError
 
@@ -134,7 +134,7 @@ def test_id_is_the_cosine_of_the_renders():
     evidence = stand_in(by=0.5)
     found = compute('id', evidence)
     with torch.no_grad():
-        shown = [looking.to_floats(looking.to_bytes(g.synthesize(evidence.ws_mine[:1]).image)) for g in (evidence.g_s, evidence.g_u)]
+        shown = [rendering.to_floats(rendering.to_bytes(g.synthesize(evidence.ws_mine[:1]).image)) for g in (evidence.g_s, evidence.g_u)]
     for name, embed in (('loss', poor_mans_recogniser), ('other', other_recogniser)):
         assert found['by'][name]['against_render']['value'] == pytest.approx((embed(shown[0]) * embed(shown[1])).sum().item(), abs=1e-5)
     assert found['value'] == found['by']['other']['against_render'] and not found['by']['other']['in_loss']
@@ -156,7 +156,7 @@ def test_id_of_3d_networks_looks_from_eleven_sides():
 def test_verification_by_hand(monkeypatch, quick):
     """Four people with known cosines: the threshold at half of the pairs, and who passes it."""
     people = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 1.0], [0.0, 1.0]]), dim=1)
-    monkeypatch.setattr(verification, 'crowd_embeddings', lambda *arguments: people)
+    monkeypatch.setattr(verification, 'random_people', lambda *arguments: people)
     quick.impostors, quick.false_accepts = 4, 0.5
     fitted = verification.impostors(stand_in(), 'loss', quick, False)
     cosines = sorted((people[i] @ people[j]).item() for i in range(4) for j in range(i))
@@ -254,7 +254,7 @@ def test_points_do_not_give_the_erased_latent_away():
 def test_distances_are_those_of_the_latents():
     evidence = stand_in(by=0.3)
     found = compute('retain24', evidence)['sampled']
-    people = crowd.in_measured_views(evidence.g_s, Settings(), 24)
+    people = random_people.in_measured_views(evidence.g_s, Settings(), 24)
     with torch.no_grad():
         ws = evidence.g_s.map(people.z)
     expected = (ws - evidence.ws_mine[:1]).flatten(1).norm(dim=1)
@@ -313,7 +313,7 @@ def test_latents_of_another_encoder_are_not_taken_from_the_cache(tmp_path, monke
     for name in ('one', 'two'):
         (tmp_path / f'{name}.pt').write_text(name)
     made = []
-    monkeypatch.setattr(retain, 'from_demo', lambda evidence, numbers: made.append(evidence.config.encoder) or {'ws': torch.zeros(2)})
+    monkeypatch.setattr(retain, 'from_world', lambda evidence, numbers: made.append(evidence.config.encoder) or {'ws': torch.zeros(2)})
     for name in ('one', 'two', 'one'):
         evidence = stand_in(encoder=str(tmp_path / f'{name}.pt'))
         retain.inverted(evidence, Settings(progress=False, cache=metrics.Cache(tmp_path / 'cache')), 2)
@@ -414,7 +414,7 @@ def test_the_folder_holds_random_people_only(tmp_path, monkeypatch):
     assert [tuple(content.shape) for content in kept] == [(40, 64)]   # features of random people, G_s
     monkeypatch.setattr(type(evidence.g_s), 'backbone', None)
     settings = Settings(cache=metrics.Cache(tmp_path), progress=False)
-    people, network = crowd.as_trained(evidence, settings, 40), features.load_features(evidence, settings)
+    people, network = distributions.as_trained(evidence, settings, 40), features.load_features(evidence, settings)
     found = distributions.features_of(evidence.g_s, people, network, settings, False, '', True)
     assert torch.equal(found, kept[0])
 
@@ -442,15 +442,15 @@ def test_what_one_network_showed_can_be_forgotten():
 
 def test_cameras_of_the_demo_world_are_those_of_its_photos():
     evidence = stand_in('3d')
-    people = crowd.as_trained(evidence, Settings(), 200)
-    places = people.cameras[:, :16].view(-1, 4, 4)[:, :3, 3]
+    people = distributions.as_trained(evidence, Settings(), 200)
+    places = people.cameras[:, 0, :16].view(-1, 4, 4)[:, :3, 3]
     yaws = torch.atan2(places[:, 0], places[:, 2])
     assert yaws.abs().max() <= 0.6 + 1e-3 and yaws.std().item() == pytest.approx(0.6 / 3**0.5, rel=0.15) and 'uniform' in people.cameras_are
 
 
 def test_cameras_without_labels_are_normal_and_said_to_be():
-    people = crowd.as_trained(stand_in('3d', of_world=False), Settings(), 300)
-    places = people.cameras[:, :16].view(-1, 4, 4)[:, :3, 3]
+    people = distributions.as_trained(stand_in('3d', of_world=False), Settings(), 300)
+    places = people.cameras[:, 0, :16].view(-1, 4, 4)[:, :3, 3]
     assert torch.atan2(places[:, 0], places[:, 2]).std().item() == pytest.approx(0.3, rel=0.15)
     assert 'normal about the frontal one' in people.cameras_are
 
@@ -470,7 +470,7 @@ def test_cameras_of_a_data_set_are_its_labels(tmp_path):
     evidence = stand_in('3d', of_world=False)
     labels = torch.cat([evidence.g_s.camera(yaw) for yaw in (-0.5, 0.1, 0.4)])
     folder_of(tmp_path / 'data', 3, labels=labels.tolist())
-    people = crowd.as_trained(evidence, Settings(data=str(tmp_path / 'data')), 50)
+    people = distributions.as_trained(evidence, Settings(data=str(tmp_path / 'data')), 50)
     assert 'the 3 labels of --data' in people.cameras_are
     assert len(people.cameras.unique(dim=0)) == 3 and all((labels - row).abs().sum(1).min() < 1e-4 for row in people.cameras)
 

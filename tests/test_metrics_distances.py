@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.metrics import distances
-from eg3d_unlearn.evaluation.metrics.verification import mean_of_pairs, upper
+from eg3d_unlearn.evaluation.verification import mean_of_pairs
+from eg3d_unlearn.judges.verification import pairs_of, threshold_at
 
 torch_fidelity = pytest.importorskip('torch_fidelity')
 
@@ -179,8 +179,8 @@ def test_mean_of_pairs_by_hand():
 
 def test_the_threshold_lets_so_many_impostors_pass():
     cosines = torch.arange(101) / 100
-    assert estimate.threshold_at(cosines, 0.1) == pytest.approx(0.9)
-    assert upper(torch.arange(9).view(3, 3)).tolist() == [1, 2, 5]
+    assert threshold_at(cosines, 0.1) == pytest.approx(0.9)
+    assert pairs_of(torch.arange(9).view(3, 3)).tolist() == [1, 2, 5]
 
 
 def test_a_threshold_of_many_impostors(monkeypatch):
@@ -188,4 +188,4 @@ def test_a_threshold_of_many_impostors(monkeypatch):
     def limited(values, *_):
         raise RuntimeError('quantile() input tensor is too large')
     monkeypatch.setattr(torch, 'quantile', limited)
-    assert estimate.threshold_at(torch.zeros(2**24 + 1), 0.01) == 0
+    assert threshold_at(torch.zeros(2**24 + 1), 0.01) == 0

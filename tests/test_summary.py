@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from eg3d_unlearn.evaluation import summary
+from eg3d_unlearn.evaluation import likeness, summary
 from eg3d_unlearn.evaluation.summary import Views
 
 SIZE = 96
@@ -22,9 +22,9 @@ def embed(images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize('others', [1, 8, 11])
 def test_figures_do_not_depend_on_how_many_are_looked_at_together(others, monkeypatch):
     before, after = views(0, others), views(1, others)
-    monkeypatch.setattr(summary, 'AT_ONCE', 100)
+    monkeypatch.setattr(likeness, 'EMBEDDED_AT_ONCE', 100)
     together = summary.summary(before, after, embed, 'corner')
-    monkeypatch.setattr(summary, 'AT_ONCE', 3)
+    monkeypatch.setattr(likeness, 'EMBEDDED_AT_ONCE', 3)
     assert summary.summary(before, after, embed, 'corner') == together
     by_hand = [(embed(a) * embed(b)).sum() for a, b in zip(before.others, after.others, strict=True)]
     assert together['other_people'] == pytest.approx(torch.stack(by_hand).mean().item(), abs=1e-4)

@@ -83,14 +83,8 @@ def fraction(hits: Tensor, seed: int = 0) -> Estimate:      # [N] bool
     return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), count, seed)
 
 
-def threshold_at(impostors: Tensor, false_accept_rate: float) -> float:
-    """The cosine above which ``false_accept_rate`` of the impostor pairs [N] lie."""
-    # Not torch.quantile, which in older versions takes no more than 16 million values: the pairs of 5800 people.
-    return float(np.quantile(impostors.detach().double().cpu().numpy(), 1 - false_accept_rate))
-
-
 def majority(share: dict) -> bool | None:
-    """Whether a share (``Figure.to_json``) is more than a half; None where its interval leaves it open."""
+    """Whether a share (``Estimate.to_json``) is more than a half; None where its interval leaves it open."""
     return True if share['low'] > 0.5 else False if share['high'] < 0.5 else None
 
 

@@ -19,9 +19,9 @@ from eg3d_unlearn.bench.tables.plots import embeddings_of
 from eg3d_unlearn.bench.tables.world import EMBEDDINGS, World, multiple
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation import metrics
+from eg3d_unlearn.evaluation.cache import fingerprint
 from eg3d_unlearn.evaluation.evidence import Evidence
-from eg3d_unlearn.evaluation.metrics.cache import fingerprint
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.report.files import is_number
 from eg3d_unlearn.run_folder import LOG, RunFolder, write_whole
 from eg3d_unlearn.unlearning.presets import GUIDE, resolve

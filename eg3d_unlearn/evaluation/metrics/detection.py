@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.cache import checksum
-from eg3d_unlearn.evaluation.metrics.looking import to_floats
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.cache import checksum
+from eg3d_unlearn.evaluation.rendering import to_floats
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.person.photo import to_image
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Callable
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.looking import to_floats
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.rendering import to_floats
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.judges import weights as weight_files
 from eg3d_unlearn.judges.torchscript import Unoptimised, load_program, try_out
 from eg3d_unlearn.worlds.registry import REGISTERED, world_named

@@ -12,8 +12,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.looking import in_batches
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.rendering import in_batches
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.person.photo.camera_labels import LABELS, Labels
 from eg3d_unlearn.person.photo.files import HEAD_BYTES, MOST_BYTES, decode, is_sheet
 from eg3d_unlearn.person.photo.folders import PICTURES, is_photo_name
@@ -141,7 +141,7 @@ def real_pictures(
         raise InputError('dfid_real holds generated pictures against real ones: give them with --data=DIR or --data=FILE.zip, cropped as '
                          "the network's training pictures were.")
     def batches(total: int, at_once: int, title: str) -> Iterator[slice]:
-        return in_batches(total, at_once, settings, title)
+        return in_batches(total, at_once, settings.bar(title))
     pictures, key = evidence.world.real_pictures(evidence.g_s.family, resolution, batches)
     key = {**key, 'family': evidence.g_s.family, 'resolution': resolution, 'count': count}
     return [lambda rows=range(i, min(i + size, count)): pictures(rows, count) for i in range(0, count, size)], key, (

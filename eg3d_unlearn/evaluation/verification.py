@@ -2,7 +2,7 @@
 
 A threshold of the literature belongs to photos; on renders of one network, all in one style, two strangers are more alike.
 Report, metrics and audit take theirs from `impostors`, with the same people and the same rate: one threshold for a network and a
-recogniser, at a false-accept rate of `settings.FALSE_ACCEPTS`.
+recogniser, at a rate of false accepts of `judges.verification.FALSE_ACCEPTS`.
 """
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.estimate import Estimate
-from eg3d_unlearn.evaluation.metrics.crowd import album, in_measured_views
-from eg3d_unlearn.evaluation.metrics.looking import embedded
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.likeness import embedded
+from eg3d_unlearn.evaluation.random_people import in_measured_views, pictures_before
+from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.judges.verification import pairs_of, threshold_at
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
@@ -26,36 +27,29 @@ if TYPE_CHECKING:
 class Impostors:
     """Random people of G_s as one recogniser sees them."""
     threshold: float                 # cosine from which on two pictures count as one person
+    false_accepts: float             # share of the pairs above it
     people: int
     pairs: int
-    different_people: Estimate         # cosine of two different people
+    different_people: Estimate       # cosine of two different people
     usual: tuple[float, float]       # between which 95 % of the pairs lie
 
-    def to_json(self, false_accepts: float) -> dict:
-        return {'threshold': self.threshold, 'false_accept_rate': false_accepts, 'impostor_pairs': self.pairs,
+    def to_json(self) -> dict:
+        return {'threshold': self.threshold, 'false_accept_rate': self.false_accepts, 'impostor_pairs': self.pairs,
                 'impostor_people': self.people, 'different_people': self.different_people}
 
 
-def impostors(evidence: Evidence, recogniser: str, settings: Settings, half: bool) -> Impostors:
+def impostors(evidence: Evidence, recogniser: str, settings: Settings, half: bool = False) -> Impostors:
     """The verification threshold of one recogniser, from all pairs of random people as G_s shows them."""
-    people = crowd_embeddings(evidence, recogniser, settings, settings.impostors, half)
-    cosines = upper(people @ people.T)
-    threshold = estimate.threshold_at(cosines, settings.false_accepts)
-    usual = estimate.interval(cosines.double().numpy())
-    return Impostors(threshold, len(people), len(cosines), mean_of_pairs(people @ people.T, settings.seed), usual)
+    people = random_people(evidence, recogniser, settings, half)
+    pairs = pairs_of(people @ people.T)
+    return Impostors(threshold_at(pairs, settings.false_accepts), settings.false_accepts, len(people), len(pairs),
+                     mean_of_pairs(people @ people.T, settings.seed), estimate.interval(pairs.double().numpy()))
 
 
-def crowd_embeddings(evidence: Evidence, recogniser: str, settings: Settings, count: int, half: bool) -> Tensor:   # [N, D]
+def random_people(evidence: Evidence, recogniser: str, settings: Settings, half: bool) -> Tensor:   # [N, D]
     """Random people of G_s, seen from the measured views."""
-    crowd = in_measured_views(evidence.g_s, settings, count)
-    pictures = album(evidence.g_s, crowd, settings, half, f'{count} random people: before')['pictures']
-    return embedded(evidence, recogniser, pictures, settings)
-
-
-def upper(cosines: Tensor) -> Tensor:                  # [N, N] -> [N (N - 1) / 2]
-    """Each pair of different people once."""
-    rows, columns = torch.triu_indices(len(cosines), len(cosines), offset=1)
-    return cosines[rows, columns]
+    people = in_measured_views(evidence.g_s, settings, settings.impostors)
+    return embedded(evidence, recogniser, pictures_before(evidence, people, settings, half).images[:, 0], settings.cache)
 
 
 def mean_of_pairs(
