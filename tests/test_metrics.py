@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from eg3d_unlearn.bench.tables.plots import embeddings_of
 from eg3d_unlearn.evaluation import cache as caching
-from eg3d_unlearn.evaluation import estimate, metrics, random_people, rendering, verification
-from eg3d_unlearn.evaluation.metrics import detection, distributions, features, real, retain
+from eg3d_unlearn.evaluation import detection, estimate, metrics, random_people, rendering, verification
+from eg3d_unlearn.evaluation.metrics import distributions, features, retain
 from eg3d_unlearn.evaluation.metrics.registry import Name, parse, parse_all
 from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.person.photo.data_set import labels_of
 from eg3d_unlearn.worlds.demo import truth
 from torch_utils_ext.errors import InputError
 
@@ -646,9 +647,9 @@ def test_labels_that_cannot_do(tmp_path):
     data = folder_of(tmp_path / 'data', 3)
     (data / 'dataset.json').write_text('{"labels": 7}')
     with pytest.raises(InputError, match='The "labels" of dataset.json .* are not pairs'):
-        real.labels_of(str(data))
+        labels_of(str(data))
     other = folder_of(tmp_path / 'classes', 2, labels=[1, 0])
-    assert real.labels_of(str(other)) is None
+    assert labels_of(str(other)) is None
     with pytest.raises(InputError, match='which needs their cameras'):
         compute('retain20', stand_in('3d', of_world=False), held_out=2, data=str(other))
 

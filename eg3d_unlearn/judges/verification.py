@@ -1,9 +1,12 @@
 """From which cosine on two pictures count as one person: one rate of false accepts for all that ask."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FALSE_ACCEPTS = 1e-3                 # share of pairs of different people above the verification threshold
 IMPOSTORS = 200                      # different people whose pairs fit it
@@ -11,8 +14,7 @@ IMPOSTORS = 200                      # different people whose pairs fit it
 
 def pairs_of(cosines: Tensor) -> Tensor:               # [N, N] -> [N (N - 1) / 2]
     """Each pair of different people once."""
-    rows, columns = torch.triu_indices(len(cosines), len(cosines), offset=1)
-    return cosines[rows, columns]
+    return cosines[cosines.new_ones(cosines.shape).triu(1).bool()]
 
 
 def quantile(cosines: Tensor, share: float) -> float:

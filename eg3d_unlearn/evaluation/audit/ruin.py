@@ -12,10 +12,10 @@ from torch import Tensor
 from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.audit.setting import Audit, embedded
 from eg3d_unlearn.evaluation.audit.words import interval, number
+from eg3d_unlearn.evaluation.detection import found_in
 from eg3d_unlearn.evaluation.likeness import cosines, lpips
 from eg3d_unlearn.judges.judges import alignment_of
 from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, pairs_of
-from eg3d_unlearn.person.photo import detect, to_image
 
 RUINED, DAMAGED = 0.5, 0.9           # shares of people who are still recognised
 OPENINGS = {
@@ -64,7 +64,7 @@ def detected(audit: Audit, shown: list[Tensor]) -> dict | None:
     config = audit.evidence.config
     if audit.evidence.world is not None or config.aligned or alignment_of(config, audit.evidence.g_s) == 'full':
         return None
-    found = [torch.tensor([bool(detect.find_faces(to_image(image))) for image in part.clamp(-1, 1)]) for part in shown]
+    found = (found_in(part.clamp(-1, 1)) for part in shown)
     return {name: estimate.fraction(part, audit.seed).to_json() for name, part in zip(('before', 'after'), found, strict=True)}
 
 

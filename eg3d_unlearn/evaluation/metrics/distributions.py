@@ -8,13 +8,14 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation.metrics import distances
 from eg3d_unlearn.evaluation.metrics.features import Features, load_features
-from eg3d_unlearn.evaluation.metrics.real import labels_of, real_pictures
+from eg3d_unlearn.evaluation.metrics.real import real_pictures
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
 from eg3d_unlearn.evaluation.random_people import RandomPeople
 from eg3d_unlearn.evaluation.rendering import in_batches, render, to_bytes
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.memory import batch_size
+from eg3d_unlearn.person.photo.data_set import labels_of
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.cache import checksum, fingerprint
+from eg3d_unlearn.evaluation.detection import detection_json, faces_found
 from eg3d_unlearn.evaluation.likeness import cosines, embedded
-from eg3d_unlearn.evaluation.metrics.detection import detection_json, faces_found
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
 from eg3d_unlearn.evaluation.rendering import YAWS, YAWS_DEG, from_yaws, rendered, to_bytes
 from eg3d_unlearn.evaluation.settings import Settings

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.cache import fingerprint
+from eg3d_unlearn.evaluation.detection import detection_json, faces_found, failed
 from eg3d_unlearn.evaluation.likeness import likeness, lpips
-from eg3d_unlearn.evaluation.metrics.detection import detection_json, faces_found, failed
-from eg3d_unlearn.evaluation.metrics.real import data_set
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
 from eg3d_unlearn.evaluation.random_people import in_measured_views, pictures_before
 from eg3d_unlearn.evaluation.rendering import Pair, by_both, in_batches, to_floats
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.evaluation.verification import Impostors, impostors
 from eg3d_unlearn.person.given import world_person
+from eg3d_unlearn.person.photo.data_set import data_set
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
