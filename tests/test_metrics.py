@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -659,17 +658,17 @@ def test_untrained_judges_are_said_to_mean_nothing():
     assert 'MEANING' not in compute('id', stand_in())
 
 
-def test_photos_are_embedded_where_the_networks_are():
+def test_photos_are_embedded_where_the_networks_are(monkeypatch):
     """Photos stay on the CPU; a recogniser that does not takes them from the networks' device."""
-    seen, device = [], torch.device('meta')
+    seen, device, evidence = [], torch.device('meta'), stand_in('3d')
 
     def embed(images):
         seen.append(images.device)
         return torch.zeros(len(images), 2)
-    network = SimpleNamespace(synthesize=lambda ws, camera: SimpleNamespace(image=torch.zeros(1, 3, 8, 8, device=device)))
-    evidence = SimpleNamespace(measuring=('by', embed), photos_mine=(torch.zeros(2, 3, 8, 8), None), ws_mine=torch.zeros(2, 2, 4),
-                               g_s=network, g_u=network, device=device)
-    assert embeddings_of(evidence)[1] == ['photo'] * 2 + ['before'] * 2 + ['after'] * 2 and set(seen) == {device}
+    evidence.recognisers = {'other': embed}
+    monkeypatch.setattr(type(evidence), 'device', device)
+    found, states = embeddings_of(evidence)
+    assert len(found) == 9 and states == ['photo'] * 3 + ['before'] * 3 + ['after'] * 3 and set(seen) == {device}
 
 
 @pytest.mark.parametrize('damage', [lambda content: content[:100], lambda content: b'', lambda content: flipped(content)])
