@@ -176,7 +176,7 @@ def data_sets() -> list[bytes]:
 
 
 def read_data(path: Path) -> None:
-    from eg3d_unlearn.person.photo.data_set import DataSet
+    from eg3d_unlearn.person.photo.dataset import DataSet
     data = DataSet(path)
     data.labels()
     for name in data.names:

@@ -18,7 +18,7 @@ from eg3d_unlearn.evaluation import detection, estimate, metrics, random_people,
 from eg3d_unlearn.evaluation.metrics import distributions, features, retain
 from eg3d_unlearn.evaluation.metrics.registry import Name, parse, parse_all
 from eg3d_unlearn.evaluation.settings import Settings
-from eg3d_unlearn.person.photo.data_set import labels_of
+from eg3d_unlearn.person.photo.dataset import labels_of
 from eg3d_unlearn.worlds.demo import truth
 from torch_utils_ext.errors import InputError
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.person.inversion.encoder import shrink_to
-from eg3d_unlearn.person.photo.data_set import DataSet
+from eg3d_unlearn.person.photo.dataset import DataSet
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 

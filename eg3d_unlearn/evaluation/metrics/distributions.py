@@ -15,7 +15,7 @@ from eg3d_unlearn.evaluation.rendering import in_batches, render, to_bytes
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.memory import batch_size
-from eg3d_unlearn.person.photo.data_set import labels_of
+from eg3d_unlearn.person.photo.dataset import labels_of
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence

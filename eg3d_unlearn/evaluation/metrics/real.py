@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation.rendering import in_batches
 from eg3d_unlearn.evaluation.settings import Settings
-from eg3d_unlearn.person.photo.data_set import data_set
+from eg3d_unlearn.person.photo.dataset import data_set
 from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:

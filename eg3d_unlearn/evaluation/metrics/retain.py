@@ -17,7 +17,7 @@ from eg3d_unlearn.evaluation.rendering import Pair, by_both, in_batches, to_floa
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.evaluation.verification import Impostors, impostors
 from eg3d_unlearn.person.given import world_person
-from eg3d_unlearn.person.photo.data_set import data_set
+from eg3d_unlearn.person.photo.dataset import data_set
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
