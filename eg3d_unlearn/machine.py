@@ -36,6 +36,7 @@ def hardware(device: torch.device) -> dict:
 
 
 def processor_name() -> str:
+    """The processor's model, as the system calls it."""
     try:
         with open('/proc/cpuinfo', encoding='utf-8') as file:
             return next(line.split(':')[1].strip() for line in file if line.startswith('model name'))

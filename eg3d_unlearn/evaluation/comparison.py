@@ -122,7 +122,7 @@ def cameras_of(person: Person, whose: str) -> Tensor | None:   # [M, 1, 25] or [
     return (person.cameras[:count] if whose == 'mine' else person.cameras[count:])[:, None]
 
 
-def protocol(evidence: Evidence, yaws: list[float | None], near: Tensor, plan: Plan) -> dict:
+def protocol(evidence: Evidence, yaws: list[float | None], near: Tensor, plan: Plan) -> dict:   # near [M, num_ws, w_dim]
     """How the figures were measured."""
     return {
         'views_deg': [round(math.degrees(yaw), 1) for yaw in yaws if yaw is not None],

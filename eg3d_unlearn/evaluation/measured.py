@@ -79,7 +79,7 @@ def likenesses(
     return result
 
 
-def mean_of(values: Tensor, group: str, seed: int) -> estimate.Estimate:
+def mean_of(values: Tensor, group: str, seed: int) -> estimate.Estimate:   # values [N]
     """The mean of a group; views of one latent are one sample.  Few samples know nothing of their spread: no interval."""
     samples = {'same_photo': 1, 'neighbours': DIRECTIONS}.get(group, len(values))
     found = estimate.mean(values.unflatten(0, (samples, -1)), seed)

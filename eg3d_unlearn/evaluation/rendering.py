@@ -86,7 +86,13 @@ def render(
                None if seen[0].depth is None else torch.stack([one.depth for one in seen], dim=1))
 
 
-def rendered(generator: Generator, latents: Tensor, cameras: Tensor | None, as_bytes: bool = False, **options) -> Renders:
+def rendered(
+    generator: Generator,
+    latents: Tensor,                 # [N, num_ws, w_dim] or [N, z_dim], as of `render`
+    cameras: Tensor | None,          # [V, 25] or [N, V, 25]; None for 2D networks
+    as_bytes: bool = False,
+    **options,                       # of `render`: half, batch, title
+) -> Renders:
     """All pictures of `render`; ``as_bytes``: as a saved file would hold them."""
     images, depths = [], []
     for image, depth in render(generator, latents, cameras, **options):
@@ -98,8 +104,8 @@ def rendered(generator: Generator, latents: Tensor, cameras: Tensor | None, as_b
 @torch.no_grad()
 def by_both(
     evidence: Evidence,
-    latents: Tensor,                 # as of `render`
-    cameras: Tensor | None,
+    latents: Tensor,                 # [N, num_ws, w_dim] or [N, z_dim], as of `render`
+    cameras: Tensor | None,          # [V, 25] or [N, V, 25]
     title: str | None = None,
     as_bytes: bool = False,
     before: Renders | None = None,   # where G_s's were rendered already

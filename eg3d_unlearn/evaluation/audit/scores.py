@@ -29,7 +29,7 @@ def cells(
     return cosines.cpu()
 
 
-def mean_of(matrix: Tensor) -> float:
+def mean_of(matrix: Tensor) -> float:                  # [A, N]
     """The mean of the cells that count."""
     return matrix.nanmean().item()
 

@@ -125,7 +125,7 @@ def generated(evidence: Evidence, ws: Tensor, exact: bool) -> Subject:  # ws [1,
     return subject
 
 
-def inverted(evidence: Evidence, images: Tensor, cameras: Tensor | None) -> Subject:
+def inverted(evidence: Evidence, images: Tensor, cameras: Tensor | None) -> Subject:   # [N, 3, H, W], [N, 25]
     """A person whose latents come the way the erased person's did."""
     images, cameras = images.to(evidence.device), None if cameras is None else cameras.to(evidence.device)
     found = evidence.invert(evidence.g_s, images, cameras)

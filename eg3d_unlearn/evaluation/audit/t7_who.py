@@ -29,6 +29,7 @@ NEEDS = {'change': 'both networks', 'misfit': 'G_u alone', 'mirror': 'G_u alone'
 
 
 def attack(audit: Audit) -> Findings:
+    """Random latents and steps uphill to where both networks differ most; candidates ranked by how suspect they are."""
     rng = torch.Generator().manual_seed(5 * audit.seed + 3)
     drawn = audit.evidence.g_s.sample(audit.budget.candidates, rng)
     people = torch.cat([subject.ws[:1] for subject in audit.subjects])
@@ -98,6 +99,7 @@ def ranked(scores: Tensor, people: int) -> dict:      # [N], the erased person f
 
 
 def say(result: dict) -> str:
+    """The sentence: ranks, and whether the person stands out."""
     details = result['details']
     count, figures = details['candidates'], result['figures']
     told = [f'by {name} ({NEEDS[name]}) {rank["person"]:g}{found(rank["person"], count)} (controls {rank["controls"]:g}; on G_s '

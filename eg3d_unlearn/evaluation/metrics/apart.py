@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_people(evidence: Evidence, name: Name, settings: Settings) -> None:
+    """Refuse one person alone, and people of different networks."""
     if not settings.others:
         raise InputError('targets_apart compares the faces that several erased people became, and one person is given; it needs two. Name '
                          'the others with --apart AFTER PERSON.')

@@ -33,6 +33,7 @@ POINTS = (f'rounded to {estimate.COARSE:g} of the largest distance and to {estim
 
 
 def check_held_out(evidence: Evidence, name: Name, settings: Settings) -> None:
+    """Refuse held-out people of whom there are no photos, or no cameras."""
     if not settings.held_out or evidence.world is not None:
         return
     if settings.data is None:
@@ -105,6 +106,7 @@ def from_world(evidence: Evidence, numbers: list[int]) -> dict[str, Tensor]:
 
 
 def from_data(evidence: Evidence, settings: Settings, names: list[str]) -> dict[str, Tensor]:
+    """Latents and cameras of pictures of ``--data``."""
     data, generator = data_set(settings.data), evidence.g_s
     images = to_floats(torch.stack([data.picture(name, generator.img_resolution) for name in names]))
     labels = None
