@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from eg3d_unlearn.bench.tables.plots import embeddings_of
 from eg3d_unlearn.evaluation import cache as caching
 from eg3d_unlearn.evaluation import detection, estimate, metrics, random_people, rendering, verification
-from eg3d_unlearn.evaluation.metrics import distributions, features, retain
+from eg3d_unlearn.evaluation.metrics import distributions, retain
 from eg3d_unlearn.evaluation.metrics.registry import Name, parse, parse_all
 from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.judges import features
 from eg3d_unlearn.person.photo.dataset import labels_of
 from eg3d_unlearn.worlds.demo import truth
 from torch_utils_ext.errors import InputError
@@ -414,7 +415,7 @@ def test_the_folder_holds_random_people_only(tmp_path, monkeypatch):
     assert [tuple(content.shape) for content in kept] == [(40, 64)]   # features of random people, G_s
     monkeypatch.setattr(type(evidence.g_s), 'backbone', None)
     settings = Settings(cache=metrics.Cache(tmp_path), progress=False)
-    people, network = distributions.as_trained(evidence, settings, 40), features.load_features(evidence, settings)
+    people, network = distributions.as_trained(evidence, settings, 40), distributions.load_features(evidence, settings)
     found = distributions.features_of(evidence.g_s, people, network, settings, False, '', True)
     assert torch.equal(found, kept[0])
 

@@ -124,7 +124,7 @@ def test_the_whole_way_from_pictures_is_the_library_s(tmp_path):
     """The same pictures through torch-fidelity's own command and through this package's feature network and distances."""
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-    from eg3d_unlearn.evaluation.metrics.features import torchscript
+    from eg3d_unlearn.judges.features import torchscript
 
     class Extractor(FeatureExtractorBase):
         INPUT_IMAGE_SIZE = 16

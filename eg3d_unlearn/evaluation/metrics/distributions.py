@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation.metrics import distances
-from eg3d_unlearn.evaluation.metrics.features import Features, load_features
 from eg3d_unlearn.evaluation.metrics.real import real_pictures
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
 from eg3d_unlearn.evaluation.random_people import RandomPeople
-from eg3d_unlearn.evaluation.rendering import in_batches, render, to_bytes
+from eg3d_unlearn.evaluation.rendering import in_batches, render, to_bytes, to_floats
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.memory import batch_size
+from eg3d_unlearn.judges.features import Features, inception, torchscript
 from eg3d_unlearn.person.photo.dataset import labels_of
+from eg3d_unlearn.worlds.registry import REGISTERED, world_named
+from torch_utils_ext.download import sha256_of
+from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
@@ -46,6 +49,24 @@ def training_cameras(evidence: Evidence, settings: Settings, count: int) -> tupl
     angles = torch.randn(count, 2, generator=rng) * torch.tensor([YAW_SD, PITCH_SD])
     labels = torch.cat([generator.camera(yaw, pitch).cpu() for yaw, pitch in angles.tolist()])
     return labels, f'normal about the frontal one, yaw {YAW_SD} and pitch {PITCH_SD} rad (no labels: --data gives them)'
+
+
+def load_features(evidence: Evidence, settings: Settings) -> Features:
+    """The network of ``--features``; a missing or foreign file is an error before anything slow begins."""
+    name = settings.features or ('inception' if evidence.world is None else evidence.world.name)
+    device = evidence.device
+    if name != 'inception' and settings.inception_weights is not None:
+        raise InputError(f'--inception-weights names a file, but the features are those of {name}. Leave it out, or add --features=inception.')
+    if name in REGISTERED:
+        world = world_named(name)
+        if evidence.world is not world:
+            raise InputError(f'--features={name} knows {world.title} only. Use --features=inception, or a TorchScript file.')
+        judge = world.features().to(device)
+        return Features(name, sha256_of(judge.source), lambda pictures: judge.features(to_floats(pictures)), device)
+    if name == 'inception':
+        untrained = evidence.config.random_metric_weights and settings.inception_weights is None
+        return inception(settings.inception_weights, untrained, device)
+    return torchscript(name, device, evidence.config.trust_file)
 
 
 def features_of(generator: Generator, people: RandomPeople, features: Features, settings: Settings, half: bool, title: str,
