@@ -120,4 +120,4 @@ def by_both(
     views = sides[0].images.shape[1]
     ws = latents if latents.dim() == 3 else evidence.g_s.map(latents)
     distance = None if evidence.person is None else evidence.distance(ws).repeat_interleave(views)
-    return Pair(*images, *depths, distance)
+    return Pair(images[0], images[1], depths[0], depths[1], distance)
