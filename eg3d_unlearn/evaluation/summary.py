@@ -71,11 +71,12 @@ def show_all(generator: Generator, people: list[dict], seeds: Sequence[int], tar
         labels = None if person['cameras'] is None else person['cameras'][first:first + count, None]
         return shown([person[part][:count]], labels) if count else []
 
-    others, strangers = ([0 if one[part] is None else len(one[part]) for one in people] for part in ('ws_others', 'ws_strangers'))
+    others = [0 if one['ws_others'] is None else len(one['ws_others']) for one in people]
+    strangers = 0 if people[0]['ws_strangers'] is None else len(people[0]['ws_strangers'])   # with the first person only
     photos = [image for one, count in zip(people, others, strict=True)
               for image in photographed(one, 'ws_others', 0, min(count, 1) if several else count)]
     return Views(source=shown([one['ws_source'][:1] for one in people], sides), target=shown([ws[:1] for ws in targets], sides),
-                 other_photos=photos, strangers=photographed(people[0], 'ws_strangers', others[0], strangers[0]),
+                 other_photos=photos, strangers=photographed(people[0], 'ws_strangers', others[0], strangers),
                  random_people=shown([generator.map_seed(seed) for seed in seeds], front), people=len(people))
 
 
