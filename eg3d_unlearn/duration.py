@@ -9,10 +9,10 @@ import torch
 
 from eg3d_unlearn.config import CLOSED_FORM, Config
 from eg3d_unlearn.evaluation import summary as report
-from eg3d_unlearn.evaluation.metrics.settings import IMPOSTORS
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.judges.verification import IMPOSTORS
 from eg3d_unlearn.person.given import each_person, photos_of, world_person
 from eg3d_unlearn.person.inversion import plan
 from eg3d_unlearn.unlearning import closed_form

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eg3d_unlearn import distributed
+from eg3d_unlearn import distributed, machine
 from eg3d_unlearn.config import CLOSED_FORM, POLISHED, Config
 from eg3d_unlearn.delta import Delta, write_delta
 from eg3d_unlearn.evaluation import summary as figures
@@ -168,9 +168,9 @@ def written(run: Checked, before: figures.Views, after: figures.Views, steps: li
         'w_avg': generator.w_avg_source,
         'trained': prefixes_of(config, generator),
         'networks': {'in': {'file': pickle.path.name, 'sha256': pickle.sha256(), 'notes': run.notes}},
-        'versions': figures.versions(),
-        'hardware': figures.hardware(generator.device),
-        'peak_memory': figures.peak_memory(generator.device),
+        'versions': machine.versions(),
+        'hardware': machine.hardware(generator.device),
+        'peak_memory': machine.peak_memory(generator.device),
     }
 
 

@@ -174,7 +174,7 @@ def data_sets() -> list[bytes]:
 
 
 def read_data(path: Path) -> None:
-    from eg3d_unlearn.evaluation.metrics.real import DataSet
+    from eg3d_unlearn.person.photo.dataset import DataSet
     data = DataSet(path)
     data.labels()
     for name in data.names:

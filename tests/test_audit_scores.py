@@ -18,7 +18,7 @@ from eg3d_unlearn.evaluation.audit.scores import cells, figures, holds_zero, of_
 from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.audit.subjects import APART, BYSTANDERS, Subject, check_controls, numbers_beside, people_in
 from eg3d_unlearn.evaluation.audit.tier import Shown
-from eg3d_unlearn.evaluation.estimate import Figure, Z, fraction, stretch
+from eg3d_unlearn.evaluation.estimate import Estimate, Z, fraction, stretch
 from eg3d_unlearn.person.inversion.optimise import Inversion
 from eg3d_unlearn.person.latents import digest
 from torch_utils_ext.errors import InputError
@@ -362,4 +362,4 @@ def test_who_was_found_out_is_a_finding_of_its_own():
 
 def test_one_sample_has_no_interval():
     assert words.interval({**given(0.5, 0.5, 0.5), 'samples': 1}) == '0.50' and words.interval(given(0.5, 0.4, 0.6)) == '0.50 [0.40, 0.60]'
-    assert str(Figure(0.5, 0.5, 0.5, 1)) == '0.500, n = 1' and str(Figure(0.5, 0.5, 0.5, 3)) == '0.500 [0.500, 0.500], n = 3'
+    assert str(Estimate(0.5, 0.5, 0.5, 1)) == '0.500, n = 1' and str(Estimate(0.5, 0.5, 0.5, 3)) == '0.500 [0.500, 0.500], n = 3'

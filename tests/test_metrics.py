@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -14,12 +13,13 @@ from small import poor_mans_recogniser
 from torch.nn import functional as F
 
 from eg3d_unlearn.bench.tables.plots import embeddings_of
-from eg3d_unlearn.evaluation import estimate as figures
-from eg3d_unlearn.evaluation import metrics
-from eg3d_unlearn.evaluation.metrics import cache as caching
-from eg3d_unlearn.evaluation.metrics import crowd, detection, distributions, features, looking, real, retain, verification
+from eg3d_unlearn.evaluation import cache as caching
+from eg3d_unlearn.evaluation import detection, estimate, metrics, random_people, rendering, verification
+from eg3d_unlearn.evaluation.metrics import distributions, retain
 from eg3d_unlearn.evaluation.metrics.registry import Name, parse, parse_all
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.judges import features
+from eg3d_unlearn.person.photo.dataset import labels_of
 from eg3d_unlearn.worlds.demo import truth
 from torch_utils_ext.errors import InputError
 
@@ -135,7 +135,7 @@ def test_id_is_the_cosine_of_the_renders():
     evidence = stand_in(by=0.5)
     found = compute('id', evidence)
     with torch.no_grad():
-        shown = [looking.to_floats(looking.to_bytes(g.synthesize(evidence.ws_mine[:1]).image)) for g in (evidence.g_s, evidence.g_u)]
+        shown = [rendering.to_floats(rendering.to_bytes(g.synthesize(evidence.ws_mine[:1]).image)) for g in (evidence.g_s, evidence.g_u)]
     for name, embed in (('loss', poor_mans_recogniser), ('other', other_recogniser)):
         assert found['by'][name]['against_render']['value'] == pytest.approx((embed(shown[0]) * embed(shown[1])).sum().item(), abs=1e-5)
     assert found['value'] == found['by']['other']['against_render'] and not found['by']['other']['in_loss']
@@ -157,7 +157,7 @@ def test_id_of_3d_networks_looks_from_eleven_sides():
 def test_verification_by_hand(monkeypatch, quick):
     """Four people with known cosines: the threshold at half of the pairs, and who passes it."""
     people = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 1.0], [0.0, 1.0]]), dim=1)
-    monkeypatch.setattr(verification, 'crowd_embeddings', lambda *arguments: people)
+    monkeypatch.setattr(verification, 'random_people', lambda *arguments: people)
     quick.impostors, quick.false_accepts = 4, 0.5
     fitted = verification.impostors(stand_in(), 'loss', quick, False)
     cosines = sorted((people[i] @ people[j]).item() for i in range(4) for j in range(i))
@@ -223,10 +223,10 @@ def test_the_curve_bins_people_by_their_distance():
 
 def test_points_are_coarse_by_hand():
     """A twentieth of the largest distance of 40.2 is 2.0, to two digits."""
-    got = figures.coarse(torch.tensor([40.2, 3.1, 2.9, 0.4, 3.2]), torch.tensor([-0.51, 0.98, 0.13, 0.999, -0.02]))
+    got = estimate.coarse(torch.tensor([40.2, 3.1, 2.9, 0.4, 3.2]), torch.tensor([-0.51, 0.98, 0.13, 0.999, -0.02]))
     assert got == [(0.0, 1.0), (2.0, 0.15), (4.0, 0.0), (4.0, 1.0), (40.0, -0.5)]
-    assert str(got[2]) == '(4.0, 0.0)' and figures.coarse(torch.zeros(2), torch.zeros(2)) == [(0.0, 0.0)] * 2
-    assert figures.coarse(torch.zeros(0), torch.zeros(0)) == []
+    assert str(got[2]) == '(4.0, 0.0)' and estimate.coarse(torch.zeros(2), torch.zeros(2)) == [(0.0, 0.0)] * 2
+    assert estimate.coarse(torch.zeros(0), torch.zeros(0)) == []
 
 
 def test_edges_of_the_curve_are_coarse():
@@ -255,11 +255,11 @@ def test_points_do_not_give_the_erased_latent_away():
 def test_distances_are_those_of_the_latents():
     evidence = stand_in(by=0.3)
     found = compute('retain24', evidence)['sampled']
-    people = crowd.in_measured_views(evidence.g_s, Settings(), 24)
+    people = random_people.in_measured_views(evidence.g_s, Settings(), 24)
     with torch.no_grad():
         ws = evidence.g_s.map(people.z)
     expected = (ws - evidence.ws_mine[:1]).flatten(1).norm(dim=1)
-    step = figures.coarse_step(expected)
+    step = estimate.coarse_step(expected)
     assert found['curve']['points']['distance'] == pytest.approx(sorted(expected.tolist()), abs=0.501 * step)
     assert found['worst'][0]['cosine'] == found['by']['other']['worst'] and 'distance' not in json.dumps(found['worst'])
     assert 'would give the erased latent away' in compute('retain24', evidence)['protocol']['points']
@@ -314,7 +314,7 @@ def test_latents_of_another_encoder_are_not_taken_from_the_cache(tmp_path, monke
     for name in ('one', 'two'):
         (tmp_path / f'{name}.pt').write_text(name)
     made = []
-    monkeypatch.setattr(retain, 'from_demo', lambda evidence, numbers: made.append(evidence.config.encoder) or {'ws': torch.zeros(2)})
+    monkeypatch.setattr(retain, 'from_world', lambda evidence, numbers: made.append(evidence.config.encoder) or {'ws': torch.zeros(2)})
     for name in ('one', 'two', 'one'):
         evidence = stand_in(encoder=str(tmp_path / f'{name}.pt'))
         retain.inverted(evidence, Settings(progress=False, cache=metrics.Cache(tmp_path / 'cache')), 2)
@@ -363,15 +363,15 @@ def test_over_people_names_the_worst():
 def test_intervals_of_means_hold_what_they_promise(samples):
     """95 of 100 hold the true mean; a plain bootstrap's hold 50 of two samples, 74 of three."""
     values = torch.randn(300, samples, generator=torch.Generator().manual_seed(samples), dtype=torch.float64)
-    found = [figures.mean(one, seed) for seed, one in enumerate(values)]
+    found = [estimate.mean(one, seed) for seed, one in enumerate(values)]
     held = sum(figure.low <= 0 <= figure.high for figure in found) / len(found)
     assert 0.9 < held < 0.99
 
 
 def test_intervals_end_at_what_can_be():
-    found = figures.mean(torch.tensor([0.9, 0.99, 0.95]), bounds=figures.COSINE)
+    found = estimate.mean(torch.tensor([0.9, 0.99, 0.95]), bounds=estimate.COSINE)
     assert found.low < 0.9 and found.high == 1.0
-    one = figures.mean(torch.tensor([0.3]))
+    one = estimate.mean(torch.tensor([0.3]))
     assert one.low == one.high == one.value and one.samples == 1
 
 
@@ -415,7 +415,7 @@ def test_the_folder_holds_random_people_only(tmp_path, monkeypatch):
     assert [tuple(content.shape) for content in kept] == [(40, 64)]   # features of random people, G_s
     monkeypatch.setattr(type(evidence.g_s), 'backbone', None)
     settings = Settings(cache=metrics.Cache(tmp_path), progress=False)
-    people, network = crowd.as_trained(evidence, settings, 40), features.load_features(evidence, settings)
+    people, network = distributions.as_trained(evidence, settings, 40), distributions.load_features(evidence, settings)
     found = distributions.features_of(evidence.g_s, people, network, settings, False, '', True)
     assert torch.equal(found, kept[0])
 
@@ -443,15 +443,15 @@ def test_what_one_network_showed_can_be_forgotten():
 
 def test_cameras_of_the_demo_world_are_those_of_its_photos():
     evidence = stand_in('3d')
-    people = crowd.as_trained(evidence, Settings(), 200)
-    places = people.cameras[:, :16].view(-1, 4, 4)[:, :3, 3]
+    people = distributions.as_trained(evidence, Settings(), 200)
+    places = people.cameras[:, 0, :16].view(-1, 4, 4)[:, :3, 3]
     yaws = torch.atan2(places[:, 0], places[:, 2])
     assert yaws.abs().max() <= 0.6 + 1e-3 and yaws.std().item() == pytest.approx(0.6 / 3**0.5, rel=0.15) and 'uniform' in people.cameras_are
 
 
 def test_cameras_without_labels_are_normal_and_said_to_be():
-    people = crowd.as_trained(stand_in('3d', of_world=False), Settings(), 300)
-    places = people.cameras[:, :16].view(-1, 4, 4)[:, :3, 3]
+    people = distributions.as_trained(stand_in('3d', of_world=False), Settings(), 300)
+    places = people.cameras[:, 0, :16].view(-1, 4, 4)[:, :3, 3]
     assert torch.atan2(places[:, 0], places[:, 2]).std().item() == pytest.approx(0.3, rel=0.15)
     assert 'normal about the frontal one' in people.cameras_are
 
@@ -471,7 +471,7 @@ def test_cameras_of_a_data_set_are_its_labels(tmp_path):
     evidence = stand_in('3d', of_world=False)
     labels = torch.cat([evidence.g_s.camera(yaw) for yaw in (-0.5, 0.1, 0.4)])
     folder_of(tmp_path / 'data', 3, labels=labels.tolist())
-    people = crowd.as_trained(evidence, Settings(data=str(tmp_path / 'data')), 50)
+    people = distributions.as_trained(evidence, Settings(data=str(tmp_path / 'data')), 50)
     assert 'the 3 labels of --data' in people.cameras_are
     assert len(people.cameras.unique(dim=0)) == 3 and all((labels - row).abs().sum(1).min() < 1e-4 for row in people.cameras)
 
@@ -647,9 +647,9 @@ def test_labels_that_cannot_do(tmp_path):
     data = folder_of(tmp_path / 'data', 3)
     (data / 'dataset.json').write_text('{"labels": 7}')
     with pytest.raises(InputError, match='The "labels" of dataset.json .* are not pairs'):
-        real.labels_of(str(data))
+        labels_of(str(data))
     other = folder_of(tmp_path / 'classes', 2, labels=[1, 0])
-    assert real.labels_of(str(other)) is None
+    assert labels_of(str(other)) is None
     with pytest.raises(InputError, match='which needs their cameras'):
         compute('retain20', stand_in('3d', of_world=False), held_out=2, data=str(other))
 
@@ -659,17 +659,17 @@ def test_untrained_judges_are_said_to_mean_nothing():
     assert 'MEANING' not in compute('id', stand_in())
 
 
-def test_photos_are_embedded_where_the_networks_are():
+def test_photos_are_embedded_where_the_networks_are(monkeypatch):
     """Photos stay on the CPU; a recogniser that does not takes them from the networks' device."""
-    seen, device = [], torch.device('meta')
+    seen, device, evidence = [], torch.device('meta'), stand_in('3d')
 
     def embed(images):
         seen.append(images.device)
         return torch.zeros(len(images), 2)
-    network = SimpleNamespace(synthesize=lambda ws, camera: SimpleNamespace(image=torch.zeros(1, 3, 8, 8, device=device)))
-    evidence = SimpleNamespace(measuring=('by', embed), photos_mine=(torch.zeros(2, 3, 8, 8), None), ws_mine=torch.zeros(2, 2, 4),
-                               g_s=network, g_u=network, device=device)
-    assert embeddings_of(evidence)[1] == ['photo'] * 2 + ['before'] * 2 + ['after'] * 2 and set(seen) == {device}
+    evidence.recognisers = {'other': embed}
+    monkeypatch.setattr(type(evidence), 'device', device)
+    found, states = embeddings_of(evidence)
+    assert len(found) == 9 and states == ['photo'] * 3 + ['before'] * 3 + ['after'] * 3 and set(seen) == {device}
 
 
 @pytest.mark.parametrize('damage', [lambda content: content[:100], lambda content: b'', lambda content: flipped(content)])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from eg3d_unlearn.evaluation import estimate as figures
 from eg3d_unlearn.evaluation.metrics import distances
-from eg3d_unlearn.evaluation.metrics.verification import mean_of_pairs, upper
+from eg3d_unlearn.evaluation.verification import mean_of_pairs
+from eg3d_unlearn.judges.verification import pairs_of, threshold_at
 
 torch_fidelity = pytest.importorskip('torch_fidelity')
 
@@ -124,7 +124,7 @@ def test_the_whole_way_from_pictures_is_the_library_s(tmp_path):
     """The same pictures through torch-fidelity's own command and through this package's feature network and distances."""
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-    from eg3d_unlearn.evaluation.metrics.features import torchscript
+    from eg3d_unlearn.judges.features import torchscript
 
     class Extractor(FeatureExtractorBase):
         INPUT_IMAGE_SIZE = 16
@@ -179,8 +179,8 @@ def test_mean_of_pairs_by_hand():
 
 def test_the_threshold_lets_so_many_impostors_pass():
     cosines = torch.arange(101) / 100
-    assert figures.threshold_at(cosines, 0.1) == pytest.approx(0.9)
-    assert upper(torch.arange(9).view(3, 3)).tolist() == [1, 2, 5]
+    assert threshold_at(cosines, 0.1) == pytest.approx(0.9)
+    assert pairs_of(torch.arange(9).view(3, 3)).tolist() == [1, 2, 5]
 
 
 def test_a_threshold_of_many_impostors(monkeypatch):
@@ -188,4 +188,4 @@ def test_a_threshold_of_many_impostors(monkeypatch):
     def limited(values, *_):
         raise RuntimeError('quantile() input tensor is too large')
     monkeypatch.setattr(torch, 'quantile', limited)
-    assert figures.threshold_at(torch.zeros(2**24 + 1), 0.01) == 0
+    assert threshold_at(torch.zeros(2**24 + 1), 0.01) == 0

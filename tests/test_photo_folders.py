@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation.audit.subjects import people_in
-from eg3d_unlearn.evaluation.metrics import real
-from eg3d_unlearn.evaluation.metrics.real import DataSet
 from eg3d_unlearn.generators.cameras import look_at
 from eg3d_unlearn.person.given import photos_of
+from eg3d_unlearn.person.photo import dataset
 from eg3d_unlearn.person.photo.__main__ import main
+from eg3d_unlearn.person.photo.dataset import DataSet
 from eg3d_unlearn.person.photo.files import MADE_HERE, read_image, write_sheet
 from eg3d_unlearn.person.photo.folders import folders_in, is_photo_name, no_photo, pictures_at, sheets_at
 from torch_utils_ext.errors import InputError
@@ -63,7 +63,7 @@ def test_a_folder_and_a_zip_of_a_data_set(folder, tmp_path):
 
 
 def test_what_is_beyond_looking_into_is_refused_when_it_is_met(folder, monkeypatch):
-    monkeypatch.setattr(real, 'LOOKED_INTO', 0)
+    monkeypatch.setattr(dataset, 'LOOKED_INTO', 0)
     data = DataSet(folder)
     assert 'holiday (1).png' in data.names
     with pytest.raises(InputError, match='is a sheet that eg3d_unlearn made'):

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from eg3d_unlearn.config import OPTIMISERS, Config, borrow
 from eg3d_unlearn.console import PATH, command, refuse_existing
-from eg3d_unlearn.evaluation.summary import hardware, versions
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.judges import Judges, load_judges
+from eg3d_unlearn.machine import hardware, versions
 from eg3d_unlearn.person.inversion import make_inverter
 from eg3d_unlearn.person.inversion.optimise import Inversion
 from eg3d_unlearn.run_folder import write_json

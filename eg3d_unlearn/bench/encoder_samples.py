@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.real import DataSet
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.person.inversion.encoder import shrink_to
+from eg3d_unlearn.person.photo.dataset import DataSet
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 

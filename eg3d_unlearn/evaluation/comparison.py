@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation.evidence import Evidence
-from eg3d_unlearn.evaluation.measured import DIRECTIONS, Pair, figures_of
-from eg3d_unlearn.evaluation.metrics.settings import IMPOSTORS, Settings
+from eg3d_unlearn.evaluation.measured import DIRECTIONS, figures_of
 from eg3d_unlearn.evaluation.pictures import BeforeAfter, Pictures, difference, heat, overlay, percentile, photograph
+from eg3d_unlearn.evaluation.rendering import Pair, by_both, from_yaws, rendered
 from eg3d_unlearn.evaluation.saliency import Saliency, rise
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.judges.verification import IMPOSTORS
 from eg3d_unlearn.person.given import world_person
+from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.unlearning.loss import adjacent_offsets
-from eg3d_unlearn.unlearning.target import frobenius, mean_target, ufo_target
-from torch_utils_ext.progress import tqdm
+from eg3d_unlearn.unlearning.target import mean_target, ufo_target
 
 VIEWS = 11                           # yaws from -15 to 15 degrees of 3D networks, as GUIDE measures
 PEOPLE = 40                          # random people who are measured
@@ -39,56 +41,6 @@ class Plan:
     seed: int = 0
 
 
-class Camera:
-    """Takes pictures of latents by one network and counts them on a progress bar."""
-
-    def __init__(self, generator: Generator, bar: tqdm):
-        self.generator, self.bar = generator, bar
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        ws: Tensor,                  # [1, num_ws, w_dim]
-        cameras: list[Tensor | None],  # each [1, 25]; None for 2D networks
-    ) -> tuple[Tensor, Tensor | None]:
-        """Pictures [K, 3, H, W] of one latent, and depths [K, 1, h, w] of a 3D network."""
-        generator, images, depths = self.generator, [], []
-        backbone = generator.backbone(ws.to(generator.device))
-        for camera in cameras:
-            shown = generator.render(backbone, camera)
-            images.append(shown.image.clamp(-1, 1).cpu())
-            depths.append(shown.depth)
-            self.bar.update()
-        return torch.cat(images), torch.cat(depths).cpu() if depths[0] is not None else None
-
-
-@dataclass
-class Look:
-    """The cameras of both networks and what they are pointed at."""
-    evidence: Evidence
-    before: Camera
-    after: Camera
-
-    def pair(self, ws: Tensor, cameras: list[Tensor | None]) -> Pair:
-        """One latent in all views, by both networks."""
-        images, depths = zip(self.before(ws, cameras), self.after(ws, cameras), strict=True)
-        return Pair(*images, *depths, distance=self.distance(ws).expand(len(cameras)))
-
-    def pairs(self, ws: Tensor | None, cameras: Tensor | None) -> Pair | None:
-        """Several latents [N, num_ws, w_dim], each from its own camera [N or 1, 25]; None where there are none."""
-        if ws is None or not len(ws):
-            return None
-        each = []
-        for index in range(len(ws)):
-            camera = None if cameras is None else cameras[index % len(cameras)][None]
-            each.append(self.pair(ws[index:index + 1], [camera]))
-        return Pair.join(each)
-
-    def distance(self, ws: Tensor) -> Tensor:   # [N, num_ws, w_dim] -> [N], from the erased latent, as alpha is measured
-        source = self.evidence.person.ws[:1].to(ws)
-        return frobenius(ws - source).flatten().cpu()
-
-
 def look(
     evidence: Evidence,
     settings: dict,                  # 'config' of report.json: which target, how far, which neighbours
@@ -98,37 +50,31 @@ def look(
     """All pictures of a page, and what `measured` says of them."""
     g_s, person = evidence.g_s, evidence.person
     yaws = [MAX_YAW * (2 * i / (plan.views - 1) - 1) for i in range(plan.views)] if g_s.is_3d else [None]
-    cameras = [g_s.camera(yaw) if g_s.is_3d else None for yaw in yaws]
-    front = cameras[len(cameras) // 2]
+    views = from_yaws(g_s, yaws)
+    front = None if views is None else views[len(views) // 2, None]
     ws_target = target_of(evidence, settings) if ws_target is None else ws_target[:1]
     near = neighbours(evidence, settings, plan.seed)
     people = g_s.sample(plan.people, stream(g_s, plan.seed, PEOPLE_STREAM))
-    counted = 2 * (len(yaws) + len(near) + plan.people + sum(len(ws) for ws in (person.ws_others, person.ws_strangers) if ws is not None))
-    counted += len(yaws) * (ws_target is not None) + 2 * (person.images is not None) + 1
     with arithmetic(evidence.config.precision, evidence.device):
-        bar = tqdm(total=counted, desc='taking pictures', unit='picture', dynamic_ncols=True)
-        both = Look(evidence, Camera(g_s, bar), Camera(evidence.g_u, bar))
-        groups = {
-            'same_photo': both.pair(person.ws[:1], cameras),
-            'other_photos': both.pairs(person.ws_others, cameras_of(person, 'mine')),
-            'neighbours': both.pairs(near, front),
-            'strangers': both.pairs(person.ws_strangers, cameras_of(person, 'strangers')),
-            'other_people': both.pairs(people, front),
-        }
-        target = None if ws_target is None else both.before(ws_target, cameras)[0]
-        photographed = None if person.images is None else both.pair(person.ws[:1], [person.camera])
-        mean_face = both.before(g_s.w_avg[None], [front])[0][0]
-        bar.close()
-        settings_ = Settings(seed=plan.seed, impostors=plan.impostors)
-        figures = figures_of(evidence, groups, photographed, protocol(evidence, yaws, near, plan), settings_)
-        maps = saliency(evidence, groups['same_photo'], mean_face, figures, plan)
+        latents = {'same_photo': (person.ws[:1], views), 'other_photos': (person.ws_others, cameras_of(person, 'mine')),
+                   'neighbours': (near, front), 'strangers': (person.ws_strangers, cameras_of(person, 'strangers')),
+                   'other_people': (people, front)}
+        # One after another: no picture depends on how many there are, and memory is that of one.
+        groups = {name: by_both(evidence, ws, cameras, f'pictures of {name.replace("_", " ")}', batch=1)
+                  for name, (ws, cameras) in latents.items() if ws is not None and len(ws)}
+        photographed = None if person.images is None else by_both(evidence, person.ws[:1], person.camera)
+        target, mean_face = (None if ws is None else rendered(g_s, ws, cameras).images[0].clamp(-1, 1).cpu()
+                             for ws, cameras in ((ws_target, views), (g_s.w_avg[None], front)))
+        figures = figures_of(evidence, groups, photographed, protocol(evidence, yaws, near, plan),
+                             Settings(seed=plan.seed, impostors=plan.impostors))
+        maps = saliency(evidence, groups['same_photo'], mean_face[0], figures, plan)
     pictures = Pictures(
         views=[BeforeAfter(photograph(pair.before[i]), photograph(pair.after[i]), None if target is None else photograph(target[i]),
                            yaw=None if yaw is None else round(math.degrees(yaw), 1), likeness=value_of(figures, 'same_photo', i))
                for pair in [groups['same_photo']] for i, yaw in enumerate(yaws)],
-        neighbours=shown(groups['neighbours'], figures, 'neighbours', [f'distance {share:.0%}' for share in SHARES] * DIRECTIONS),
-        strangers=shown(groups['strangers'], figures, 'strangers'),
-        other_photos=shown(groups['other_photos'], figures, 'other_photos'))
+        neighbours=shown(groups.get('neighbours'), figures, 'neighbours', [f'distance {share:.0%}' for share in SHARES] * DIRECTIONS),
+        strangers=shown(groups.get('strangers'), figures, 'strangers'),
+        other_photos=shown(groups.get('other_photos'), figures, 'other_photos'))
     everybody = shown(groups['other_people'], figures, 'other_people')
     pictures.first_drawn = everybody[:SHOWN_PEOPLE]
     if figures['measured_by'] is not None:
@@ -168,15 +114,15 @@ def neighbours(evidence: Evidence, settings: dict, seed: int) -> Tensor:   # [DI
     return source + adjacent_offsets(towards, source, alphas)
 
 
-def cameras_of(person, whose: str) -> Tensor | None:   # [M, 25] or [S, 25]
+def cameras_of(person: Person, whose: str) -> Tensor | None:   # [M, 1, 25] or [S, 1, 25]
     """Cameras of the person's other photos ('mine') or of other people's."""
     if person.cameras is None:
         return None
     count = 0 if person.ws_others is None else len(person.ws_others)
-    return person.cameras[:count] if whose == 'mine' else person.cameras[count:]
+    return (person.cameras[:count] if whose == 'mine' else person.cameras[count:])[:, None]
 
 
-def protocol(evidence: Evidence, yaws: list[float | None], near: Tensor, plan: Plan) -> dict:
+def protocol(evidence: Evidence, yaws: list[float | None], near: Tensor, plan: Plan) -> dict:   # near [M, num_ws, w_dim]
     """How the figures were measured."""
     return {
         'views_deg': [round(math.degrees(yaw), 1) for yaw in yaws if yaw is not None],

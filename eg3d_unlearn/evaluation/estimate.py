@@ -19,7 +19,7 @@ COARSE = 0.05                        # what `coarse` rounds to: a share of the l
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """One measured number; ``low`` and ``high`` bound its `LEVEL` interval and equal ``value`` where there is none."""
     value: float
     low: float
@@ -39,7 +39,7 @@ def mean(
     values: Tensor,                  # [N], or [N, M]: N independent samples with M dependent values each
     seed: int = 0,                   # of the resampling
     bounds: tuple[float, float] = (-float('inf'), float('inf'))  # what a mean can be: where its interval ends
-) -> Figure:
+) -> Estimate:
     """The mean of ``values`` with a percentile bootstrap interval over its first dimension (Efron 1979), as wide as Student's.
 
     Of one sample nothing is known about its spread: ``low`` and ``high`` equal the value.
@@ -51,9 +51,9 @@ def mean(
     chosen = np.random.RandomState(seed).randint(len(samples), size=(RESAMPLES, len(samples)))
     value = float(samples.mean())
     if len(samples) == 1:
-        return Figure(value, value, value, 1, seed)
+        return Estimate(value, value, value, 1, seed)
     low, high = interval(value + stretch(len(samples)) * (samples[chosen].mean(-1) - value))
-    return Figure(value, min(value, max(low, bounds[0])), max(value, min(high, bounds[1])), len(samples), seed)
+    return Estimate(value, min(value, max(low, bounds[0])), max(value, min(high, bounds[1])), len(samples), seed)
 
 
 def stretch(samples: int) -> float:
@@ -67,22 +67,16 @@ def interval(drawn: np.ndarray) -> tuple[float, float]:   # [RESAMPLES] -> its c
     return float(low), float(high)
 
 
-def fraction(hits: Tensor, seed: int = 0) -> Figure:      # [N] bool
+def fraction(hits: Tensor, seed: int = 0) -> Estimate:      # [N] bool
     """The share of ``hits`` with Wilson's interval, which holds for few samples and for shares of 0 and 1."""
     from scipy.stats import binomtest
     share = binomtest(int(hits.sum()), len(hits))
     low, high = share.proportion_ci(LEVEL, 'wilson')
-    return Figure(float(share.statistic), float(low), float(high), len(hits), seed)
-
-
-def threshold_at(impostors: Tensor, false_accept_rate: float) -> float:
-    """The cosine above which ``false_accept_rate`` of the impostor pairs [N] lie."""
-    # Not torch.quantile, which in older versions takes no more than 16 million values: the pairs of 5800 people.
-    return float(np.quantile(impostors.detach().double().cpu().numpy(), 1 - false_accept_rate))
+    return Estimate(float(share.statistic), float(low), float(high), len(hits), seed)
 
 
 def majority(share: dict) -> bool | None:
-    """Whether a share (``Figure.to_json``) is more than a half; None where its interval leaves it open."""
+    """Whether a share (``Estimate.to_json``) is more than a half; None where its interval leaves it open."""
     return True if share['low'] > 0.5 else False if share['high'] < 0.5 else None
 
 

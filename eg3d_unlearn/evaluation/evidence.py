@@ -16,7 +16,7 @@ from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.memory import keep_freed_memory
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.identity import NAMES, load_identity
-from eg3d_unlearn.judges.judges import Judges, alignment_of, check_needed, load_judges
+from eg3d_unlearn.judges.judges import Embed, Judges, alignment_of, check_needed, load_judges
 from eg3d_unlearn.person import person as finding
 from eg3d_unlearn.person.inversion import make_inverter, plan
 from eg3d_unlearn.person.person import Person
@@ -27,8 +27,6 @@ from eg3d_unlearn.worlds.registry import REGISTERED, World, check_world, world_b
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle
 from torch_utils_ext.user_files import is_file, read_json, shown
-
-Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] in -1 to 1 -> [N, D] unit norm
 
 
 @dataclass
@@ -63,6 +61,10 @@ class Evidence:
             return None
         others = self.person.ws_others
         return self.person.ws[:1] if others is None else torch.cat([self.person.ws[:1], others])
+
+    def distance(self, ws: Tensor) -> Tensor:          # [N, num_ws, w_dim] -> [N], on the CPU
+        """How far latents lie from the erased one, over all layers [units of W+]."""
+        return (ws - self.person.ws[:1].to(ws)).flatten(1).norm(dim=1).cpu()
 
     @property
     def photos_mine(self) -> tuple[Tensor, Tensor | None] | None:  # [1 + M, 3, H, W], [1 + M, 25]

@@ -1,20 +1,19 @@
-"""What a run did: pictures and figures before and after, and the machine that it ran on."""
+"""What a run did: pictures and figures before and after."""
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import platform
-import sys
 from dataclasses import dataclass
-from typing import Callable, Iterable, Sequence
+from typing import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-import eg3d_unlearn
+from eg3d_unlearn.evaluation.likeness import cosines, embeddings, lpips
+from eg3d_unlearn.evaluation.rendering import from_yaws, rendered
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.judges.judges import Embed
 from eg3d_unlearn.judges.perceptual import Perceptual
+from eg3d_unlearn.judges.verification import pairs_of
 from torch_utils_ext.user_files import dict_at, is_number
 
 YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and of the report [radians]
@@ -23,7 +22,6 @@ YAWS = (-math.pi / 12, 0.0, math.pi / 12)  # the three views of the picture and 
 OTHER_SEEDS = tuple(range(1001, 1031))
 OTHERS_DRAWN = 8                     # of all other people, how many the picture shows
 LARGE = 512                          # pixels: from here on a picture takes seconds on a CPU
-AT_ONCE = 8                          # pictures that a judge looks at together
 WRONG_PERSON = 'PROBABLY THE WRONG PERSON WAS ERASED'
 MEANINGLESS = 'THE JUDGES (LPIPS, RECOGNISER) HAVE RANDOM WEIGHTS: THIS RESULT MEANS NOTHING.'
 
@@ -39,25 +37,6 @@ def other_seeds(generator: Generator, judged: bool) -> tuple[int, ...]:
     if judged:
         return OTHER_SEEDS[:OTHERS_DRAWN] if slow else OTHER_SEEDS
     return OTHER_SEEDS[:OTHERS_DRAWN // 2 if slow else OTHERS_DRAWN]
-
-
-@torch.no_grad()
-def views(generator: Generator, ws: Tensor, yaws: tuple[float, ...] = YAWS) -> list[Tensor]:
-    """Pictures [1, 3, H, W] of one latent: one for each yaw for EG3D, one for 2D networks; fixed depths, constant noise."""
-    backbone = generator.backbone(ws)
-    if not generator.is_3d:
-        return [generator.render(backbone).image]
-    return [generator.render(backbone, generator.camera(yaw)).image for yaw in yaws]
-
-
-@torch.no_grad()
-def from_cameras(generator: Generator, ws: Tensor, labels: Tensor | None) -> list[Tensor]:
-    """One picture [1, 3, H, W] of each latent, from its own camera for EG3D."""
-    shown = []
-    for index in range(len(ws)):
-        camera = None if labels is None else labels[index:index + 1].to(ws)
-        shown.append(generator.render(generator.backbone(ws[index:index + 1]), camera).image)
-    return shown
 
 
 @dataclass
@@ -81,40 +60,26 @@ def show_all(generator: Generator, people: list[dict], seeds: Sequence[int], tar
 
     Of one person three views and all photos; of several each from the front, and one other photo.
     """
-    yaws = YAWS if len(people) == 1 else (0.0,)
+    front, several = from_yaws(generator, [0.0]), len(people) > 1
+    sides = front if several else from_yaws(generator, YAWS)
 
-    def from_all_sides(latents: Iterable[Tensor]) -> list[Tensor]:
-        return [view for ws in latents for view in views(generator, ws[:1].to(generator.device), yaws)]
+    def shown(latents: Sequence[Tensor], cameras: Tensor | None) -> list[Tensor]:
+        # One after another: no picture depends on how many there are, and memory is that of one.
+        return list(rendered(generator, torch.cat(list(latents)), cameras, batch=1).images.flatten(0, 1).split(1)) if latents else []
 
-    def photographed(person: dict, part: str, cameras: slice) -> list[Tensor]:
-        labels = None if person['cameras'] is None else person['cameras'][cameras]
-        return [] if person[part] is None else from_cameras(generator, person[part].to(generator.device), labels)
+    def photographed(person: dict, part: str, first: int, count: int) -> list[Tensor]:
+        labels = None if person['cameras'] is None else person['cameras'][first:first + count, None]
+        return shown([person[part][:count]], labels) if count else []
 
-    photos = []
-    for one in people:
-        count = 0 if one['ws_others'] is None else len(one['ws_others']) if len(people) == 1 else 1
-        photos += photographed({**one, 'ws_others': one['ws_others'][:count] if count else None}, 'ws_others', slice(count))
-    first = 0 if people[0]['ws_others'] is None else len(people[0]['ws_others'])
-    random_people = [views(generator, generator.map_seed(seed), yaws=(0.0,))[0] for seed in seeds]
-    return Views(source=from_all_sides(one['ws_source'] for one in people), target=from_all_sides(targets), other_photos=photos,
-                        strangers=photographed(people[0], 'ws_strangers', slice(first, None)), random_people=random_people,
-                        people=len(people))
-
-
-Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] -> [N, D] unit norm
+    others = [0 if one['ws_others'] is None else len(one['ws_others']) for one in people]
+    strangers = 0 if people[0]['ws_strangers'] is None else len(people[0]['ws_strangers'])   # with the first person only
+    photos = [image for one, count in zip(people, others, strict=True)
+              for image in photographed(one, 'ws_others', 0, min(count, 1) if several else count)]
+    return Views(source=shown([one['ws_source'][:1] for one in people], sides), target=shown([ws[:1] for ws in targets], sides),
+                 other_photos=photos, strangers=photographed(people[0], 'ws_strangers', others[0], strangers),
+                 random_people=shown([generator.map_seed(seed) for seed in seeds], front), people=len(people))
 
 
-def cosines(a: list[Tensor], b: list[Tensor], embed: Embed) -> Tensor:  # [N]
-    """Identity cosine of each pair of pictures."""
-    return (embedded(a, embed) * embedded(b, embed)).sum(dim=1)
-
-
-def embedded(images: list[Tensor], embed: Embed) -> Tensor:  # [N, D] unit norm
-    """Every picture's embedding; not all at once, for they may be large and many."""
-    return torch.cat([embed(torch.cat(images[i:i + AT_ONCE])) for i in range(0, len(images), AT_ONCE)])
-
-
-@torch.no_grad()
 def summary(before: Views, after: Views, embed: Embed | None, name: str) -> dict:
     """The answer in six numbers: identity cosines of the same latent before against after, and what strangers have.
 
@@ -124,18 +89,19 @@ def summary(before: Views, after: Views, embed: Embed | None, name: str) -> dict
               'different_people_mean': None, 'measured_by': name, 'other_photos': len(before.other_photos), 'others': len(before.others)}
     if embed is None:
         return result
-    result['erased_same_photo'] = cosines(before.source, after.source, embed).mean().item()
+    was, became = ({part: embeddings(embed, torch.cat(getattr(views, part))) for part in ('source', 'other_photos', 'others')
+                    if getattr(views, part)} for views in (before, after))
+    alike = {part: cosines(faces, became[part]) for part, faces in was.items()}
+    result['erased_same_photo'] = alike['source'].mean().item()
     if before.people > 1:
         result['people'] = before.people
-        result['erased_worst'] = cosines(before.source, after.source, embed).max().item()
+        result['erased_worst'] = alike['source'].max().item()
     if before.other_photos:
-        result['erased_other_photos'] = cosines(before.other_photos, after.other_photos, embed).mean().item()
-    kept = cosines(before.others, after.others, embed)
-    result['other_people'], result['other_people_worst'] = kept.mean().item(), kept.min().item()
-    faces = [before.source[len(before.source) // 2]] if before.people == 1 else before.source
-    people = embedded([*faces, *before.others], embed)
-    pairs = people @ people.T
-    result['different_people_mean'] = pairs[~torch.eye(len(people), dtype=torch.bool)].mean().item()
+        result['erased_other_photos'] = alike['other_photos'].mean().item()
+    result['other_people'], result['other_people_worst'] = alike['others'].mean().item(), alike['others'].min().item()
+    middle = len(before.source) // 2
+    people = torch.cat([was['source'][middle, None] if before.people == 1 else was['source'], was['others']])
+    result['different_people_mean'] = pairs_of(people @ people.T).mean().item()
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}
 
 
@@ -165,20 +131,16 @@ def summary_lines(figures: dict, measured: dict, seconds: float) -> list[str]:
     return [*lines, f'{seconds:.0f} s in all.']
 
 
-@torch.no_grad()
 def measure(before: Views, after: Views, perceptual: Perceptual | None, recogniser: Embed | None) -> dict:
     """How far the person moved, and how little the others did: LPIPS and identity cosine, means over views and people.
 
     What has no judge or no pictures is left out.
     """
-    def compare(a: list[Tensor], b: list[Tensor]) -> dict[str, float]:
-        figures = {}
-        if perceptual is not None:
-            lpips = [perceptual.compare(perceptual.features(one), perceptual.features(other)).mean() for one, other in zip(a, b, strict=True)]
-            figures['lpips'] = torch.stack(lpips).mean().item()
-        if recogniser is not None:
-            figures['identity_cosine'] = cosines(a, b, recogniser).mean().item()
-        return {name: round(value, 4) for name, value in figures.items()}
+    def compare(*pair: list[Tensor]) -> dict[str, float]:
+        a, b = map(torch.cat, pair)
+        figures = {'lpips': None if perceptual is None else lpips(perceptual, a, b),
+                   'identity_cosine': None if recogniser is None else cosines(embeddings(recogniser, a), embeddings(recogniser, b))}
+        return {name: round(values.mean().item(), 4) for name, values in figures.items() if values is not None}
 
     pairs = {
         'unlearned_against_source': (after.source, before.source),
@@ -188,50 +150,3 @@ def measure(before: Views, after: Views, perceptual: Perceptual | None, recognis
     }
     judged = perceptual is not None or recogniser is not None
     return {**{name: compare(*pair) for name, pair in pairs.items() if judged and all(pair)}, 'others': len(before.others)}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what took part."""
-    found = {'eg3d_unlearn': eg3d_unlearn.__version__, 'python': platform.python_version(), 'torch': torch.__version__,
-             'numpy': np.__version__}
-    for package in ('torchvision', 'lpips', 'facenet-pytorch'):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware(device: torch.device) -> dict:
-    """The machine: processor, threads, memory, and the GPU if one was used."""
-    import psutil
-    found = {'system': platform.platform(), 'processor': processor_name(), 'cores': psutil.cpu_count(),
-             'torch_threads': torch.get_num_threads(), 'memory_gib': round(psutil.virtual_memory().total / 2**30, 1),
-             'device': str(device)}
-    if device.type == 'cuda':
-        found['gpu'] = torch.cuda.get_device_name(device)
-        found['gpu_memory_gib'] = round(torch.cuda.get_device_properties(device).total_memory / 2**30, 1)
-    return found
-
-
-def processor_name() -> str:
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8') as file:
-            return next(line.split(':')[1].strip() for line in file if line.startswith('model name'))
-    except (OSError, StopIteration):
-        return platform.processor() or 'unknown'
-
-
-def peak_memory(device: torch.device) -> dict[str, float]:
-    """Highest memory of this process so far, GiB: the host's, and the GPU's if one was used."""
-    peak = {}
-    try:
-        import resource
-        scale = 2**30 if sys.platform == 'darwin' else 2**20  # macOS counts bytes, Linux KiB
-        peak['host_gib'] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 3)
-    except ImportError:              # Windows
-        import psutil
-        peak['host_gib'] = round(psutil.Process().memory_info().peak_wset / 2**30, 3)
-    if device.type == 'cuda':
-        peak['gpu_gib'] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
-    return peak

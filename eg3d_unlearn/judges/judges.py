@@ -17,6 +17,7 @@ from eg3d_unlearn.worlds.registry import REGISTERED, world_named
 from torch_utils_ext.download import default_cache
 from torch_utils_ext.errors import InputError
 
+Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] in -1 to 1 -> [N, D] unit norm
 NONE = 'none'                        # name of a judge that there is not
 
 
@@ -24,8 +25,8 @@ NONE = 'none'                        # name of a judge that there is not
 class Judges:
     """What the losses see pictures with."""
     perceptual: Perceptual | None    # None: nothing is trained, and nothing measures it
-    recogniser: Callable[[Tensor], Tensor] | None  # [N, 3, H, W] -> [N, D] unit norm; None = no identity term
-    measuring: Callable[[Tensor], Tensor] | None   # what the summary measures with; on faces the recogniser of the loss
+    recogniser: Embed | None         # None = no identity term
+    measuring: Embed | None          # what the summary measures with; on faces the recogniser of the loss
     names: dict[str, str]            # 'perceptual', 'recogniser', 'measuring' -> which
 
     @property

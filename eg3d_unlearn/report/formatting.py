@@ -81,7 +81,7 @@ def entries(settings: dict, before: str = '') -> list[tuple[str, str]]:
 
 
 def figure_as_text(figure: dict) -> str:
-    """A figure of `estimate.Figure.to_json` in one line."""
+    """A figure of `estimate.Estimate.to_json` in one line."""
     value, low, high = (as_text(figure[name]) for name in ('value', 'low', 'high'))
     return f'{value}{f" [{low}, {high}]" if low != high else ""}, n = {figure["samples"]}'
 

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.judges.judges import Embed
+from eg3d_unlearn.judges.verification import pairs_of, quantile, threshold_at
 from eg3d_unlearn.unlearning.closed_form import Erasure, LatentEdit, Population, edit_of, erasure, fold, population
 
-Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] -> [N, D] unit norm
 STRENGTHS = (1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5)  # s, tried in this order
 DEFAULT_STRENGTH = 1.35              # where no recogniser judges
 FREE = 0.0015                        # of a move, squared, that others and their photos may make so that more is taken away than has to be
 FACE = 0.5                           # of the way from the mean face to a random person lies the face that the erased one gets
-FALSE_ACCEPTS = 1e-3                 # share of pairs of random people above the verification threshold
-MARGIN = 0.05                        # cosine below it
+MARGIN = 0.05                        # cosine below the verification threshold
 STRANGERS = 0.95                     # quantile of those pairs: more alike are few strangers
 PEOPLE, PEOPLE_AT_LARGE = 128, 48    # whose pairs say so; the latter where a picture takes a CPU long
 LARGE = 256                          # pixels
@@ -51,7 +51,7 @@ ONE_PHOTO, WITH_MIRRORED, EXACT = Shares(0.5, 0.2), Shares(0.62, 0.35), Shares(1
 class Strangers:
     """How alike random people of the network are to the recogniser."""
     usual: float                     # cosine below which `STRANGERS` of the pairs lie
-    threshold: float                 # cosine above which `FALSE_ACCEPTS` of the pairs lie: the verification threshold
+    threshold: float                 # the verification threshold, at a rate of `judges.verification.FALSE_ACCEPTS`
 
 
 def shares_of(
@@ -85,8 +85,8 @@ def strangers(generator: Generator, recogniser: Embed) -> Strangers:
     slow = generator.device.type == 'cpu' and generator.img_resolution > LARGE
     ws = generator.sample(PEOPLE_AT_LARGE if slow else PEOPLE, torch.Generator().manual_seed(1))
     faces = torch.cat([recogniser(generator.render(generator.backbone(one[None]), half=generator.is_3d).image) for one in ws])
-    pairs = (faces @ faces.T)[torch.triu_indices(len(ws), len(ws), 1).unbind()].cpu().double()
-    return Strangers(pairs.quantile(STRANGERS).item(), pairs.quantile(1 - FALSE_ACCEPTS).item())
+    pairs = pairs_of(faces @ faces.T)
+    return Strangers(quantile(pairs, STRANGERS), threshold_at(pairs))
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
         raise InputError('--world=ffhq is about photos of real people: --data=DIR names a folder with in-domain/PERSON/*.jpg and '
                          'out-of-domain/PERSON/*.jpg.')
     if real is not None:
-        from eg3d_unlearn.evaluation.metrics.real import DataSet
+        from eg3d_unlearn.person.photo.dataset import DataSet
         DataSet(real)            # one that cannot be read is refused before anything slow
     samples = samples or (500 if world == 'demo' else 5000)
     jobs = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs(list(networks), people, seeds)))

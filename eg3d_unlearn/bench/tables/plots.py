@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.bench.tables.jobs import Experiment
+from eg3d_unlearn.evaluation.likeness import embeddings
+from eg3d_unlearn.evaluation.rendering import rendered
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
@@ -79,15 +81,11 @@ def save(figure, path: Path) -> None:
     pyplot().close(figure)
 
 
-@torch.no_grad()
 def embeddings_of(evidence) -> tuple[Tensor, list[str]]:
     """Embeddings [N, D] of the person's photos and of both networks' pictures of their latents, and which is which."""
     _, embed = evidence.measuring
     photos, cameras = evidence.photos_mine
-    found, states = [embed(photos.to(evidence.device))], ['photo'] * len(photos)
-    for state, generator in (('before', evidence.g_s), ('after', evidence.g_u)):
-        for index in range(len(photos)):
-            camera = None if cameras is None else cameras[index:index + 1]
-            found.append(embed(generator.synthesize(evidence.ws_mine[index:index + 1], camera).image))
-            states.append(state)
-    return torch.cat(found), states
+    own = None if cameras is None else cameras[:, None]
+    shown = [photos, *(rendered(generator, evidence.ws_mine, own, batch=1).images[:, 0] for generator in (evidence.g_s, evidence.g_u))]
+    found = torch.cat([embeddings(embed, images, evidence.device) for images in shown])
+    return found, [state for state in ('photo', 'before', 'after') for _ in photos]

@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 from typing import Callable
 
+from eg3d_unlearn import machine
 from eg3d_unlearn.bench.tables.jobs import Job
 from eg3d_unlearn.bench.tables.plots import embeddings_of
 from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS, Workbench, multiple
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.console import sentence
 from eg3d_unlearn.evaluation import metrics
-from eg3d_unlearn.evaluation import summary as report
+from eg3d_unlearn.evaluation.cache import fingerprint
 from eg3d_unlearn.evaluation.evidence import Evidence
-from eg3d_unlearn.evaluation.metrics.cache import fingerprint
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.report.files import is_number
 from eg3d_unlearn.run_folder import LOG, RunFolder, write_whole
 from eg3d_unlearn.unlearning.presets import GUIDE, resolve
@@ -220,7 +220,7 @@ def run_job(
         'demo': None if workbench.world is None else workbench.family,
         'network_sha256': workbench.pickle.sha256(),
         'encoder_sha256': None if workbench.given.encoder is None else sha256_once(Path(workbench.given.encoder)),
-        'versions': report.versions(), 'hardware': report.hardware(evidence.device),
+        'versions': machine.versions(), 'hardware': machine.hardware(evidence.device),
         'seconds': {'erasing': round(trained - begun, 1), 'measuring': round(time.time() - trained, 1)},
     }
 

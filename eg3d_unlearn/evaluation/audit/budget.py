@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eg3d_unlearn.evaluation.metrics.settings import IMPOSTORS
+from eg3d_unlearn.judges.verification import IMPOSTORS
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ from typing import Callable
 
 from torch import Tensor
 
+from eg3d_unlearn import machine
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation import audit as package
-from eg3d_unlearn.evaluation import summary as report
+from eg3d_unlearn.evaluation import cache
 from eg3d_unlearn.evaluation.audit import TIERS, ruin, words
 from eg3d_unlearn.evaluation.audit.budget import Budget
 from eg3d_unlearn.evaluation.audit.scores import AFTER, BEFORE, figures
 from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.audit.tier import Findings, Tier
 from eg3d_unlearn.evaluation.evidence import Evidence
-from eg3d_unlearn.evaluation.metrics import cache
-from eg3d_unlearn.evaluation.metrics.settings import FALSE_ACCEPTS
 from eg3d_unlearn.evaluation.pictures import photograph
+from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.person.given import names_of
 from eg3d_unlearn.person.latents import digest
@@ -237,16 +237,17 @@ def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
     evidence = audit.evidence
     overall = words.overall(looked, results)
     return {
-        **({'MEANING': report.MEANINGLESS} if evidence.config.random_metric_weights else {}),
+        **({'MEANING': MEANINGLESS} if evidence.config.random_metric_weights else {}),
         'budget': audit.budget.name, 'steps': audit.budget.describe(), 'seed': audit.seed,
         'networks': marks(evidence),
         'person': {'photos': len(audit.subjects[0].images), 'given_as': evidence.config.person_kind},
         'controls': len(audit.subjects) - 1, 'controls_are': audit.kind_of_controls,
         'attacked_photo_counts': not audit.leaves_out, 'measured_by': evidence.measuring[0], 'trained_with': evidence.trained_with,
-        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': FALSE_ACCEPTS, 'impostor_pairs': audit.impostors.pairs},
+        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': audit.impostors.false_accepts,
+                      'impostor_pairs': audit.impostors.pairs},
         'definition': package.__doc__.split('What the figures mean\n')[1],
         'verdict': [*overall, *(f'{result["tier"]}: {result["verdict"]}' for result in results)],
         'ruin': looked, 'tiers': results, 'not_run': [key for key in TIERS if key not in {result['tier'] for result in results}],
-        'config': evidence.config.to_json(), 'versions': report.versions(), 'hardware': report.hardware(evidence.device),
-        'peak_memory': report.peak_memory(evidence.device),
+        'config': evidence.config.to_json(), 'versions': machine.versions(), 'hardware': machine.hardware(evidence.device),
+        'peak_memory': machine.peak_memory(evidence.device),
     }

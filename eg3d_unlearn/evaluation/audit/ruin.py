@@ -9,12 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.audit.setting import Audit, embedded
 from eg3d_unlearn.evaluation.audit.words import interval, number
-from eg3d_unlearn.evaluation.metrics.settings import FALSE_ACCEPTS
+from eg3d_unlearn.evaluation.detection import found_in
+from eg3d_unlearn.evaluation.likeness import cosines, lpips
 from eg3d_unlearn.judges.judges import alignment_of
-from eg3d_unlearn.person.photo import detect, to_image
+from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, pairs_of
 
 RUINED, DAMAGED = 0.5, 0.9           # shares of people who are still recognised
 OPENINGS = {
@@ -31,17 +32,17 @@ def examine(audit: Audit) -> dict:
     g_s, (_, embed) = audit.evidence.g_s, audit.evidence.measuring
     drawn = g_s.sample(audit.budget.ruin_people, torch.Generator().manual_seed(13 * audit.seed + 6))
     ws = torch.cat([drawn, *(subject.ws[:1] for subject in audit.subjects[1:])])
-    shown = [torch.cat([audit.frontal(side.generator, some) for some in audit.in_batches(ws, f'ruin {side.name}')]) for side in audit.sides]
+    shown = [audit.frontal(side.generator, ws, f'ruin {side.name}').nan_to_num(0.0) for side in audit.sides]
     people = [embedded(images, embed) for images in shown]
-    cosines = (people[0] * people[1]).sum(1).nan_to_num(0.0)
-    recognised = figures.fraction(cosines >= audit.threshold, audit.seed)
+    alike = cosines(*people).nan_to_num(0.0)
+    recognised = estimate.fraction(alike >= audit.threshold, audit.seed)
     result = {
         'state': state_of(recognised),
         'people': {'random': len(drawn), 'controls': len(ws) - len(drawn), 'controls_are': audit.kind_of_controls},
         'recognised': recognised.to_json(),
-        'identity': figures.mean(cosines, audit.seed, figures.COSINE).to_json(),
-        'identity_controls': figures.mean(cosines[len(drawn):], audit.seed, figures.COSINE).to_json(),
-        'lpips': figures.mean(lpips(audit, *shown), audit.seed, figures.DISTANCE).to_json(),
+        'identity': estimate.mean(alike, audit.seed, estimate.COSINE).to_json(),
+        'identity_controls': estimate.mean(alike[len(drawn):], audit.seed, estimate.COSINE).to_json(),
+        'lpips': estimate.mean(lpips(audit.perceptual, *shown), audit.seed, estimate.DISTANCE).to_json(),
         'different_people': dict(zip(('before', 'after'), (round(between(part), 4) for part in people), strict=True)),
         'detected': detected(audit, shown),
         'threshold': round(audit.threshold, 4),
@@ -49,20 +50,13 @@ def examine(audit: Audit) -> dict:
     return {**result, 'destroyed': result['state'] == 'ruined', 'verdict': say(result)}
 
 
-def state_of(recognised: figures.Figure) -> str:
+def state_of(recognised: estimate.Estimate) -> str:
     return 'ruined' if recognised.high < RUINED else 'damaged' if recognised.high < DAMAGED else 'open' if recognised.value < DAMAGED else 'kept'
-
-
-def lpips(audit: Audit, before: Tensor, after: Tensor) -> Tensor:  # [N, 3, H, W] twice -> [N]
-    judge = audit.perceptual
-    pairs = zip(before.split(8), after.nan_to_num(0.0).split(8), strict=True)
-    return torch.cat([judge.compare(judge.features(a), judge.features(b)) for a, b in pairs])
 
 
 def between(people: Tensor) -> float:                  # [N, D]
     """What two different people have in common; near 1, all of them became one face, or noise."""
-    pairs = (people @ people.T).nan_to_num(0.0)
-    return pairs[~torch.eye(len(pairs), dtype=torch.bool, device=pairs.device)].mean().item()
+    return pairs_of(people @ people.T).nan_to_num(0.0).mean().item()
 
 
 def detected(audit: Audit, shown: list[Tensor]) -> dict | None:
@@ -70,8 +64,8 @@ def detected(audit: Audit, shown: list[Tensor]) -> dict | None:
     config = audit.evidence.config
     if audit.evidence.world is not None or config.aligned or alignment_of(config, audit.evidence.g_s) == 'full':
         return None
-    found = [torch.tensor([bool(detect.find_faces(to_image(image))) for image in part.nan_to_num(0.0).clamp(-1, 1)]) for part in shown]
-    return {name: figures.fraction(part, audit.seed).to_json() for name, part in zip(('before', 'after'), found, strict=True)}
+    found = (found_in(part.clamp(-1, 1)) for part in shown)
+    return {name: estimate.fraction(part, audit.seed).to_json() for name, part in zip(('before', 'after'), found, strict=True)}
 
 
 def say(result: dict) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.estimate import RESAMPLES, Figure, interval, stretch
+from eg3d_unlearn.evaluation.estimate import RESAMPLES, Estimate, interval, stretch
 
 BEFORE, AFTER = 'before', 'after'    # the attack on G_s, on G_u
 
@@ -29,7 +29,7 @@ def cells(
     return cosines.cpu()
 
 
-def mean_of(matrix: Tensor) -> float:
+def mean_of(matrix: Tensor) -> float:                  # [A, N]
     """The mean of the cells that count."""
     return matrix.nanmean().item()
 
@@ -39,7 +39,7 @@ def figures(
     after: list[Tensor],             # the same against G_u
     seed: int = 0,
     least: float = -1.0,             # what a cell cannot fall below: a cosine -1, a share 0; none can be above 1
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """``before``, ``after``, ``controls_before``, ``controls`` (against G_u) and ``excess``, each with its interval.
 
     excess = (after - before) of the person - mean of (after - before) of the controls, with the interval in which one more of
@@ -63,10 +63,10 @@ def figures(
     return result
 
 
-def figure(value: float, draws: np.ndarray, samples: int, seed: int, bounds: tuple[float, float]) -> Figure:
+def figure(value: float, draws: np.ndarray, samples: int, seed: int, bounds: tuple[float, float]) -> Estimate:
     """``value`` with the interval of ``draws``, stretched ones cut off at what can be."""
     low, high = np.clip(interval(draws), *bounds).tolist()
-    return Figure(float(value), min(low, float(value)), max(high, float(value)), samples, seed)
+    return Estimate(float(value), min(low, float(value)), max(high, float(value)), samples, seed)
 
 
 def resampled(matrix: Tensor, rng: np.random.RandomState) -> np.ndarray:  # [A, N] -> [RESAMPLES]

@@ -3,23 +3,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Callable, Iterable
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.evaluation.audit.budget import Budget
 from eg3d_unlearn.evaluation.audit.scores import AFTER, BEFORE, cells
 from eg3d_unlearn.evaluation.audit.subjects import Subject, check_controls, find_controls, the_person
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown
-from eg3d_unlearn.evaluation.evidence import Embed, Evidence
-from eg3d_unlearn.evaluation.metrics.settings import Settings
-from eg3d_unlearn.evaluation.metrics.verification import Impostors, impostors
+from eg3d_unlearn.evaluation.evidence import Evidence
+from eg3d_unlearn.evaluation.likeness import embeddings
+from eg3d_unlearn.evaluation.rendering import from_yaws, in_batches, rendered
+from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.evaluation.summary import YAWS
+from eg3d_unlearn.evaluation.verification import Impostors, impostors
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.memory import batch_size
+from eg3d_unlearn.judges.judges import Embed
 from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.unlearning.scale import distances
 from eg3d_unlearn.unlearning.target import ufo_target
@@ -103,7 +106,7 @@ class Audit:
     @cached_property
     def impostors(self) -> Impostors:
         """Random people by the recogniser that decides, as metrics and report see them."""
-        return impostors(self.evidence, self.evidence.measuring[0], Settings(seed=self.seed, impostors=self.budget.impostors), half=False)
+        return impostors(self.evidence, self.evidence.measuring[0], Settings(seed=self.seed, impostors=self.budget.impostors))
 
     @property
     def threshold(self) -> float:
@@ -144,25 +147,17 @@ class Audit:
             generator.network.neural_rendering_resolution = self.evidence.g_s.network.neural_rendering_resolution
         return generator
 
-    @torch.no_grad()
-    def views(self, generator: Generator, ws: Tensor, yaws: list[float] | tuple[float, ...] = report.YAWS) -> Tensor:
-        """Pictures [A, 3, H, W] of one latent: one for each yaw for EG3D, one for 2D networks."""
-        return torch.cat(report.views(generator, ws, tuple(yaws)))
+    def views(self, generator: Generator, ws: Tensor, yaws: Sequence[float] = YAWS) -> Tensor:  # [1, num_ws, w_dim] -> [A, 3, H, W]
+        """Pictures of one latent: one for each yaw for EG3D, one for 2D networks."""
+        return rendered(generator, ws, from_yaws(generator, yaws)).images[0]
 
-    @torch.no_grad()
-    def frontal(self, generator: Generator, ws: Tensor) -> Tensor:  # [N, num_ws, w_dim] -> [N, 3, H, W]
-        """Pictures from the front."""
-        camera = generator.camera(0.0) if generator.is_3d else None
-        return torch.cat([generator.render(generator.backbone(some), camera).image for some in ws.split(self.batch)])
+    def frontal(self, generator: Generator, ws: Tensor, title: str | None = None) -> Tensor:  # [N, num_ws, w_dim] -> [N, 3, H, W]
+        """Pictures from the front; with a title, with a progress bar."""
+        return rendered(generator, ws, from_yaws(generator, [0.0]), batch=self.evidence.config.batch, title=title).images[:, 0]
 
-    @property
-    def batch(self) -> int:
-        """Latents that go through at once."""
-        return batch_size(self.evidence.g_s, self.evidence.config.batch)
-
-    def in_batches(self, ws: Tensor, desc: str) -> Iterable[Tensor]:  # [N, num_ws, w_dim] -> each [batch, num_ws, w_dim]
+    def in_batches(self, ws: Tensor, title: str) -> Iterator[Tensor]:  # [N, num_ws, w_dim] -> each [n, num_ws, w_dim]
         """Latents a few at a time, with a progress bar."""
-        return tqdm(ws.split(self.batch), desc=desc, unit='batch', dynamic_ncols=True)
+        return (ws[rows] for rows in in_batches(len(ws), batch_size(self.evidence.g_s, self.evidence.config.batch), title))
 
     # ---- the way of every attack ----
 
@@ -192,7 +187,6 @@ def check_recognisers(names: list[str]) -> None:
         raise InputError('The audit measures identity with a recogniser, and --id-network=none leaves none. Give --id-network or --recogniser.')
 
 
-@torch.no_grad()
 def embedded(images: Tensor, embed: Embed) -> Tensor:  # [N, 3, H, W] -> [N, D]
-    """Embeddings, a few pictures at a time; a picture that is no picture (NaN) is like nobody."""
-    return torch.cat([embed(part.nan_to_num(0.0).clamp(-1, 1)) for part in images.split(16)])
+    """`embeddings`, where a picture that is no picture (NaN) is like nobody."""
+    return embeddings(embed, images.nan_to_num(0.0).clamp(-1, 1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation.evidence import Evidence
+from eg3d_unlearn.evaluation.rendering import from_yaws, rendered
 from eg3d_unlearn.person.given import world_person
 from eg3d_unlearn.person.person import photo_camera, prepare_photo
 from eg3d_unlearn.person.photo.folders import PICTURES, folders_in, pictures_at
@@ -115,9 +116,8 @@ def generated(evidence: Evidence, ws: Tensor, exact: bool) -> Subject:  # ws [1,
     ``exact``: the first latent is the person's own; otherwise it comes by inversion, as a photographed person's does.
     """
     g_s = evidence.g_s
-    cameras = torch.cat([g_s.camera(yaw) for yaw in GENERATED_YAWS]) if g_s.is_3d else None
-    backbone = g_s.backbone(ws.to(evidence.device))
-    images = torch.cat([g_s.render(backbone, camera).image for camera in (cameras.split(1) if g_s.is_3d else [None])]).clamp(-1, 1)
+    cameras = from_yaws(g_s, GENERATED_YAWS)
+    images = rendered(g_s, ws, cameras).images[0].clamp(-1, 1)
     with torch.enable_grad():
         subject = inverted(evidence, images, cameras)
     if exact:
@@ -125,7 +125,7 @@ def generated(evidence: Evidence, ws: Tensor, exact: bool) -> Subject:  # ws [1,
     return subject
 
 
-def inverted(evidence: Evidence, images: Tensor, cameras: Tensor | None) -> Subject:
+def inverted(evidence: Evidence, images: Tensor, cameras: Tensor | None) -> Subject:   # [N, 3, H, W], [N, 25]
     """A person whose latents come the way the erased person's did."""
     images, cameras = images.to(evidence.device), None if cameras is None else cameras.to(evidence.device)
     found = evidence.invert(evidence.g_s, images, cameras)
@@ -147,6 +147,6 @@ def bystanders(evidence: Evidence, count: int, seed: int) -> tuple[Subject, str]
     rng = torch.Generator().manual_seed(1_000_003 * (seed + 1) + 1)
     ws = g_s.sample(count, rng)
     yaws = (torch.rand(count, generator=rng) * 2 - 1) * max(GENERATED_YAWS)
-    cameras = torch.cat([g_s.camera(yaw) for yaw in yaws.tolist()]) if g_s.is_3d else None
-    images = torch.cat([g_s.synthesize(ws[i, None], None if cameras is None else cameras[i, None]).image for i in range(count)])
-    return Subject(images.clamp(-1, 1), cameras, ws), 'generated people'
+    cameras = from_yaws(g_s, yaws.tolist())
+    images = rendered(g_s, ws, None if cameras is None else cameras[:, None], batch=1).images[:, 0].clamp(-1, 1)
+    return Subject(images, cameras, ws), 'generated people'

@@ -7,6 +7,7 @@ from eg3d_unlearn.evaluation.audit.words import usual
 
 
 def attack(audit: Audit) -> Findings:
+    """The latent that was erased, shown from all views."""
     def one(side, index, step):
         step()
         return [Shown(audit.views(side.generator, audit.subjects[index].ws[:1], audit.yaws), used=0)]

@@ -7,6 +7,7 @@ from eg3d_unlearn.evaluation.audit.words import usual
 
 
 def attack(audit: Audit) -> Findings:
+    """The latents of other photos, as the encoder found them for G_s."""
     def one(side, index, step):
         step()
         ws = audit.subjects[index].ws
@@ -24,6 +25,7 @@ def attack(audit: Audit) -> Findings:
 
 
 def say(result: dict) -> str:
+    """The sentence, by what there was to invert."""
     details = result['details']
     if details['only_the_erased_latent']:
         return usual(result, 'The exact latent that was erased (the person was given as a latent or a seed, and there is no photo to invert)')

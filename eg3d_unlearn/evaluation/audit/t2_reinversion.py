@@ -17,6 +17,7 @@ from torch_utils_ext.errors import InputError
 
 
 def attack(audit: Audit) -> Findings:
+    """One photo, inverted against the attacked network itself; the best of all starts counts."""
     budget, won, failed, distances = audit.budget, Counter(), [0], {}
 
     def invert(side: Side, subject: Subject, space: str, start, steps: int, lr: float, step) -> Inversion:

@@ -11,6 +11,7 @@ from torch_utils_ext.errors import InputError
 
 
 def attack(audit: Audit) -> Findings:
+    """One photo: a latent near it, then the weights."""
     budget, config, failed = audit.budget, audit.evidence.config, [0]
     encoders = plan(config.inversion).encoders
     name = '+'.join((*encoders, 'w'))

@@ -19,6 +19,7 @@ MEAN, ERASED = 'mean_latent', 'erased_latent'
 
 
 def attack(audit: Audit) -> Findings:
+    """One photo, taught at the mean latent and at the one that was erased."""
     budget = audit.budget
     at = list(range(0, budget.relearn_steps + 1, budget.relearn_every))
     curves: dict[tuple[str, str], list[list[float]]] = {}
@@ -66,6 +67,7 @@ def steps_needed(at: list[int], curves: list[list[float]], threshold: float) -> 
 
 
 def say(result: dict) -> str:
+    """The sentence: how many steps it takes at each latent."""
     details = result['details']
     most, erased, mean = details['most_steps'], details[ERASED]['steps'], details[MEAN]['steps']
     back = {None: f'does not get the face back within {most} steps', 0: 'need not teach the network: the face is there'}.get(

@@ -12,6 +12,7 @@ POINTS = 4                           # of the curve beside its start
 
 
 def attack(audit: Audit) -> Findings:
+    """A network tuned on other people, asked for the latent that was erased."""
     budget = audit.budget
     others, kind = bystanders(audit.evidence, budget.harmless_people, audit.seed)
     every = max(1, budget.harmless_steps // POINTS)

@@ -11,6 +11,7 @@ from eg3d_unlearn.evaluation.audit.words import usual
 
 
 def attack(audit: Audit) -> Findings:
+    """Of many samples the one that is most like the photo."""
     count = audit.budget.samples
     ws = audit.evidence.g_s.sample(count, torch.Generator().manual_seed(3 * audit.seed + 2))
     pools = {side.name: seen(audit, side, ws) for side in audit.sides}

@@ -17,6 +17,7 @@ from eg3d_unlearn.evaluation.audit.setting import Audit, embedded
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
 from eg3d_unlearn.evaluation.audit.words import interval, number
 from eg3d_unlearn.evaluation.estimate import stands_first
+from eg3d_unlearn.evaluation.likeness import cosines, lpips
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.unlearning.loss import adjacent_offsets
 from eg3d_unlearn.unlearning.scale import latent_radius
@@ -28,6 +29,7 @@ NEEDS = {'change': 'both networks', 'misfit': 'G_u alone', 'mirror': 'G_u alone'
 
 
 def attack(audit: Audit) -> Findings:
+    """Random latents and steps uphill to where both networks differ most; candidates ranked by how suspect they are."""
     rng = torch.Generator().manual_seed(5 * audit.seed + 3)
     drawn = audit.evidence.g_s.sample(audit.budget.candidates, rng)
     people = torch.cat([subject.ws[:1] for subject in audit.subjects])
@@ -51,15 +53,15 @@ def attack(audit: Audit) -> Findings:
 @torch.no_grad()
 def suspicion(audit: Audit, generator: Generator, ws: Tensor, name: str) -> dict[str, Tensor]:  # [N, num_ws, w_dim] -> each [N]
     """How suspect each candidate is, by each way of looking."""
-    g_s, perceptual = audit.sides[0].light, audit.perceptual
+    g_s = audit.sides[0].light
     rng = torch.Generator().manual_seed(7 * audit.seed + 4)
     found: dict[str, list[Tensor]] = {name: [] for name in NEEDS}
     for some in audit.in_batches(ws, f'T7 {name}'):
         here = audit.frontal(generator, some)
         there = here if generator is g_s else audit.frontal(g_s, some)
-        found['change'].append(perceptual.compare(perceptual.features(here), perceptual.features(there)))
+        found['change'].append(lpips(audit.perceptual, here, there))
         mirrored = audit.frontal(generator, audit.target(some))
-        found['mirror'].append((embedded(here, audit.attackers_eye) * embedded(mirrored, audit.attackers_eye)).sum(1))
+        found['mirror'].append(cosines(embedded(here, audit.attackers_eye), embedded(mirrored, audit.attackers_eye)))
         # Beyond the neighbourhood that was moved along with the person (Eq. 5).
         length = torch.full([len(some)], 2 * audit.distances[1]).to(some)
         offsets = adjacent_offsets(generator.sample(len(some), rng), some, length)
@@ -97,6 +99,7 @@ def ranked(scores: Tensor, people: int) -> dict:      # [N], the erased person f
 
 
 def say(result: dict) -> str:
+    """The sentence: ranks, and whether the person stands out."""
     details = result['details']
     count, figures = details['candidates'], result['figures']
     told = [f'by {name} ({NEEDS[name]}) {rank["person"]:g}{found(rank["person"], count)} (controls {rank["controls"]:g}; on G_s '

@@ -19,6 +19,7 @@ WAYS = ('walk', 'around', 'mixing')
 
 
 def attack(audit: Audit) -> Findings:
+    """Latents between, around and mixed of the person and the target; of all places the one most like the photo."""
     best: dict[str, list[dict[str, float]]] = {side.name: [] for side in audit.sides}
 
     def one(side, index, step):
@@ -88,6 +89,7 @@ def means(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def say(result: dict) -> str:
+    """The sentence: the best of each way."""
     points, curve, best = result['details']['points'], result['curve'], result['details']['best']['after']['person']
     half = curve['person'][len(curve['person']) // 2]
     return (usual(result, f'The best of {sum(points.values())} places between and around w_source and w_target and of mixed layers') +

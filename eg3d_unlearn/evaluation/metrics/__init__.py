@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import summary as report
-from eg3d_unlearn.evaluation.estimate import Figure
+from eg3d_unlearn.evaluation.cache import Cache
+from eg3d_unlearn.evaluation.estimate import Estimate
 from eg3d_unlearn.evaluation.metrics import apart, distributions, identity, retain  # noqa: F401  they register themselves
-from eg3d_unlearn.evaluation.metrics.cache import Cache
 from eg3d_unlearn.evaluation.metrics.people import over_people
 from eg3d_unlearn.evaluation.metrics.registry import METRICS, Name, check, parse, parse_all
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.generators.precision import arithmetic
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def compute(
         found = METRICS[name.base].function(evidence, name, settings)
     value, protocol = found.pop('value'), found.pop('protocol')
     protocol.update(seed=settings.seed, precision=evidence.config.precision)
-    meaning = {'MEANING': report.MEANINGLESS} if evidence.config.random_metric_weights else {}
+    meaning = {'MEANING': MEANINGLESS} if evidence.config.random_metric_weights else {}
     return plain({'name': str(name), 'value': value, 'better': METRICS[name.base].better, **meaning, 'protocol': protocol, **found,
                   'networks': {'before': sha256_of(evidence.before), 'after': sha256_of(evidence.after)},
                   'seconds': round(time.perf_counter() - begun, 1)})
@@ -63,7 +63,7 @@ def sha256_of(pickle: NetworkPickle | None) -> str | None:
 
 def plain(value: Any) -> Any:
     """What json can hold: figures as dicts, numbers with six digits."""
-    if isinstance(value, Figure):
+    if isinstance(value, Estimate):
         return plain(dataclasses.asdict(value))
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}

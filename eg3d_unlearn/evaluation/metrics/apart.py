@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.cache import fingerprint
+from eg3d_unlearn.evaluation.cache import fingerprint
+from eg3d_unlearn.evaluation.likeness import embedded
 from eg3d_unlearn.evaluation.metrics.identity import views_of
-from eg3d_unlearn.evaluation.metrics.looking import embedded
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
-from eg3d_unlearn.evaluation.metrics.settings import Settings
-from eg3d_unlearn.evaluation.metrics.verification import impostors, mean_of_pairs, upper
+from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.evaluation.verification import impostors, mean_of_pairs
+from eg3d_unlearn.judges.verification import pairs_of
 from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_people(evidence: Evidence, name: Name, settings: Settings) -> None:
+    """Refuse one person alone, and people of different networks."""
     if not settings.others:
         raise InputError('targets_apart compares the faces that several erased people became, and one person is given; it needs two. Name '
                          'the others with --apart AFTER PERSON.')
@@ -36,12 +38,12 @@ def targets_apart(evidence: Evidence, name: Name, settings: Settings) -> dict:
     after = [views_of(one.g_u, one.ws_mine[:1], settings, name.half, f'{name}: after') for one in everybody]
     by = {}
     for recogniser in evidence.recognisers:
-        was, became = (alike(embedded(evidence, recogniser, torch.cat(side), settings)) for side in (before, after))
-        fitted, pairs = impostors(evidence, recogniser, settings, name.half), upper(became)
+        was, became = (alike(embedded(evidence, recogniser, torch.cat(side), settings.cache)) for side in (before, after))
+        fitted, pairs = impostors(evidence, recogniser, settings, name.half), pairs_of(became)
         by[recogniser] = {'in_loss': recogniser == evidence.trained_with, 'after': mean_of_pairs(became, settings.seed),
                           'before': mean_of_pairs(was, settings.seed), 'excess': mean_of_pairs(became - was, settings.seed),
                           'closest': pairs.max().item(), 'pairs_taken_for_one': int((pairs >= fitted.threshold).sum()),
-                          **fitted.to_json(settings.false_accepts)}
+                          **fitted.to_json()}
     main = evidence.measuring[0]
     protocol = {'people': len(everybody), 'pairs': len(everybody) * (len(everybody) - 1) // 2, 'recogniser': main,
                 'recogniser_of_the_loss': evidence.trained_with, 'views': before[0].shape[1], 'rays': 'half' if name.half else 'full',

@@ -10,6 +10,7 @@ import click
 from eg3d_unlearn.config import WHO
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.evaluation.options import evidence_from, evidence_options, names_somebody
+from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, IMPOSTORS
 from torch_utils_ext.atomic_file import cannot_write
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import is_file
@@ -26,8 +27,8 @@ DEFAULT = 'id,retain200,fid_pre500'
 @click.option('--data', help="Real pictures for dfid_real and, by its dataset.json, the cameras of EG3D's samples: folder or zip as NVIDIA's tools take it.  [default: in the demo world its renderer]", type=PATH, metavar='DIR|ZIP')
 @click.option('--held-out', help='Held-out real people whom retain looks at beside the sampled ones, by photos of --data or of the demo world.  [default: 20 in the demo world, else 0]', type=click.IntRange(min=0), metavar='INT')
 @click.option('--apart', help='For targets_apart, another erased person: the network after it, and who (a photo, a latent file, demo:N, seed:N). May be given more than once.', nargs=2, type=(PATH, PATH), metavar='FILE PERSON', multiple=True)
-@click.option('--false-accepts', help='Share of impostor pairs above the verification threshold.', type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-3, show_default=True, metavar='FLOAT')
-@click.option('--impostors', help='Random people whose pairs fit that threshold.', type=click.IntRange(min=2), default=200, show_default=True, metavar='INT')
+@click.option('--false-accepts', help='Share of impostor pairs above the verification threshold.', type=click.FloatRange(0, 1, min_open=True, max_open=True), default=FALSE_ACCEPTS, show_default=True, metavar='FLOAT')
+@click.option('--impostors', help='Random people whose pairs fit that threshold.', type=click.IntRange(min=2), default=IMPOSTORS, show_default=True, metavar='INT')
 @click.option('--batch', help='Pictures that go through at once; no figure depends on it.  [default: by device]', type=click.IntRange(min=1), metavar='INT')
 def main(metrics: str, outdir: str | None, features: str | None, inception_weights: str | None, data: str | None, held_out: int | None,
          apart: tuple[tuple[str, str], ...], false_accepts: float, impostors: int, batch: int | None, **options) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.estimate import Figure, Z, fraction
+from eg3d_unlearn.evaluation.estimate import Estimate, Z, fraction
 from torch_utils_ext.errors import InputError
 
 LIBRARY = (0, 4)                     # of torch-fidelity, at least
@@ -66,7 +66,7 @@ def fid_pre(
     u: Tensor,                       # [N, D] of G_u
     s: Tensor,                       # [N, D] of G_s, from the same latents and cameras
     seed: int = 0,
-) -> Figure:
+) -> Estimate:
     """FID between what two networks make of the same latents."""
     leave_outs = [[fid_symmetric(u[keep], s[keep]) for keep in kept(len(u), seed)]]
     return interval(fid(u, s), leave_outs, len(u), seed, least=0.0)
@@ -77,7 +77,7 @@ def fid_difference(
     s: Tensor,                       # [N, D] of G_s, from the same latents and cameras
     real: Tensor,                    # [M, D] of real pictures
     seed: int = 0,
-) -> Figure:
+) -> Estimate:
     """ΔFID_real = FID(G_u, real) - FID(G_s, real): generated pictures are left out in pairs, real ones for themselves."""
     generated = [fid_symmetric(u[keep], real) - fid_symmetric(s[keep], real) for keep in kept(len(u), seed)]
     pictures = [fid_symmetric(u, real[keep]) - fid_symmetric(s, real[keep]) for keep in kept(len(real), seed)]
@@ -88,7 +88,7 @@ def kid_pre(
     u: Tensor,                       # [N, D] of G_u
     s: Tensor,                       # [N, D] of G_s, from the same latents and cameras
     seed: int = 0,
-) -> Figure:
+) -> Estimate:
     """Squared MMD with torch-fidelity's cubic kernel; 0 in the mean where both networks make the same pictures.
 
     Pairs from one latent are left out between the networks as they are within each (the u-statistic, Gretton et al. 2012,
@@ -124,7 +124,7 @@ def kernel_sums(u: Tensor, s: Tensor, groups: Tensor) -> Tensor:   # [N, D], [N,
 def precision_recall(
     u: Tensor,                       # [N, D] of G_u
     s: Tensor,                       # [N, D] of G_s
-) -> tuple[Figure, Figure]:
+) -> tuple[Estimate, Estimate]:
     """The share of G_u's pictures among those that G_s can make, and of G_s's among those that G_u can make.
 
     Wilson's intervals, for the manifolds as they were found.
@@ -152,9 +152,9 @@ def interval(
     samples: int,
     seed: int,
     least: float = float('-inf'),    # what the statistic cannot fall below
-) -> Figure:
+) -> Estimate:
     """``value`` and its interval by the jackknife: variance (G - 1) / G Σ (θ_g - mean θ)², summed over independent sets."""
     variance = sum((GROUPS - 1) / GROUPS * float(np.square(np.asarray(part) - np.mean(part)).sum()) for part in leave_outs)
     half = Z * variance ** 0.5
-    return Figure(value, max(least, value - half), value + half, samples, seed)
+    return Estimate(value, max(least, value - half), value + half, samples, seed)
 

@@ -7,41 +7,84 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation.metrics import distances
-from eg3d_unlearn.evaluation.metrics.crowd import Crowd, as_trained, camera, training_cameras
-from eg3d_unlearn.evaluation.metrics.features import Features, load_features
-from eg3d_unlearn.evaluation.metrics.looking import in_batches, mapped, shown
 from eg3d_unlearn.evaluation.metrics.real import real_pictures
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
-from eg3d_unlearn.evaluation.metrics.settings import Settings
+from eg3d_unlearn.evaluation.random_people import RandomPeople
+from eg3d_unlearn.evaluation.rendering import in_batches, render, to_bytes, to_floats
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.memory import batch_size
+from eg3d_unlearn.judges.features import Features, inception, torchscript
+from eg3d_unlearn.person.photo.dataset import labels_of
+from eg3d_unlearn.worlds.registry import REGISTERED, world_named
+from torch_utils_ext.download import sha256_of
+from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
 SMALL_N = 'biased by the number of pictures: compare with figures of the same number only'
 JACKKNIFE = f'95 %, by leaving out each of {distances.GROUPS} groups of pictures in turn (jackknife)'
+# Yaw and pitch of portraits where no labels are at hand: pi-GAN's fit to CelebA (arXiv 2012.00926), used for FFHQ as well.
+YAW_SD, PITCH_SD = 0.3, 0.155        # [radians]
 
 
-def features_of(generator: Generator, crowd: Crowd, features: Features, settings: Settings, half: bool, title: str,
+def as_trained(evidence: Evidence, settings: Settings, count: int) -> RandomPeople:
+    """People seen as the training pictures were."""
+    z = torch.randn([count, evidence.g_s.z_dim], generator=settings.rng('pictures'))
+    labels, about = training_cameras(evidence, settings, count)
+    return RandomPeople(z, None if labels is None else labels[:, None], about)
+
+
+def training_cameras(evidence: Evidence, settings: Settings, count: int) -> tuple[Tensor | None, str]:
+    """Cameras [count, 25] distributed as the network's training labels, and how they were drawn; None for 2D networks."""
+    generator, rng = evidence.g_s, settings.rng('cameras')
+    if not generator.is_3d:
+        return None, 'none (2D network)'
+    if evidence.world is not None:
+        return evidence.world.training_cameras(count, rng)
+    labels = None if settings.data is None else labels_of(settings.data)
+    if labels is not None:
+        return labels[torch.randint(len(labels), (count,), generator=rng)], f'drawn from the {len(labels)} labels of --data'
+    angles = torch.randn(count, 2, generator=rng) * torch.tensor([YAW_SD, PITCH_SD])
+    labels = torch.cat([generator.camera(yaw, pitch).cpu() for yaw, pitch in angles.tolist()])
+    return labels, f'normal about the frontal one, yaw {YAW_SD} and pitch {PITCH_SD} rad (no labels: --data gives them)'
+
+
+def load_features(evidence: Evidence, settings: Settings) -> Features:
+    """The network of ``--features``; a missing or foreign file is an error before anything slow begins."""
+    name = settings.features or ('inception' if evidence.world is None else evidence.world.name)
+    device = evidence.device
+    if name != 'inception' and settings.inception_weights is not None:
+        raise InputError(f'--inception-weights names a file, but the features are those of {name}. Leave it out, or add --features=inception.')
+    if name in REGISTERED:
+        world = world_named(name)
+        if evidence.world is not world:
+            raise InputError(f'--features={name} knows {world.title} only. Use --features=inception, or a TorchScript file.')
+        judge = world.features().to(device)
+        return Features(name, sha256_of(judge.source), lambda pictures: judge.features(to_floats(pictures)), device)
+    if name == 'inception':
+        untrained = evidence.config.random_metric_weights and settings.inception_weights is None
+        return inception(settings.inception_weights, untrained, device)
+    return torchscript(name, device, evidence.config.trust_file)
+
+
+def features_of(generator: Generator, people: RandomPeople, features: Features, settings: Settings, half: bool, title: str,
                 on_disk: bool) -> Tensor:             # [N, D]
-    """Features of what a network makes of the crowd's latents; pictures go by, only features are kept."""
+    """Features of what a network makes of random codes; pictures go by, only features are kept."""
     def make() -> Tensor:
-        found = []
-        for rows in in_batches(len(crowd), batch_size(generator, settings.batch), settings, title):
-            backbone = generator.backbone(mapped(generator, crowd.z, rows))
-            found.append(features(shown(generator, backbone, camera(crowd, rows), half)[0]))
-        return torch.cat(found)
-    return settings.cache.get({'what': 'features', **crowd.key(generator, half), **features.key()}, make, on_disk)
+        seen = render(generator, people.z, people.cameras, half, settings.batch, settings.bar(title))
+        return torch.cat([features(to_bytes(images[:, 0])) for images, _ in seen])
+    return settings.cache.get({'what': 'features', **people.key(generator, half), **features.key()}, make, on_disk)
 
 
 def both(evidence: Evidence, name: Name, settings: Settings) -> tuple[Tensor, Tensor, dict]:
     """Features of G_u and G_s from the same latents and cameras, and the protocol."""
-    features, crowd = load_features(evidence, settings), as_trained(evidence, settings, name.count)
-    s = features_of(evidence.g_s, crowd, features, settings, name.half, f'{name}: before', on_disk=True)
-    u = features_of(evidence.g_u, crowd, features, settings, name.half, f'{name}: after', on_disk=False)
+    features, people = load_features(evidence, settings), as_trained(evidence, settings, name.count)
+    s = features_of(evidence.g_s, people, features, settings, name.half, f'{name}: before', on_disk=True)
+    u = features_of(evidence.g_u, people, features, settings, name.half, f'{name}: after', on_disk=False)
     protocol = {'pictures': name.count, 'features': features.name, 'features_sha256': features.sha256, 'dimensions': u.shape[1],
-                'cameras': crowd.cameras_are, 'latents': 'z ~ N(0, I), no truncation, the same on both sides, mapped under the frontal camera',
+                'cameras': people.cameras_are, 'latents': 'z ~ N(0, I), no truncation, the same on both sides, mapped under the frontal camera',
                 'noise': 'constant, fixed depths', 'rays': 'half' if name.half else 'full', 'pixels': '8 bit', 'interval': JACKKNIFE}
     return u, s, protocol
 
@@ -88,7 +131,8 @@ def dfid_real(evidence: Evidence, name: Name, settings: Settings) -> dict:
     makers, key, about = real_pictures(evidence, settings, name.count, batch_size(evidence.g_s, settings.batch))
 
     def make() -> Tensor:
-        return torch.cat([features(makers[rows.start]()) for rows in in_batches(len(makers), 1, settings, f'{name}: real, batches')])
+        batches = in_batches(len(makers), 1, settings.bar(f'{name}: real, batches'))
+        return torch.cat([features(makers[rows.start]()) for rows in batches])
     u, s, protocol = both(evidence, name, settings)
     # Features of a user's photos stay in memory; those of rendered people may be kept.
     real = settings.cache.get({'what': 'real', **key, **features.key()}, make, on_disk=settings.data is None)

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import estimate as figures
-from eg3d_unlearn.evaluation.metrics.cache import checksum, fingerprint
-from eg3d_unlearn.evaluation.metrics.detection import detection_json, faces_found
-from eg3d_unlearn.evaluation.metrics.looking import YAWS_DEG, embedded, to_bytes, views
+from eg3d_unlearn.evaluation import estimate
+from eg3d_unlearn.evaluation.cache import checksum, fingerprint
+from eg3d_unlearn.evaluation.detection import detection_json, faces_found
+from eg3d_unlearn.evaluation.likeness import cosines, embedded
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
-from eg3d_unlearn.evaluation.metrics.settings import Settings
-from eg3d_unlearn.evaluation.metrics.verification import impostors
+from eg3d_unlearn.evaluation.rendering import YAWS, YAWS_DEG, from_yaws, rendered, to_bytes
+from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.evaluation.verification import impostors
 from eg3d_unlearn.generators import cameras
 from eg3d_unlearn.generators.generator import Generator
 from torch_utils_ext.errors import InputError
@@ -60,44 +61,41 @@ def likeness(evidence: Evidence, name: Name, settings: Settings, which: slice) -
 
 
 def views_of(generator: Generator, ws: Tensor, settings: Settings, half: bool, title: str) -> Tensor:   # [P, V, 3, H, W] uint8
-    """`views` of the person, in memory only: several metrics look at them."""
+    """The person from all `YAWS`, or the one picture of a 2D network; in memory only: several metrics look at them."""
     key = {'what': 'views', 'network': fingerprint(generator), 'ws': checksum(ws), 'half': half}
-    return settings.cache.get(key, lambda: views(generator, ws, settings, half, title))
+    return settings.cache.get(key, lambda: rendered(generator, ws, from_yaws(generator, YAWS), as_bytes=True, half=half, batch=settings.batch,
+                                                    title=settings.bar(title)).images)
 
 
 def judged(evidence: Evidence, recogniser: str, before: Tensor, after: Tensor, photos: Tensor | None, settings: Settings, name: Name) -> dict:
     """What one recogniser says; ``before`` and ``after`` [P, V, 3, H, W], ``photos`` [P, 3, H, W] uint8."""
     def embed(pictures: Tensor) -> Tensor:
-        return embedded(evidence, recogniser, pictures, settings)
+        return embedded(evidence, recogniser, pictures, settings.cache)
     fitted = impostors(evidence, recogniser, settings, name.half)
     s, u = embed(before), embed(after)
-    to_render = cosine(u, s)
-    found = {'in_loss': recogniser == evidence.trained_with, 'against_render': figures.mean(to_render, settings.seed, figures.COSINE),
+    to_render = cosines(u, s)
+    found = {'in_loss': recogniser == evidence.trained_with, 'against_render': estimate.mean(to_render, settings.seed, estimate.COSINE),
              'verified_against_render': rate(to_render, fitted.threshold, settings), **stands_out(to_render, evidence.g_s.is_3d)}
     if photos is not None:
         real = embed(photos)[:, None]
-        to_photo, photo_before = cosine(u, real), cosine(s, real)
-        found.update(against_photo=figures.mean(to_photo, settings.seed, figures.COSINE),
+        to_photo, photo_before = cosines(u, real), cosines(s, real)
+        found.update(against_photo=estimate.mean(to_photo, settings.seed, estimate.COSINE),
                      verified_against_photo=rate(to_photo, fitted.threshold, settings),
-                     before_against_photo=figures.mean(photo_before, settings.seed, figures.COSINE),
+                     before_against_photo=estimate.mean(photo_before, settings.seed, estimate.COSINE),
                      before_verified_against_photo=rate(photo_before, fitted.threshold, settings), highest_to_photo=to_photo.max().item())
-    return {**found, **fitted.to_json(settings.false_accepts)}
+    return {**found, **fitted.to_json()}
 
 
-def cosine(a: Tensor, b: Tensor) -> Tensor:            # [P, V, D] each, or broadcast -> [P, V]
-    return (a * b).sum(-1)
-
-
-def rate(cosines: Tensor, threshold: float, settings: Settings) -> figures.Figure:
+def rate(found: Tensor, threshold: float, settings: Settings) -> estimate.Estimate:   # [P, V]
     """The share of views that would pass for the person, in the mean over photos."""
-    return figures.mean((cosines >= threshold).float(), settings.seed, figures.SHARE)
+    return estimate.mean((found >= threshold).float(), settings.seed, estimate.SHARE)
 
 
-def stands_out(cosines: Tensor, is_3d: bool) -> dict:   # [P, V]
+def stands_out(found: Tensor, is_3d: bool) -> dict:   # [P, V]
     """The view and the photo in which most of the person is left."""
-    by_photo, by_view = cosines.mean(1), cosines.mean(0)
-    found = {'highest': cosines.max().item(), 'worst_photo': {'number': int(by_photo.argmax()) + 1, 'cosine': by_photo.max().item()}}
+    by_photo, by_view = found.mean(1), found.mean(0)
+    result = {'highest': found.max().item(), 'worst_photo': {'number': int(by_photo.argmax()) + 1, 'cosine': by_photo.max().item()}}
     if is_3d:
-        found['by_yaw'] = by_view.tolist()
-        found['worst_view'] = {'yaw_deg': YAWS_DEG[int(by_view.argmax())], 'cosine': by_view.max().item()}
-    return found
+        result['by_yaw'] = by_view.tolist()
+        result['worst_view'] = {'yaw_deg': YAWS_DEG[int(by_view.argmax())], 'cosine': by_view.max().item()}
+    return result

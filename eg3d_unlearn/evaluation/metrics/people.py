@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import torch
 
-from eg3d_unlearn.evaluation import estimate as figures
+from eg3d_unlearn.evaluation import estimate
 
 
 def over_people(
@@ -17,5 +17,5 @@ def over_people(
     values = torch.tensor([result['value']['value'] for result in results], dtype=torch.float64)
     worst = int(values.argmax() if results[0]['better'] == 'low' else values.argmin())
     deviation = values.std(correction=1).item() if len(values) > 1 else None
-    return {'name': names.pop(), 'value': figures.mean(values, seed).to_json(), 'std': deviation, 'people': len(values),
+    return {'name': names.pop(), 'value': estimate.mean(values, seed).to_json(), 'std': deviation, 'people': len(values),
             'worst': {'person': worst, 'value': values[worst].item()}, 'values': values.tolist()}

@@ -10,7 +10,7 @@ from torch_utils_ext.user_files import did_you_mean, shown
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
-    from eg3d_unlearn.evaluation.metrics.settings import Settings
+    from eg3d_unlearn.evaluation.settings import Settings
 
 HALF = '-half'                       # suffix: half as many rays along each side (EG3D)
 

@@ -1,25 +1,23 @@
 """What happens to other people, and does it happen to those who are near?"""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation import estimate as figures
-from eg3d_unlearn.evaluation.metrics.cache import fingerprint
-from eg3d_unlearn.evaluation.metrics.crowd import Crowd, album, camera, in_measured_views
-from eg3d_unlearn.evaluation.metrics.detection import detection_json, faces_found, failed
-from eg3d_unlearn.evaluation.metrics.looking import embedded, in_batches, joined, mapped, shown, to_floats
-from eg3d_unlearn.evaluation.metrics.real import data_set
+from eg3d_unlearn.evaluation import estimate
+from eg3d_unlearn.evaluation.cache import fingerprint
+from eg3d_unlearn.evaluation.detection import detection_json, faces_found, failed
+from eg3d_unlearn.evaluation.likeness import likeness, lpips
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
-from eg3d_unlearn.evaluation.metrics.settings import Settings
-from eg3d_unlearn.evaluation.metrics.verification import Impostors, impostors
-from eg3d_unlearn.generators.generator import Generator
-from eg3d_unlearn.generators.memory import batch_size
+from eg3d_unlearn.evaluation.random_people import in_measured_views, pictures_before
+from eg3d_unlearn.evaluation.rendering import Pair, by_both, in_batches, to_floats
+from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.evaluation.verification import Impostors, impostors
 from eg3d_unlearn.person.given import world_person
+from eg3d_unlearn.person.photo.dataset import data_set
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
@@ -30,23 +28,12 @@ HELD_OUT = 20                        # held-out people of a world, unless told o
 FIRST_HELD_OUT = 900_000             # their numbers begin here
 EDGES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the curve's bins, in shares of the people: finer where they are near
 WORST = 5                            # people who lost most, by number
-POINTS = (f'rounded to {figures.COARSE:g} of the largest distance and to {figures.COARSE:g} of cosine, and sorted; exact distances from the '
+POINTS = (f'rounded to {estimate.COARSE:g} of the largest distance and to {estimate.COARSE:g} of cosine, and sorted; exact distances from the '
           'erased latent to latents that the seed repeats would give the erased latent away')
 
 
-@dataclass
-class Others:
-    """Other people as both networks show them."""
-    before: Tensor                   # [N, 3, H, W] uint8
-    after: Tensor                    # [N, 3, H, W] uint8
-    depth_change: Tensor | None      # [N] mean absolute change, world units; None for 2D networks
-    distance: Tensor | None          # [N] of the latent to the erased person's, units of W+
-
-    def __len__(self) -> int:
-        return len(self.before)
-
-
 def check_held_out(evidence: Evidence, name: Name, settings: Settings) -> None:
+    """Refuse held-out people of whom there are no photos, or no cameras."""
     if not settings.held_out or evidence.world is not None:
         return
     if settings.data is None:
@@ -60,14 +47,16 @@ def check_held_out(evidence: Evidence, name: Name, settings: Settings) -> None:
 @metric('retain', better='high', default_count=200, least_count=20, needs_recogniser=True, check=check_held_out)
 def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """Identity cosine, LPIPS and depth change of other people, before against after, over their distance to the erased one."""
-    crowd = in_measured_views(evidence.g_s, settings, name.count)
-    sampled = sampled_people(evidence, crowd, settings, name)
+    people = in_measured_views(evidence.g_s, settings, name.count)
+    # Those of G_s come from the cache where it has them.
+    sampled = by_both(evidence, people.z, people.cameras, settings.bar(str(name)), as_bytes=True, half=name.half, batch=settings.batch,
+                      before=pictures_before(evidence, people, settings, name.half))
     held_out = held_out_people(evidence, settings, name)
     fitted = {recogniser: impostors(evidence, recogniser, settings, name.half) for recogniser in evidence.recognisers}
     found = described(evidence, sampled, fitted, settings)
     main = evidence.measuring[0]
     protocol = {
-        'people': name.count, 'latents': 'z ~ N(0, I), no truncation, each mapped by its own network', 'cameras': crowd.cameras_are,
+        'people': name.count, 'latents': 'z ~ N(0, I), no truncation, each mapped by its own network', 'cameras': people.cameras_are,
         'recogniser': main, 'recogniser_of_the_loss': evidence.trained_with, 'rays': 'half' if name.half else 'full', 'pixels': '8 bit',
         'distance': 'norm of the difference of the latents over all layers (units of W+), by the mapping before',
         'points': POINTS,
@@ -76,56 +65,19 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
     by_photo = {} if photos is None else {'held_out_mean': photos['by'][main]['cosine'].value, 'held_out_worst': photos['by'][main]['worst']}
     return {'value': found['by'][main]['cosine'], **by_photo, 'fifth_percentile': found['fifth_percentile'], 'worst': found['by'][main]['worst'],
             'sampled': found, 'held_out': photos,
-            'thresholds': {key: value.to_json(settings.false_accepts) for key, value in fitted.items()},
+            'thresholds': {key: value.to_json() for key, value in fitted.items()},
             'protocol': protocol}
 
 
-@torch.no_grad()
-def sampled_people(evidence: Evidence, crowd: Crowd, settings: Settings, name: Name) -> Others:
-    """Random people; those of G_s come from the cache where it has them."""
-    before = album(evidence.g_s, crowd, settings, name.half, f'{name.count} random people: before')
-
-    def after(rows: slice) -> tuple[Tensor, Tensor | None]:
-        generator = evidence.g_u
-        return shown(generator, generator.backbone(mapped(generator, crowd.z, rows)), camera(crowd, rows), name.half)
-    pictures, change = rendered(evidence.g_u, before, after, settings, f'{name}: after')
-    return Others(before['pictures'], pictures, change, distances_to_person(evidence, evidence.g_s.map(crowd.z)))
-
-
-def rendered(generator: Generator, before: dict[str, Tensor], after, settings: Settings, title: str) -> tuple[Tensor, Tensor | None]:
-    """Pictures of G_u by ``after`` (a slice -> pictures, depth), and how far each person's depth moved."""
-    pictures, changes = [], []
-    for rows in in_batches(len(before['pictures']), batch_size(generator, settings.batch), settings, title):
-        picture, depth = after(rows)
-        pictures.append(picture)
-        changes.append(None if depth is None else (depth - before['depth'][rows]).abs().flatten(1).mean(1))
-    return torch.cat(pictures), joined(changes)
-
-
-def distances_to_person(evidence: Evidence, ws: Tensor) -> Tensor | None:   # [N, num_ws, w_dim] -> [N]
-    """How far latents lie from the erased person's, over all layers."""
-    if evidence.person is None:
-        return None
-    return (ws - evidence.ws_mine[:1].to(ws)).flatten(1).norm(dim=1).cpu()
-
-
-@torch.no_grad()
-def held_out_people(evidence: Evidence, settings: Settings, name: Name) -> Others | None:
+def held_out_people(evidence: Evidence, settings: Settings, name: Name) -> Pair | None:
     """Real people whom no network was trained on, by their photos: inverted, then shown by both networks from the photo's camera."""
     count = (0 if evidence.world is None else HELD_OUT) if settings.held_out is None else settings.held_out
     if not count:
         return None
     found = inverted(evidence, settings, count)
-    ws, labels = found['ws'].to(evidence.device), found.get('cameras')
-
-    def side(generator: Generator, rows: slice) -> tuple[Tensor, Tensor | None]:
-        return shown(generator, generator.backbone(ws[rows]), None if labels is None else labels[rows], name.half)
-    size = batch_size(evidence.g_s, settings.batch)
-    parts = [side(evidence.g_s, rows) for rows in in_batches(count, size, settings, f'{name}: held out, before')]
-    depth = joined(part[1] for part in parts)
-    before = {'pictures': torch.cat([part[0] for part in parts]), **({} if depth is None else {'depth': depth})}
-    pictures, change = rendered(evidence.g_u, before, lambda rows: side(evidence.g_u, rows), settings, f'{name}: held out, after')
-    return Others(before['pictures'], pictures, change, distances_to_person(evidence, ws))
+    cameras = found['cameras'][:, None] if 'cameras' in found else None
+    return by_both(evidence, found['ws'].to(evidence.device), cameras, settings.bar(f'{name}: held out'), as_bytes=True, half=name.half,
+                   batch=settings.batch)
 
 
 def inverted(evidence: Evidence, settings: Settings, count: int) -> dict[str, Tensor]:
@@ -154,6 +106,7 @@ def from_world(evidence: Evidence, numbers: list[int]) -> dict[str, Tensor]:
 
 
 def from_data(evidence: Evidence, settings: Settings, names: list[str]) -> dict[str, Tensor]:
+    """Latents and cameras of pictures of ``--data``."""
     data, generator = data_set(settings.data), evidence.g_s
     images = to_floats(torch.stack([data.picture(name, generator.img_resolution) for name in names]))
     labels = None
@@ -165,7 +118,7 @@ def from_data(evidence: Evidence, settings: Settings, names: list[str]) -> dict[
         labels = torch.tensor([known[name] for name in names])
     ws = []
     # One by one: memory is that of one photo, and no photo's exploration noise depends on how many there are.
-    for rows in in_batches(len(images), 1, settings, 'inverting held-out photos'):
+    for rows in in_batches(len(images), 1, settings.bar('inverting held-out photos')):
         with torch.enable_grad():    # inversions that optimise need it
             found = evidence.invert(generator, images[rows], None if labels is None else labels[rows])
             ws.append(found.ws.detach().cpu())
@@ -174,56 +127,42 @@ def from_data(evidence: Evidence, settings: Settings, names: list[str]) -> dict[
     return {'ws': torch.cat(ws), **({} if labels is None else {'cameras': labels})}
 
 
-def described(evidence: Evidence, others: Others, fitted: dict[str, Impostors], settings: Settings) -> dict:
+def described(evidence: Evidence, others: Pair, fitted: dict[str, Impostors], settings: Settings) -> dict:
     """Figures of some people: by every recogniser, LPIPS, depth, the worst, and the curve over the distance."""
     found = [faces_found(evidence, side, settings) for side in (others.before, others.after)]
-    lost, cosines = failed(*found), {name: cosines_of(evidence, name, others, settings) for name in evidence.recognisers}
+    lost, cosines = failed(*found), {name: likeness(evidence, name, others, settings.cache) for name in evidence.recognisers}
     kept = {name: (value >= fitted[name].threshold) & (True if lost is None else ~lost) for name, value in cosines.items()}
-    main, lpips = evidence.measuring[0], lpips_of(evidence, others)
+    main, apart = evidence.measuring[0], lpips(evidence.judges.perceptual, others.before, others.after, evidence.device)
     worst = cosines[main].argsort()[:WORST].tolist()
-    by = {name: {'in_loss': name == evidence.trained_with, 'cosine': figures.mean(value, settings.seed, figures.COSINE),
-                 'kept': figures.fraction(kept[name], settings.seed), 'worst': value.min().item()} for name, value in cosines.items()}
-    values = {'cosine': cosines[main], 'lpips': lpips, 'depth_change': others.depth_change, 'kept': kept[main]}
+    by = {name: {'in_loss': name == evidence.trained_with, 'cosine': estimate.mean(value, settings.seed, estimate.COSINE),
+                 'kept': estimate.fraction(kept[name], settings.seed), 'worst': value.min().item()} for name, value in cosines.items()}
+    values = {'cosine': cosines[main], 'lpips': apart, 'depth_change': others.depth_change, 'kept': kept[main]}
     return {'people': len(others), 'by': by, 'fifth_percentile': cosines[main].double().quantile(0.05).item(),
-            'lpips': figures.mean(lpips, settings.seed, figures.DISTANCE), 'lpips_worst': lpips.max().item(),
-            'depth_change': None if others.depth_change is None else figures.mean(others.depth_change, settings.seed, figures.DISTANCE),
-            'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': lpips[number].item()} for number in worst],
+            'lpips': estimate.mean(apart, settings.seed, estimate.DISTANCE), 'lpips_worst': apart.max().item(),
+            'depth_change': None if others.depth_change is None else estimate.mean(others.depth_change, settings.seed, estimate.DISTANCE),
+            'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': apart[number].item()} for number in worst],
             'detection': detection_json(*found), 'curve': curve(others.distance, values, settings.seed)}
-
-
-def cosines_of(evidence: Evidence, recogniser: str, others: Others, settings: Settings) -> Tensor:   # [N]
-    before, after = (embedded(evidence, recogniser, side, settings) for side in (others.before, others.after))
-    return (before * after).sum(-1)
-
-
-@torch.no_grad()
-def lpips_of(evidence: Evidence, others: Others) -> Tensor:   # [N]
-    perceptual, found = evidence.judges.perceptual, []
-    for before, after in zip(others.before.split(8), others.after.split(8), strict=True):
-        sides = [perceptual.features(to_floats(side.to(evidence.device))) for side in (before, after)]
-        found.append(perceptual.compare(*sides).float().cpu())
-    return torch.cat(found)
 
 
 def curve(distance: Tensor | None, values: dict[str, Tensor | None], seed: int) -> dict | None:
     """Means of ``values`` [N] in bins of ``distance`` [N] that hold the shares `EDGES` of the people, nearest first.
 
-    Distances leave as `figures.coarse` makes them.
+    Distances leave as `estimate.coarse` makes them.
     """
     if distance is None:
         return None
-    order, bins, step = distance.argsort(), [], figures.coarse_step(distance)
+    order, bins, step = distance.argsort(), [], estimate.coarse_step(distance)
     edges = [round(share * len(distance)) for share in EDGES]
     for first, last in zip(edges[:-1], edges[1:], strict=True):
         members = order[first:last]
         if not len(members):
             continue
-        figured = {name: None if value is None else figures.fraction(value[members], seed) if value.dtype == torch.bool
-                   else figures.mean(value[members], seed, figures.COSINE if name == 'cosine' else figures.DISTANCE)
+        figured = {name: None if value is None else estimate.fraction(value[members], seed) if value.dtype == torch.bool
+                   else estimate.mean(value[members], seed, estimate.COSINE if name == 'cosine' else estimate.DISTANCE)
                    for name, value in values.items()}
-        nearest, farthest = figures.snapped(distance[members[[0, -1]]], step)
+        nearest, farthest = estimate.snapped(distance[members[[0, -1]]], step)
         bins.append({'from': nearest, 'to': farthest, 'people': len(members), **figured})
-    distances, cosines = zip(*figures.coarse(distance, values['cosine']), strict=True)
+    distances, cosines = zip(*estimate.coarse(distance, values['cosine']), strict=True)
     return {'bins': bins, 'points': {'distance': list(distances), 'cosine': list(cosines)}}
 
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eg3d_unlearn.evaluation.summary import hardware, versions
 from eg3d_unlearn.generators.memory import keep_freed_memory
+from eg3d_unlearn.machine import hardware, versions
 from eg3d_unlearn.person.photo import write_sheet
 from eg3d_unlearn.run_folder import STATS, RunFolder, write_whole
 from eg3d_unlearn.unlearning.training_loop import Interruption

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.looking import to_bytes
+from eg3d_unlearn.evaluation.rendering import to_bytes
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.worlds.demo import scene
 from eg3d_unlearn.worlds.demo.people import Z_DIM, People, attributes_of

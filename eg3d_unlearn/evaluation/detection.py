@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.cache import checksum
-from eg3d_unlearn.evaluation.metrics.looking import to_floats
-from eg3d_unlearn.evaluation.metrics.settings import Settings
-from eg3d_unlearn.person.photo import to_image
+from eg3d_unlearn.evaluation.cache import checksum
+from eg3d_unlearn.evaluation.rendering import to_floats
+from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.person.photo import detect, to_image
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
@@ -22,12 +22,13 @@ def faces_found(evidence: Evidence, pictures: Tensor, settings: Settings) -> Ten
     """Where a detector finds a face; None in a world of our own, whose faces none was made for."""
     if evidence.world is not None:
         return None
-    from eg3d_unlearn.person.photo import detect
+    return settings.cache.get({'what': 'faces', 'pictures': checksum(pictures)}, lambda: found_in(pictures))
 
-    def make() -> Tensor:
-        found = [bool(detect.find_faces(to_image(to_floats(picture)))) for picture in pictures.flatten(0, -4)]
-        return torch.tensor(found, dtype=torch.bool).unflatten(0, pictures.shape[:-3])
-    return settings.cache.get({'what': 'faces', 'pictures': checksum(pictures)}, make)
+
+def found_in(pictures: Tensor) -> Tensor:              # [..., 3, H, W] uint8, or float32 in -1 to 1 -> [...] bool
+    """Whether the detector finds a face in each picture."""
+    found = [bool(detect.find_faces(to_image(to_floats(picture)))) for picture in pictures.flatten(0, -4)]
+    return torch.tensor(found, dtype=torch.bool).unflatten(0, pictures.shape[:-3])
 
 
 def failed(before: Tensor | None, after: Tensor | None) -> Tensor | None:   # [...] bool each

@@ -1,26 +1,20 @@
-"""Networks whose features stand for pictures in Fréchet and kernel distances: Inception, a world's, any of a user's."""
+"""Networks whose features stand for pictures in Fréchet and kernel distances: Inception, or any of a user's."""
 from __future__ import annotations
 
 import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.metrics.looking import to_floats
-from eg3d_unlearn.evaluation.metrics.settings import Settings
 from eg3d_unlearn.judges import weights as weight_files
 from eg3d_unlearn.judges.torchscript import Unoptimised, load_program, try_out
-from eg3d_unlearn.worlds.registry import REGISTERED, world_named
+from eg3d_unlearn.worlds.registry import REGISTERED
 from torch_utils_ext.download import sha256_of
-from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
-
-if TYPE_CHECKING:
-    from eg3d_unlearn.evaluation.evidence import Evidence
 
 INCEPTION_LAYER = '2048'             # the last pooling: what FID and KID are defined on
 
@@ -39,24 +33,6 @@ class Features:
 
     def key(self) -> dict:
         return {'features': self.name, 'sha256': self.sha256}
-
-
-def load_features(evidence: Evidence, settings: Settings) -> Features:
-    """The network of ``--features``; a missing or foreign file is an error before anything slow begins."""
-    name = settings.features or ('inception' if evidence.world is None else evidence.world.name)
-    device = evidence.device
-    if name != 'inception' and settings.inception_weights is not None:
-        raise InputError(f'--inception-weights names a file, but the features are those of {name}. Leave it out, or add --features=inception.')
-    if name in REGISTERED:
-        world = world_named(name)
-        if evidence.world is not world:
-            raise InputError(f'--features={name} knows {world.title} only. Use --features=inception, or a TorchScript file.')
-        judge = world.features().to(device)
-        return Features(name, sha256_of(judge.source), lambda pictures: judge.features(to_floats(pictures)), device)
-    if name == 'inception':
-        untrained = evidence.config.random_metric_weights and settings.inception_weights is None
-        return inception(settings.inception_weights, untrained, device)
-    return torchscript(name, device, evidence.config.trust_file)
 
 
 def inception(path: str | None, random_weights: bool, device: torch.device) -> Features:

@@ -1,4 +1,4 @@
-"""How metrics are taken, beyond what their names say."""
+"""How figures are taken: seeds, batches, the verification threshold; for metrics, what their names do not say."""
 from __future__ import annotations
 
 import zlib
@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from eg3d_unlearn.evaluation.metrics.cache import Cache
+from eg3d_unlearn.evaluation.cache import Cache
+from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, IMPOSTORS
 from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
-IMPOSTORS = 200                      # random people whose pairs fit a verification threshold
-FALSE_ACCEPTS = 1e-3                 # share of impostor pairs above that threshold
-
 
 @dataclass
 class Settings:
-    """Options of `compute`."""
+    """Options of `metrics.compute`; page and audit set the seed and the impostors alone."""
     seed: int = 0                    # of latents, cameras and resampling
     batch: int = 0                   # pictures that go through at once; 0 = by device. No figure depends on it
     false_accepts: float = FALSE_ACCEPTS
@@ -40,6 +38,10 @@ class Settings:
             raise InputError(f'A false-accept rate of {self.false_accepts:g} cannot be fitted on {pairs} impostor pairs of {self.impostors} '
                              f'people: expected a rate from {1 / max(pairs, 1):.2g} to below 1. Ask for another rate, or for more people '
                              '(--false-accepts, --impostors).')
+
+    def bar(self, title: str) -> str | None:
+        """The title of a progress bar; None: no bar."""
+        return title if self.progress else None
 
     def rng(self, purpose: str) -> torch.Generator:
         """A stream of random numbers of its own for each purpose.
