@@ -6,29 +6,30 @@ import pytest
 import torch
 
 from eg3d_unlearn.generators.precision import MKLDNN, arithmetic, choose_precision, cpu_takes_bf16
+from eg3d_unlearn.worlds.demo.world import WORLD
 from torch_utils_ext.errors import InputError
 
 CPU, CUDA, MPS = map(torch.device, ('cpu', 'cuda', 'mps'))
 
 
 def test_what_a_run_gets():
-    assert choose_precision(None, False, CPU) == choose_precision(None, True, CUDA) == choose_precision(None, True, MPS) == 'fp32'
-    assert choose_precision(None, True, CPU) == ('bf16' if cpu_takes_bf16() else 'fp32')
-    assert all(choose_precision(name, True, CUDA) == name for name in ('fp32', 'tf32', 'bf16', 'fp16'))
-    assert choose_precision('fp32', True, CPU) == 'fp32'
+    assert choose_precision(None, None, CPU) == choose_precision(None, WORLD, CUDA) == choose_precision(None, WORLD, MPS) == 'fp32'
+    assert choose_precision(None, WORLD, CPU) == ('bf16' if cpu_takes_bf16() else 'fp32')
+    assert all(choose_precision(name, WORLD, CUDA) == name for name in ('fp32', 'tf32', 'bf16', 'fp16'))
+    assert choose_precision('fp32', WORLD, CPU) == 'fp32'
 
 
 @pytest.mark.parametrize('precision, device', [('tf32', CPU), ('fp16', CPU), ('bf16', MPS), ('fp16', MPS)])
 def test_what_it_cannot_get(precision, device):
     with pytest.raises(InputError, match=f'--precision={precision} needs a CUDA GPU; this is {device.type}'):
-        choose_precision(precision, False, device)
+        choose_precision(precision, None, device)
 
 
 def test_an_old_torch_is_told(monkeypatch):
     monkeypatch.setattr('eg3d_unlearn.generators.precision.cpu_takes_bf16', lambda: False)
-    assert choose_precision(None, True, CPU) == 'fp32'
+    assert choose_precision(None, WORLD, CPU) == 'fp32'
     with pytest.raises(InputError, match='needs torch 2.9'):
-        choose_precision('bf16', True, CPU)
+        choose_precision('bf16', WORLD, CPU)
 
 
 @pytest.mark.skipif(not cpu_takes_bf16(), reason='torch older than 2.9 has no such setting')

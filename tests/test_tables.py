@@ -324,7 +324,7 @@ def test_a_result_gains_figures_and_loses_none(tmp_path, monkeypatch):
     workbench = SimpleNamespace(run=lambda *_: evidence, config=lambda job: evidence.config, world=None, family=None, check=lambda *_: None,
                               pickle=SimpleNamespace(sha256=lambda: 'x'), given=SimpleNamespace(encoder=None))
     monkeypatch.setattr(runner.metrics, 'compute', lambda name, *_: {'value': {'value': 2.0}, 'protocol': {}, 'by': {}})
-    monkeypatch.setattr(runner.report, 'hardware', lambda device: {})
+    monkeypatch.setattr(runner.machine, 'hardware', lambda device: {})
     runner.run_jobs([JOB], tmp_path, lambda job: ['id', 'id_others', 'fid_pre500'], lambda network: workbench)
     figures = runner.known(tmp_path, JOB)
     assert figures['id']['value']['value'] == 0.1 and figures['id_others'] is None and figures['fid_pre500']['value']['value'] == 2.0

@@ -117,7 +117,7 @@ def main(network: str, people: int, rows: str, outfile: str | None, device: str)
     config = resolve(Config(network=network, outdir=''), *world_by_network(network))
     _, generator = load_generator(config, place)
     judges = load_judges(config, generator, place)
-    precision = choose_precision(None, True, place)
+    precision = choose_precision(None, world_by_network(network)[0], place)
     images, cameras = (None if part is None else part.to(place) for part in photos(people, generator))
     results = []
     for name, steps, optimiser in wanted:
