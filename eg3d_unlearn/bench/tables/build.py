@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 
 from eg3d_unlearn.bench.tables import plots
-from eg3d_unlearn.bench.tables.jobs import SECONDS, Experiment, Job, Row
-from eg3d_unlearn.bench.tables.runner import known, read_result, result_path
+from eg3d_unlearn.bench.tables.jobs import Experiment, Row
+from eg3d_unlearn.bench.tables.runner import known
 from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS
-from eg3d_unlearn.report.files import is_number
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
@@ -22,7 +21,7 @@ SWEEP = 'figure9'
 TABLES = 'tables.md'
 HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑',
             'retain:fifth_percentile': '5th percentile ↑', 'retain:worst': 'worst of 200 ↑', 'id:verified': 'taken for the person ↓',
-            'retain:held_out_mean': 'photos of 20 others ↑', 'retain:held_out_worst': 'worst of these ↑', SECONDS: 'seconds ↓'}
+            'retain:held_out_mean': 'photos of 20 others ↑', 'retain:held_out_worst': 'worst of these ↑'}
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def values_of(experiment: Experiment, outdir: Path, network: str, scenario: str,
     by_name: dict[str, dict[Row, dict[Run, float]]] = {}
     for row in experiment.rows:
         for run in itertools.product(experiment.people(people), range(seeds)):
-            for name, figure in figures_of(outdir, row.job(network, scenario, *run)).items():
+            for name, figure in known(outdir, row.job(network, scenario, *run)).items():
                 if figure is not None and name != EMBEDDINGS and base_of(name) == base and (field or 'value') in figure:
                     by_name.setdefault(name, {}).setdefault(row, {})[run] = figure[field] if field else figure['value']['value']
     if not by_name:
@@ -69,20 +68,11 @@ def values_of(experiment: Experiment, outdir: Path, network: str, scenario: str,
     return {row: {run: runs[run] for run in common} for row, runs in found.items() if set(common) <= set(runs)}
 
 
-def figures_of(outdir: Path, job: Job) -> dict[str, dict | None]:
-    """All that a job's result holds a column of."""
-    seconds = read_result(result_path(outdir, job)).get(SECONDS) if result_path(outdir, job).exists() else None
-    figures = known(outdir, job)
-    if isinstance(seconds, dict) and is_number(seconds.get('erasing')) and job.method is not None:
-        figures[SECONDS] = {'value': {'value': seconds['erasing']}}
-    return figures
-
-
 def cell_of(row: Row, runs: dict[Run, float], metric: str) -> Cell:
     """The mean over a row's runs; where nothing is learned all seeds of a person are one run."""
     values = list(({run[0]: value for run, value in runs.items()} if row.method is None else runs).values())
     from eg3d_unlearn.evaluation.metrics import METRICS
-    worst = (max if metric == SECONDS or METRICS[metric.partition(':')[0]].better == 'low' else min)(values)
+    worst = (max if METRICS[metric.partition(':')[0]].better == 'low' else min)(values)
     return Cell(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), worst,
                 len({person for person, _ in runs}))
 
@@ -90,7 +80,7 @@ def cell_of(row: Row, runs: dict[Run, float], metric: str) -> Cell:
 def base_of(name: str) -> str:
     """A metric's name without its number of samples: fid_pre500-half is fid_pre."""
     from eg3d_unlearn.evaluation.metrics import parse
-    return name if name == SECONDS else parse(name).base
+    return parse(name).base
 
 
 Line = tuple[Row, dict[str, Cell | None]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from eg3d_unlearn.bench.tables.jobs import PEOPLE_FILE, SECONDS, Job, load_experiments, path_of
+from eg3d_unlearn.bench.tables.jobs import PEOPLE_FILE, Job, load_experiments, path_of
 from eg3d_unlearn.console import PATH, command
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
@@ -97,8 +97,6 @@ def protocols_of(experiments: list, networks: list[str], people: int, seeds: int
         for job in experiment.jobs(networks, people, seeds):
             rays = half if 'eg3d' in job.network else ''
             for metric in experiment.metrics:
-                if metric == SECONDS:
-                    continue         # every run says how long it took
                 if metric == 'embeddings' and world != 'demo':
                     continue         # a real face's are biometric data, which no result file is to hold
                 if metric == 'dfid_real' and world != 'demo' and not real:

@@ -12,7 +12,6 @@ from torch_utils_ext.user_files import did_you_mean, shown
 EXPERIMENTS = Path(__file__).parent / 'experiments'
 SCENARIOS = ('random', 'in-domain', 'out-of-domain')
 PEOPLE_FILE = 'people.json'         # world and photos that a folder's results are of
-SECONDS = 'seconds'                  # of erasing, the person's inversion included: no metric, but a column
 
 
 @dataclass(frozen=True)
