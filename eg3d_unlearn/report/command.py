@@ -131,7 +131,8 @@ def checked(parameter: click.Parameter, value: object) -> object:
             raise ValueError
         if parameter.name == 'id_network':
             from eg3d_unlearn.judges.identity import NAMES
-            if value not in (*NAMES, 'demo', 'none'):
+            from eg3d_unlearn.worlds.registry import REGISTERED
+            if value not in (*NAMES, *REGISTERED, 'none'):
                 raise ValueError
         return parameter.type.convert(value, parameter, None)
     except (ValueError, OverflowError, click.BadParameter):

@@ -1,4 +1,5 @@
-"""One file for each family of generators. A new one is a file here and a line in `torch_utils_ext.network_pickle.FAMILIES`."""
+"""One file for each family of generators. A new one is a file of its name here, and its classes in
+`torch_utils_ext.network_pickle` (`FAMILIES`, `_upstream_class`)."""
 from __future__ import annotations
 
 import importlib
