@@ -19,6 +19,7 @@ from eg3d_unlearn.judges import judges as judging
 from eg3d_unlearn.judges import weights
 from eg3d_unlearn.judges.judges import Judges, check_needed, needed, without_missing
 from eg3d_unlearn.person.inversion.encoder import network_for, save_encoder
+from eg3d_unlearn.preflight import check
 from eg3d_unlearn.unlearning.closed_form import affine_names
 from eg3d_unlearn.unlearning.presets import resolve
 from eg3d_unlearn.worlds.demo.world import WORLD
@@ -220,3 +221,8 @@ def test_one_picture_says_how_long_it_takes_and_what_each_affine_reads(family, m
     assert str(expected) == f'about {4 * (views + 8)} s, by the time of one picture here: {4 * (views + 8)} s for the pictures of the report'
     from eg3d_unlearn.unlearning.closed_form import style_affines
     assert len(style_affines(generator)) == len(affine_names(generator)) and len(calls) == 1
+
+
+def test_polish_without_a_recogniser_is_refused_before_the_network_is_read():
+    with pytest.raises(InputError, match='stops by what a recogniser says, and --id-network=none'):
+        check(Config(network='never-read.pkl', outdir='o', latent_seed=1, method='closed-form+guide', id_network='none'))

@@ -26,7 +26,7 @@ SETTINGS = {**TRIAL, **FULL}         # the latter of the published networks' siz
 
 
 def random_network(recipe: dict, seed: int = 0) -> nn.Module:
-    """A network by a recipe of `settings`, with random weights whose pictures one can see."""
+    """A network by a recipe of `generators.sizes`, with random weights whose pictures one can see."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(recipe['upstream_class'], recipe['init_kwargs']).requires_grad_(False)
