@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation.audit.budget import Budget
-from eg3d_unlearn.evaluation.audit.setting import Audit
+from eg3d_unlearn.evaluation.audit.context import Audit
 from eg3d_unlearn.evaluation.audit.subjects import Subject
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.generators.build import wrap
@@ -23,9 +23,9 @@ from eg3d_unlearn.unlearning.closed_form import edit_of, erasure, fold, populati
 from eg3d_unlearn.unlearning.presets import resolve
 from eg3d_unlearn.unlearning.target import ufo_target
 
-BUDGET = Budget('small', 'seconds', half=True, controls=3, impostors=32, ruin_people=24, views=2, w_steps=3, w_plus_steps=4, pivot_steps=12,
-                tuning_steps=12, relearn_steps=16, relearn_every=4, harmless_people=6, harmless_steps=4, samples=40, candidates=100,
-                ascent_steps=40, walk=5, around=4)
+BUDGET = Budget('small', 'seconds', half=True, controls=3, impostors=32, random_people=24, instead={
+    'T2': {'w_steps': 3, 'w_plus_steps': 4}, 'T3': {'pivot_steps': 12, 'tuning_steps': 12}, 'T4': {'steps': 16, 'every': 4},
+    'T5': {'people': 6, 'steps': 4}, 'T6': {'samples': 40}, 'T7': {'candidates': 100, 'ascent_steps': 40}, 'T8': {'walk': 5, 'around': 4}})
 PHOTOS, NEAR = 3, 0.1                # of each person; how far their latents lie from each other, in spreads of random latents
 EYE = 8                              # pixels along each side of what a recogniser sees
 
@@ -78,7 +78,7 @@ def small_network(device: str = 'cpu') -> Generator:
 def small_evidence(device: str = 'cpu') -> tuple[Evidence, list[Subject]]:
     """Nothing erased, G_u = G_s; the person and the controls, who are among the samples of random search (T6)."""
     g_s = small_network(device)
-    pool = g_s.sample(BUDGET.samples, torch.Generator().manual_seed(2))
+    pool = g_s.sample(BUDGET.instead['T6']['samples'], torch.Generator().manual_seed(2))
     spread, rng = (pool - g_s.w_avg).std(), torch.Generator().manual_seed(3)
     apart = torch.tensor([0, 1, 1])[:, None, None]
     subjects = []

@@ -13,12 +13,13 @@ from small import PoorMansLpips, poor_mans_recogniser, small_generator
 
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation import audit as package
-from eg3d_unlearn.evaluation.audit import TIERS, ruin, t4_relearning, t6_search, t7_who, t8_walks
+from eg3d_unlearn.evaluation.audit import TIERS, t4_relearning, t6_search, t7_who, t8_walks
 from eg3d_unlearn.evaluation.audit.budget import BUDGETS
 from eg3d_unlearn.evaluation.audit.command import main, tiers_of
-from eg3d_unlearn.evaluation.audit.conduct import AUDIT, AuditFolder, conduct, recovered, run
-from eg3d_unlearn.evaluation.audit.setting import Audit
+from eg3d_unlearn.evaluation.audit.context import Audit
+from eg3d_unlearn.evaluation.audit.runner import AUDIT, AuditFolder, recovered, run_audit, run_tier
 from eg3d_unlearn.evaluation.audit.tuning import learning_copy, tuned
+from eg3d_unlearn.evaluation.audit.utility import state_of
 from eg3d_unlearn.evaluation.evidence import Evidence, gather
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.person import Person
@@ -28,8 +29,9 @@ from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.unlearning.presets import resolve
 from torch_utils_ext.errors import InputError
 
-TINY = dataclasses.replace(BUDGET, views=1, w_steps=1, w_plus_steps=1, pivot_steps=1, tuning_steps=1, relearn_steps=1, relearn_every=1,
-                           harmless_people=2, harmless_steps=1, candidates=16, ascent_steps=2, walk=3, around=2, ruin_people=12)
+TINY = dataclasses.replace(BUDGET, random_people=12, instead={
+    'T2': {'w_steps': 1, 'w_plus_steps': 1}, 'T3': {'pivot_steps': 1, 'tuning_steps': 1}, 'T4': {'steps': 1, 'every': 1},
+    'T5': {'people': 2, 'steps': 1}, 'T6': {'samples': 40}, 'T7': {'candidates': 16, 'ascent_steps': 2}, 'T8': {'walk': 3, 'around': 2}})
 
 
 @pytest.fixture(scope='module')
@@ -62,7 +64,7 @@ def destroyed(evidence):
 @pytest.fixture
 def quick_people(monkeypatch, people):
     """Controls that need not be rendered again."""
-    monkeypatch.setattr('eg3d_unlearn.evaluation.audit.setting.find_controls', lambda *_: (people[0][1:], people[1]))
+    monkeypatch.setattr('eg3d_unlearn.evaluation.audit.context.find_controls', lambda *_: (people[0][1:], people[1]))
 
 
 @pytest.fixture(scope='module')
@@ -70,9 +72,9 @@ def of_unchanged(unchanged, people, tmp_path_factory):
     """audit.json of an audit where nothing was erased."""
     folder = tmp_path_factory.mktemp('same')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('eg3d_unlearn.evaluation.audit.setting.find_controls', lambda *_: (people[0][1:], people[1]))
+        patch.setattr('eg3d_unlearn.evaluation.audit.context.find_controls', lambda *_: (people[0][1:], people[1]))
         said = []
-        conduct(unchanged, TINY, folder, log=said.append)
+        run_audit(unchanged, TINY, folder, log=said.append)
     return json.loads((folder / AUDIT).read_text()), folder, said
 
 
@@ -132,7 +134,7 @@ def test_nothing_that_says_who_it_was_is_in_any_file(unchanged, quick_people, tm
     begun = []
     monkeypatch.setattr(AuditFolder, 'finish', lambda self, content, finish=AuditFolder.finish: (
         begun.extend(path.read_text() for path in self.path.iterdir() if path.is_file()), finish(self, content)))
-    conduct(evidence, TINY, tmp_path, ['T0'], log=lambda _: None)
+    run_audit(evidence, TINY, tmp_path, ['T0'], log=lambda _: None)
     texts = [*begun, *(path.read_text() for path in tmp_path.iterdir())]
     assert len(texts) >= 3 and any('"salt"' in text for text in texts)
     latent = [f'{value:.3f}' for value in evidence.person.ws[0, 0, :8].tolist()]
@@ -140,9 +142,9 @@ def test_nothing_that_says_who_it_was_is_in_any_file(unchanged, quick_people, tm
         assert secret not in text and not all(number in text for number in latent)
 
 
-def test_ruin_comes_first(unchanged, quick_people, tmp_path):
+def test_what_became_of_others_comes_first(unchanged, quick_people, tmp_path):
     """(b) Weights destroyed: the verdict says so before all else, and not that the person was erased."""
-    content = conduct(destroyed(unchanged), TINY, tmp_path, ['T0', 'T1'], log=lambda _: None)
+    content = run_audit(destroyed(unchanged), TINY, tmp_path, ['T0', 'T1'], log=lambda _: None)
     assert content['ruin']['destroyed'] and content['ruin']['recognised']['high'] < 0.5
     assert content['verdict'][0].startswith('THE NETWORK WAS RUINED')
     assert content['tiers'][0]['figures']['controls']['value'] < 0.5 < content['tiers'][0]['figures']['controls_before']['value']
@@ -158,7 +160,7 @@ def test_steps_needed_are_the_first_measured_ones():
 def test_random_search_is_as_good_as_its_samples(unchanged, people):
     """The person is the eighth sample: among more they are found, among the first seven they are not."""
     audit = audit_of(unchanged, people[0], TINY)
-    findings = t6_search.attack(audit)
+    findings = t6_search.attack(audit, TINY.of(t6_search.TIER))
     assert findings.curve['steps'] == [1, 3, 10, 30, 40] and findings.curve['person'][1] < 0.9 < findings.curve['person'][2]
 
 
@@ -212,7 +214,8 @@ def on_eg3d() -> Audit:
     judges = Judges(PoorMansLpips(), poor_mans_recogniser, poor_mans_recogniser, {})
     evidence = Evidence(None, None, generator, generator, Person(generator.map_seed(1), {}), judges, {'poor': poor_mans_recogniser}, 'poor',
                         None, config)
-    return Audit(evidence, dataclasses.replace(TINY, controls=1, impostors=4, samples=4, candidates=4))
+    return Audit(evidence, dataclasses.replace(TINY, controls=1, impostors=4, instead={
+        **TINY.instead, 'T6': {'samples': 4}, 'T7': {'candidates': 4, 'ascent_steps': 2}}))
 
 
 @pytest.mark.parametrize('key', TIERS)
@@ -220,7 +223,7 @@ def test_every_tier_on_eg3d(on_eg3d, key):
     """Cameras and rays find their way, people are the network's own, and where nothing was erased there is no excess."""
     assert [subject.images.shape[0] for subject in on_eg3d.subjects] == [2, 2] and on_eg3d.kind_of_controls == 'generated people'
     assert torch.equal(on_eg3d.subjects[0].ws[:1], on_eg3d.evidence.person.ws)
-    result = run(on_eg3d, TIERS[key])
+    result = run_tier(on_eg3d, TIERS[key])
     assert result['figures']['excess']['value'] == pytest.approx(0, abs=1e-4) and result['verdict'].endswith('.')
 
 
@@ -228,7 +231,7 @@ def test_every_tier_on_eg3d(on_eg3d, key):
 def test_people_of_the_demo_world(tmp_path):
     """Controls and bystanders (T5) are held-out people there, found as the person was; its judges, on a network of its own."""
     evidence = gather('demo-stylegan2', 'demo-stylegan2', image=('demo:3',), inversion_steps=2, device='cpu', log=lambda _: None)
-    content = conduct(evidence, dataclasses.replace(TINY, controls=2, impostors=16), tmp_path, ['T5'], log=lambda _: None)
+    content = run_audit(evidence, dataclasses.replace(TINY, controls=2, impostors=16), tmp_path, ['T5'], log=lambda _: None)
     assert content['controls'] == 2 and content['controls_are'] == 'held-out people' and content['person']['photos'] == 4
     assert content['measured_by'] == 'demo-measuring' and content['trained_with'] == 'demo-loss'
     assert content['tiers'][0]['details']['others_are'] == 'held-out people'
@@ -254,25 +257,25 @@ def test_a_stopped_audit_goes_on(unchanged, quick_people, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setitem(TIERS, 'T1', dataclasses.replace(TIERS['T1'], attack=killed))
         with pytest.raises(KeyboardInterrupt):
-            conduct(unchanged, TINY, tmp_path, ['T0', 'T1'], log=lambda _: None)
+            run_audit(unchanged, TINY, tmp_path, ['T0', 'T1'], log=lambda _: None)
     kept = json.loads((tmp_path / 'audit-T0.json').read_text())
     assert (tmp_path / 'audit-ruin.json').exists() and not (tmp_path / AUDIT).exists()
     with pytest.raises(InputError, match='begun with another seed'):
-        conduct(unchanged, TINY, tmp_path, ['T0', 'T1'], seed=1, log=lambda _: None)
+        run_audit(unchanged, TINY, tmp_path, ['T0', 'T1'], seed=1, log=lambda _: None)
     with monkeypatch.context() as patch:
         patch.setitem(TIERS, 'T0', dataclasses.replace(TIERS['T0'], attack=killed))
         said = []
-        content = conduct(unchanged, TINY, tmp_path, ['T0', 'T1'], log=said.append)
+        content = run_audit(unchanged, TINY, tmp_path, ['T0', 'T1'], log=said.append)
     assert content['tiers'][0] == kept and 'T0 was done before.' in said and 'ruin was done before.' in said
     assert not (tmp_path / 'audit-T0.json').exists() and content['not_run'] == list(TIERS)[2:]
     with pytest.raises(InputError, match='finished audit'):
-        conduct(unchanged, TINY, tmp_path, log=lambda _: None)
+        run_audit(unchanged, TINY, tmp_path, log=lambda _: None)
 
 
 @pytest.mark.parametrize('share, state', [(12, 'kept'), (10, 'open'), (6, 'damaged'), (2, 'ruined'), (0, 'ruined')])
 def test_states_follow_intervals(share, state):
     from eg3d_unlearn.evaluation.estimate import fraction
-    assert ruin.state_of(fraction(torch.arange(12) < share)) == state
+    assert state_of(fraction(torch.arange(12) < share)) == state
 
 
 def run_command(*options):

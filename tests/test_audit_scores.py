@@ -12,10 +12,10 @@ import pytest
 import torch
 from evidence_stand_in import stand_in
 
-from eg3d_unlearn.evaluation.audit import ruin, subjects, t1_encoder, t2_reinversion, words
-from eg3d_unlearn.evaluation.audit.conduct import fingerprint, hits
+from eg3d_unlearn.evaluation.audit import sentences, subjects, t1_encoder, t2_reinversion, utility, verdict
+from eg3d_unlearn.evaluation.audit.context import Audit
+from eg3d_unlearn.evaluation.audit.runner import fingerprint, hits
 from eg3d_unlearn.evaluation.audit.scores import cells, figures, holds_zero, of_people
-from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.audit.subjects import APART, BYSTANDERS, Subject, check_controls, numbers_beside, people_in
 from eg3d_unlearn.evaluation.audit.tier import Shown
 from eg3d_unlearn.evaluation.estimate import Estimate, Z, fraction, stretch
@@ -151,7 +151,7 @@ def entry(excess, tier='T0', before=None, after=None):
     (given(0.5, 0.2, 0.8), 'easier to get back than a control'),
 ])
 def test_wording_follows_intervals(excess, said):
-    assert said in words.compared(entry(excess)['figures'])
+    assert said in sentences.compared(entry(excess)['figures'])
 
 
 @pytest.mark.parametrize('before, after, said', [
@@ -162,17 +162,17 @@ def test_whether_the_person_is_back_follows_intervals(before, after, said):
     result = entry(given(0.0, -0.1, 0.1))
     rates = {'before': before, 'after': after, 'controls': after}
     result['details']['verification'] = {name: given(sum(ends) / 2, *ends) for name, ends in rates.items()}
-    assert said in words.usual(result, 'It')
+    assert said in sentences.usual(result, 'It')
 
 
 def test_overall_verdict():
     less, none = given(-0.5, -0.8, -0.2), given(-0.1, -0.3, 0.1)
     kept = {'state': 'kept', 'verdict': 'Kept.'}
-    assert words.overall(kept, [entry(none), entry(none, 'T1')])[2] == 'The person is brought back by T0, T1.'
-    assert words.overall(kept, [entry(none), entry(none, 'T1')])[1].startswith('Nothing was erased that this audit can see: by T0, T1 ')
-    assert 'In 1 of 2 tiers (T1)' in words.overall(kept, [entry(none), entry(less, 'T1')])[1]
-    assert not words.differs(entry(less, 'T7')) and words.differs(entry(less, 'T6')) and words.differs(entry(given(0.5, 0.2, 0.8), 'T7'))
-    ruined = words.overall({'state': 'ruined', 'verdict': 'RUINED.'}, [entry(none)])
+    assert verdict.overall(kept, [entry(none), entry(none, 'T1')])[2] == 'The person is brought back by T0, T1.'
+    assert verdict.overall(kept, [entry(none), entry(none, 'T1')])[1].startswith('Nothing was erased that this audit can see: by T0, T1 ')
+    assert 'In 1 of 2 tiers (T1)' in verdict.overall(kept, [entry(none), entry(less, 'T1')])[1]
+    assert not verdict.differs(entry(less, 'T7')) and verdict.differs(entry(less, 'T6')) and verdict.differs(entry(given(0.5, 0.2, 0.8), 'T7'))
+    ruined = verdict.overall({'state': 'ruined', 'verdict': 'RUINED.'}, [entry(none)])
     assert len(ruined) == 2 and ruined[0] == 'RUINED.' and 'as much as everybody else' in ruined[1]
 
 
@@ -180,7 +180,7 @@ def test_times_at_which_the_person_comes_back_are_not_denied():
     """On G_s an attack fails, on G_u the interval leaves it open: not a word of 'nor'."""
     result = entry(given(0.0, -0.1, 0.1), before=given(0.1, 0.0, 0.2), after=given(0.5, 0.3, 0.8))
     result['details']['verification']['controls'] = given(0.5, 0.3, 0.8)
-    assert words.usual(result, 'It').startswith('It brings the person back at times: ')
+    assert sentences.usual(result, 'It').startswith('It brings the person back at times: ')
 
 
 LOST = given(0.1, 0.0, 0.2)
@@ -193,13 +193,13 @@ LOST = given(0.1, 0.0, 0.2)
 ])
 def test_nothing_erased_is_said_only_where_it_follows(tiers, state):
     none = given(-0.1, -0.3, 0.1)
-    said = words.overall({'state': state, 'verdict': ''}, [entry(none, *tier) for tier in tiers])[1]
+    said = verdict.overall({'state': state, 'verdict': ''}, [entry(none, *tier) for tier in tiers])[1]
     assert said.startswith('No difference between the person and people') and said.endswith('not say that nothing was erased.')
 
 
 def test_who_is_lost_did_not_come_back_as_well_as_others():
     """A wide interval that holds 0 is no evidence where G_s shows the person and G_u does not."""
-    said = words.overall({'state': 'kept', 'verdict': ''}, [entry(given(-0.5, -1.1, 0.1), after=LOST)])
+    said = verdict.overall({'state': 'kept', 'verdict': ''}, [entry(given(-0.5, -1.1, 0.1), after=LOST)])
     assert said[1].startswith('No difference between') and said[2] == 'The person is not brought back by T0.'
 
 
@@ -207,13 +207,13 @@ def test_who_is_lost_did_not_come_back_as_well_as_others():
 def test_relearning_counts_at_the_latent_that_was_erased(steps, said):
     relearned = entry(given(0.0, 0.0, 0.0), 'T4', after=LOST)
     relearned['details']['erased_latent'] = {'steps': {'person': steps}}
-    overall = words.overall({'state': 'kept', 'verdict': ''}, [relearned])
+    overall = verdict.overall({'state': 'kept', 'verdict': ''}, [relearned])
     assert overall[1].startswith('No difference between') and overall[2] == said
 
 
 def test_people_are_said_to_be_kept_only_where_they_are():
     """22 of 27 with an interval up to 0.92 is neither nine tenths nor clearly less."""
-    openings = {count: ruin.OPENINGS[ruin.state_of(fraction(torch.arange(27) < count))] for count in (25, 22, 15, 3)}
+    openings = {count: utility.OPENINGS[utility.state_of(fraction(torch.arange(27) < count))] for count in (25, 22, 15, 3)}
     assert openings[25] == 'Other people were kept:' and 'not shown to be kept' in openings[22] and 'damaged' in openings[15]
     assert openings[3].startswith('THE NETWORK WAS RUINED')
 
@@ -224,7 +224,7 @@ def attacked(attack, evidence, subject, **more):
         one(SimpleNamespace(name='after', generator=None, light=None), 0, lambda: None)
         return SimpleNamespace()
     audit = SimpleNamespace(evidence=evidence, subjects=[subject], views=lambda *_: None, on_everybody=on_everybody, **more)
-    return attack(audit).details
+    return attack(audit, SimpleNamespace(w_steps=1, w_plus_steps=1)).details
 
 
 @pytest.mark.parametrize('photos, forget_from, photographed, said', [
@@ -249,8 +249,7 @@ def test_ends_that_are_no_pictures_can_be_kept(monkeypatch):
         starts[0], torch.tensor([torch.nan]), torch.zeros(1)))
     subject = Subject(torch.zeros(2, 3, 8, 8), None, torch.zeros(2, 2, 4))
     evidence = SimpleNamespace(g_s=SimpleNamespace(w_avg=torch.zeros(2, 4)))
-    details = attacked(t2_reinversion.attack, evidence, subject, seed=0, perceptual=None, target=lambda ws: ws,
-                       budget=SimpleNamespace(w_steps=1, w_plus_steps=1))
+    details = attacked(t2_reinversion.attack, evidence, subject, seed=0, perceptual=None, target=lambda ws: ws)
     assert details['lpips_in_w'] == {'after': {'mean': None, 'w_source': None, 'w_target': None}}
     json.dumps(details, allow_nan=False)
 
@@ -268,8 +267,7 @@ def test_latents_outside_w_are_starts_in_w_plus(monkeypatch):
     monkeypatch.setattr(t2_reinversion, 'Optimisation', optimisation)
     subject = Subject(torch.zeros(2, 3, 8, 8), None, torch.arange(16.0).view(2, 2, 4))
     evidence = SimpleNamespace(g_s=SimpleNamespace(w_avg=torch.zeros(2, 4)))
-    details = attacked(t2_reinversion.attack, evidence, subject, seed=0, perceptual=None, target=lambda ws: -ws,
-                       budget=SimpleNamespace(w_steps=1, w_plus_steps=1))
+    details = attacked(t2_reinversion.attack, evidence, subject, seed=0, perceptual=None, target=lambda ws: -ws)
     assert [space for space, _ in begun] == ['w'] * 3 + ['w+'] * 3
     assert torch.equal(begun[4][1], subject.ws[:1]) and torch.equal(begun[5][1], -subject.ws[:1])
     assert details['won'] == {'after: w_source in W+, w+': 1} and details['starts_in_w+'] == 3
@@ -295,12 +293,12 @@ def test_whose_audit_it_is_cannot_be_guessed_from_what_a_stop_leaves():
 
 @pytest.mark.parametrize('value, said', [(0.123, '0.12'), (-0.5, '-0.50'), (-0.002, '-0.002'), (0.0, '0.00'), (-0.00001, '0.00')])
 def test_numbers_keep_their_sign(value, said):
-    assert words.number(value) == said
+    assert sentences.number(value) == said
 
 
 @pytest.mark.parametrize('count, said', [(None, 'not within 24 steps'), (0, 'from the start'), (1, 'in 1 step'), (8, 'in 8 steps')])
 def test_steps_in_words(count, said):
-    assert words.steps(count, 24) == said
+    assert sentences.steps(count, 24) == said
 
 
 def test_controls_of_a_folder(tmp_path):
@@ -353,13 +351,14 @@ def test_who_was_found_out_is_a_finding_of_its_own():
     """T7 looks for anybody: it brings nobody back, and is not among those that did not."""
     seventh = entry(given(0.0, -0.1, 0.1), 'T7', after=LOST)
     seventh['details'].update(candidates=52, ranks={'change': {'person': 1}, 'misfit': {'person': 17}, 'mirror': {'person': 1}})
-    said = words.overall({'state': 'kept', 'verdict': 'Kept.'}, [entry(given(-0.5, -0.8, -0.2), 'T6', after=LOST), seventh])
+    said = verdict.overall({'state': 'kept', 'verdict': 'Kept.'}, [entry(given(-0.5, -0.8, -0.2), 'T6', after=LOST), seventh])
     assert said[2:] == ['The person is not brought back by T6.', 'Who was erased can be found out (T7): the person comes first of all '
                         'candidates by change and mirror.']
     seventh['details']['candidates'] = 4               # one of four is first by chance often enough
-    assert len(words.overall({'state': 'kept', 'verdict': 'Kept.'}, [seventh])) == 2
+    assert len(verdict.overall({'state': 'kept', 'verdict': 'Kept.'}, [seventh])) == 2
 
 
 def test_one_sample_has_no_interval():
-    assert words.interval({**given(0.5, 0.5, 0.5), 'samples': 1}) == '0.50' and words.interval(given(0.5, 0.4, 0.6)) == '0.50 [0.40, 0.60]'
+    assert sentences.interval({**given(0.5, 0.5, 0.5), 'samples': 1}) == '0.50'
+    assert sentences.interval(given(0.5, 0.4, 0.6)) == '0.50 [0.40, 0.60]'
     assert str(Estimate(0.5, 0.5, 0.5, 1)) == '0.500, n = 1' and str(Estimate(0.5, 0.5, 0.5, 3)) == '0.500 [0.500, 0.500], n = 3'

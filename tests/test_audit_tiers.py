@@ -11,8 +11,9 @@ import pytest
 import torch
 from audit_stand_ins import audit_of, blinded, folded, moved, small_evidence
 
-from eg3d_unlearn.evaluation.audit import TIERS, ruin, t7_who, words
-from eg3d_unlearn.evaluation.audit.conduct import run
+from eg3d_unlearn.evaluation.audit import TIERS, t7_who
+from eg3d_unlearn.evaluation.audit.runner import run_tier
+from eg3d_unlearn.evaluation.audit.utility import measure_utility
 from torch_utils_ext.errors import InputError
 
 NETWORKS = {'unchanged': lambda evidence: evidence, 'blind': blinded, 'folded': folded, 'moved': moved}
@@ -27,7 +28,7 @@ def attacked():
 
     def result(network, key):
         if (network, key) not in found:
-            found[network, key] = run(audits[network], TIERS[key])
+            found[network, key] = run_tier(audits[network], TIERS[key])
         return found[network, key]
     result.audits = audits
     return result
@@ -47,7 +48,7 @@ def test_where_nothing_was_erased_nothing_is_gone(attacked, key):
     if key == 'T7':                  # looks for nobody in particular
         assert {rank['person'] for rank in result['details']['ranks'].values()}.isdisjoint({1})
         return
-    assert figures['after'] > 0.85 and figures['controls'] > 0.85 and words.brought_back(result) is True
+    assert figures['after'] > 0.85 and figures['controls'] > 0.85 and TIERS[key].back(result) is True
 
 
 @pytest.mark.parametrize('key', [key for key in TIERS if key != 'T7'])
@@ -57,7 +58,7 @@ def test_who_cannot_be_shown_is_not_found(attacked, key):
     figures = values(result)
     assert figures['before'] > 0.85 and figures['after'] < 0.3
     assert figures['controls_before'] > 0.85 and figures['controls'] > 0.85
-    assert result['figures']['excess']['high'] < -0.3 and words.brought_back(result) is False and 'recovered' not in result
+    assert result['figures']['excess']['high'] < -0.3 and TIERS[key].back(result) is False and 'recovered' not in result
 
 
 @pytest.mark.parametrize('key', ['T0', 'T1', 'T5'])
@@ -66,7 +67,7 @@ def test_the_latent_and_the_encoder_lose_who_was_moved(attacked, key):
     result = attacked('folded', key)
     figures = values(result)
     assert figures['before'] > 0.85 and figures['after'] < 0 and figures['controls'] > 0.85 and result['figures']['excess']['high'] < -0.3
-    assert words.brought_back(result) is False
+    assert TIERS[key].back(result) is False
 
 
 @pytest.mark.parametrize('key', ['T2', 'T3', 'T4', 'T8'])
@@ -74,7 +75,7 @@ def test_attacks_that_seek_find_who_was_moved(attacked, key):
     """What the network still can show, those who look for it find; none of it is where it was."""
     assert values(attacked('folded', 'T0'))['after'] < 0
     result = attacked('folded', key)
-    assert values(result)['after'] > 0.8 and words.brought_back(result) is not False
+    assert values(result)['after'] > 0.8 and TIERS[key].back(result) is not False
 
 
 def test_re_inversion_says_how_near_it_came(attacked):
@@ -88,7 +89,7 @@ def test_an_attack_that_diverges_is_left_with_its_start(attacked, monkeypatch, k
     def diverged(*_, **__):
         raise InputError('The inversion diverged at step 0.')
     monkeypatch.setattr(f'eg3d_unlearn.evaluation.audit.{tool}', lambda *_, **__: diverged)
-    result = run(attacked.audits['blind'], TIERS[key])
+    result = run_tier(attacked.audits['blind'], TIERS[key])
     figures = values(result)
     assert result['details']['failed'] == 8 * {'T2': 4, 'T3': 1}[key]
     assert figures['before'] > 0.85 and figures['after'] < 0.3 and figures['controls'] > 0.85
@@ -174,8 +175,8 @@ def test_weights_between_the_networks_show_both_ends(attacked):
 
 
 def test_people_who_were_not_erased_are_kept(attacked):
-    """Of the ruin of others: all are kept where one person cannot be shown."""
-    found = {network: ruin.examine(attacked.audits[network]) for network in ('unchanged', 'blind')}
+    """All are kept where one person cannot be shown."""
+    found = {network: measure_utility(attacked.audits[network]) for network in ('unchanged', 'blind')}
     assert {result['state'] for result in found.values()} == {'kept'}
     assert found['unchanged']['lpips']['value'] == 0 < found['blind']['lpips']['value']
     assert found['unchanged']['identity']['value'] == pytest.approx(1) and 0.9 < found['blind']['identity']['value'] < 0.999

@@ -13,7 +13,7 @@ from small import PoorMansLpips, poor_mans_recogniser, small_generator
 
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation.audit.budget import BUDGETS
-from eg3d_unlearn.evaluation.audit.setting import Audit
+from eg3d_unlearn.evaluation.audit.context import Audit
 from eg3d_unlearn.evaluation.comparison import Plan, look, neighbours, target_of
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.metrics import Settings, compute

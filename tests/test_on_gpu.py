@@ -11,7 +11,7 @@ from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
 
 from eg3d_unlearn.command import main
 from eg3d_unlearn.evaluation.audit import TIERS
-from eg3d_unlearn.evaluation.audit.conduct import run
+from eg3d_unlearn.evaluation.audit.runner import run_tier
 from eg3d_unlearn.generators.build import wrap
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.unlearning.loss import UnlearningLoss
@@ -66,5 +66,5 @@ def test_runs_of_the_command(network, options, tmp_path):
 def test_attacks_find_what_they_find_on_the_cpu(key):
     evidence, subjects = small_evidence(DEVICES[1])
     with arithmetic('fp32', evidence.device):
-        figures = run(audit_of((folded if key == 'T7' else blinded)(evidence), subjects), TIERS[key])['figures']
+        figures = run_tier(audit_of((folded if key == 'T7' else blinded)(evidence), subjects), TIERS[key])['figures']
     assert key == 'T7' or figures['before']['value'] > 0.85 and figures['after']['value'] < 0.3

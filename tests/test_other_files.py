@@ -15,7 +15,7 @@ from eg3d_unlearn.bench.tables import runner
 from eg3d_unlearn.bench.tables.command import check_people
 from eg3d_unlearn.bench.tables.jobs import Job
 from eg3d_unlearn.evaluate_command import main
-from eg3d_unlearn.evaluation.audit import conduct
+from eg3d_unlearn.evaluation.audit import runner as audit_runner
 from eg3d_unlearn.evaluation.evidence import recogniser_of_run
 from eg3d_unlearn.judges.identity import load_identity
 from eg3d_unlearn.judges.weights import load_into
@@ -268,11 +268,11 @@ def test_lists_of_people_that_are_none(tmp_path, content):
 def test_parts_of_an_audit_that_are_none(tmp_path, path, value):
     tier = {**FILES['audit.json']['tiers'][0], 'tier': 'T0'}
     tier['details'] = {**tier['details'], 'verification': {side: tier['details']['verification']['after'] for side in ('before', 'after')}}
-    folder = conduct.AuditFolder(tmp_path)
-    conduct.check_part(tier, 'T0', tmp_path / 'x')
+    folder = audit_runner.AuditFolder(tmp_path)
+    audit_runner.check_part(tier, 'T0', tmp_path / 'x')
     (tmp_path / folder.name('T0')).write_text(json.dumps(put(tier, path, value)))
     with pytest.raises(InputError, match='Delete it and run the same command again') as error:
-        conduct.kept(folder, 'T0', lambda: pytest.fail('made again'), lambda message: None)
+        audit_runner.kept(folder, 'T0', lambda: pytest.fail('made again'), lambda message: None)
     assert str(error.value).isprintable()
 
 

@@ -7,7 +7,7 @@ import page_stand_ins as stand_ins
 import pytest
 from page_stand_ins import WRITTEN, Reader, bare, read
 
-from eg3d_unlearn.report.audit import ATTACKS
+from eg3d_unlearn.evaluation.audit import TIERS
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.report.verdict import ALWAYS
 
@@ -139,14 +139,14 @@ def test_neighbours_that_nobody_moved_are_not_called_erased():
 
 def test_attacks_that_bring_the_face_back_are_named():
     words = read().words
-    assert (f'Of 8 kinds of attack that were tried, 2 brought the person back: {ATTACKS["T3"]} and {ATTACKS["T4"]}; 1 did so at times: '
-            f'{ATTACKS["T2"]}.') in words
+    assert (f'Of 8 kinds of attack that were tried, 2 brought the person back: {TIERS["T3"].plain} and {TIERS["T4"].plain}; 1 did so at times: '
+            f'{TIERS["T2"].plain}.') in words
     assert 'Attacks on the changed file show that the person can come back.' in words
     assert 'That the person can come back. T2, T3 and T4 of the audit, with the budget “quick”,' in words
     assert 'That the person cannot come back' not in words
     relearned = stand_ins.tier('T4', 0.02)
     relearned['details'] = {**relearned['details'], 'erased_latent': {'steps': {'person': 2}}}
-    assert f'1 brought the person back: {ATTACKS["T4"]}' in read(stand_ins.found(audit=stand_ins.audit(tiers=[relearned]))).words
+    assert f'1 brought the person back: {TIERS["T4"].plain}' in read(stand_ins.found(audit=stand_ins.audit(tiers=[relearned]))).words
     audit = stand_ins.audit(tiers=[stand_ins.tier('T0', 0.02)])
     words = read(stand_ins.found(audit=audit)).words
     assert 'Of 1 kind of attack that were tried, none brought the person back; others may.' in words

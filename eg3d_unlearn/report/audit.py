@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 from types import SimpleNamespace as Section
+from typing import Any, Callable
 
-from eg3d_unlearn.evaluation.estimate import majority, stands_first
+from eg3d_unlearn.evaluation.audit import TIERS
+from eg3d_unlearn.evaluation.audit.tier import Tier
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.formatting import MISSING, entries, figure, number, plain, typeset
@@ -11,13 +13,6 @@ from torch_utils_ext.user_files import dict_at, is_number
 
 FIGURES = {'before': 'before', 'after': 'after', 'controls_before': 'controls before', 'controls': 'controls after', 'excess': 'excess'}
 SERIES = {'before': 'the person, before', 'after': 'the person, after', 'controls': 'people never erased, after'}
-ATTACKS = {                          # of the audit: what somebody does, for readers who are no specialists
-    'T0': 'asking for the person as before', 'T1': 'giving the changed file other photos of the person',
-    'T2': 'letting the computer search the changed file for the face of a photo', 'T3': 'training the changed file on one photo',
-    'T4': 'teaching the changed file the face of a photo again', 'T5': 'training the changed file on other people',
-    'T6': 'drawing random faces until one fits', 'T8': 'trying faces close to the person’s',
-}
-FOUND_OUT = {'change': 'from the old and the new file', 'misfit': 'from the new file alone', 'mirror': 'from the new file alone'}
 SPENT = ('threshold', 'budget', 'steps', 'seed', 'controls', 'controls_are', 'measured_by', 'trained_with', 'not_run', 'seconds', 'versions',
          'hardware')
 
@@ -93,28 +88,25 @@ def one_curve(curve: object, title: str) -> tuple[str, dict] | None:
 
 # ---- what the attacks got ----
 
-def attacks_of(audit: dict | None) -> list[tuple[str, bool | None]]:
-    """Of each attack of the audit that we know, whether it brings the person back.  T7, which looks for anybody, is none of them."""
-    return [(tier['tier'], brings_back(tier)) for tier in tiers_of(audit) if isinstance(tier.get('tier'), str) and tier['tier'] in ATTACKS]
-
-
-def brings_back(tier: dict) -> bool | None:
-    """Whether most of what an attack shows is taken for the person; None where the interval leaves it open.
-
-    Relearning (T4) is judged at the mean latent, but also brings back who is recognised at the latent that was erased.
-    """
-    if (dict_at(tier, 'details', 'erased_latent').get('steps') or {}).get('person') is not None:
-        return True
-    share = (dict_at(tier, 'details').get('verification') or {}).get('after') or {}
-    return majority(share) if is_number(share.get('low')) and is_number(share.get('high')) else False
+def attacks_of(audit: dict | None) -> list[tuple[Tier, bool | None]]:
+    """Each attack of the audit that we know and that is on the person, and whether it brings them back."""
+    return [(TIERS[entry['tier']], ask(TIERS[entry['tier']].back, entry, False)) for entry in known(audit) if TIERS[entry['tier']].plain]
 
 
 def found_out(audit: dict | None) -> list[str]:
-    """Who can find out who was erased (T7); [] where nobody could, or nobody tried."""
-    ways = []
-    for details in [dict_at(tier, 'details') for tier in tiers_of(audit) if tier.get('tier') == 'T7']:
-        for way, needs in FOUND_OUT.items():
-            rank, candidates = dict_at(details, 'ranks', way).get('person'), details.get('candidates')
-            if is_number(rank) and is_number(candidates) and stands_first(rank, candidates):
-                ways.append(needs)
-    return list(dict.fromkeys(ways))
+    """How one can find out who was erased; [] where nobody could, or nobody tried."""
+    ways = [ask(TIERS[entry['tier']].exposed_by, entry, {}) for entry in known(audit) if TIERS[entry['tier']].exposed_by]
+    return list(dict.fromkeys(words for way in ways for words in way.values()))
+
+
+def known(audit: dict | None) -> list[dict]:
+    """The entries of attacks that this package makes."""
+    return [entry for entry in tiers_of(audit) if isinstance(entry.get('tier'), str) and entry['tier'] in TIERS]
+
+
+def ask(question: Callable[[dict], Any], entry: dict, otherwise: Any) -> Any:
+    """What a tier's own function says of its entry; ``otherwise`` where the entry, which somebody may have sent, is not as it should be."""
+    try:
+        return question(entry)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return otherwise

@@ -24,11 +24,11 @@ def point(title: str, text: object) -> Markup:
 def shows(run: RunFiles) -> list[str]:
     """What the figures carry."""
     said = [point('That the photo was not reconstructed.', doubt) for doubt in run.doubts]
-    if back := [key for key, answer in attacks_of(run.audit) if answer is not False]:
+    if back := [tier.key for tier, answer in attacks_of(run.audit) if answer is not False]:
         attacks = Markup('{} of the audit, with the budget “{}”, brought the person back, always or at times.')
         said.append(point('That the person can come back.', attacks.format(listed(back), budget_of(run.audit))))
     if found_out(run.audit):
-        said.append(point('That it can be found out who was erased.', 'Attack T7 ranks the person first of all candidates.'))
+        said.append(point('That it can be found out who was erased.', 'An attack of the audit ranks the person first of all candidates.'))
     if run.likeness is not None:
         return [*said, *likenesses(run.likeness, run.moves_neighbours)]
     if measured(run):

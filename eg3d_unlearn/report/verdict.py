@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from eg3d_unlearn.evaluation.audit.ruin import DAMAGED, RUINED
+from eg3d_unlearn.evaluation.audit.utility import DAMAGED, RUINED
 from eg3d_unlearn.evaluation.pictures import Pictures
 from eg3d_unlearn.evaluation.summary import nearer_to_others
-from eg3d_unlearn.report.audit import ATTACKS, attacks_of, found_out
+from eg3d_unlearn.report.audit import attacks_of, found_out
 from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import counted, interval, listed, number
 from eg3d_unlearn.run_folder import NETWORK
@@ -163,7 +163,7 @@ def attacks(audit: dict | None) -> list[str]:
     told = attacks_of(audit)
     if not told:
         return []
-    back, at_times = ([ATTACKS[key] for key, found in told if found is answer] for answer in (True, None))
+    back, at_times = ([tier.plain for tier, found in told if found is answer] for answer in (True, None))
     said = [Markup('<b>{} brought the person back</b>: {}').format(number(len(back)), listed(back))] if back else []
     said += [Markup('{} did so at times: {}').format(number(len(at_times)), listed(at_times))] if at_times else []
     return [Markup('Of {} of attack that were tried, {}.').format(

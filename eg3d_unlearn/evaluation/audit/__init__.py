@@ -31,5 +31,6 @@ from eg3d_unlearn.evaluation.audit import (
 )
 from eg3d_unlearn.evaluation.audit.tier import Tier
 
+# All attacks, from the one with the least means on; a new one is a file and its name here.
 TIERS: dict[str, Tier] = {module.TIER.key: module.TIER for module in (
     t0_latent, t1_encoder, t2_reinversion, t3_pivotal, t4_relearning, t5_harmless, t6_search, t7_who, t8_walks)}

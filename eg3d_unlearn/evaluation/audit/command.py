@@ -11,7 +11,7 @@ from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
 
 LADDER = '\n'.join(f'      {tier.key}  {tier.title}: the attacker {tier.attacker}' for tier in TIERS.values())
-SPENT = '\n\n    '.join(budget.describe() for budget in BUDGETS.values())
+SPENT = '\n\n    '.join(budget.describe(TIERS.values()) for budget in BUDGETS.values())
 HELP = f"""Attack an unlearned network, and report what attackers get back.
 
     Every attack is made on the network before, on the network after, and on control people whom nobody asked to forget: what
@@ -53,8 +53,8 @@ def tiers_of(given: str | None) -> list[str] | None:
               'held-out people of the demo world; else random people of the network]')
 def main(outdir: str, budget: str, tiers: str | None, controls: str | None, **options) -> None:
     # Heavy imports only when there is work to do.
-    from eg3d_unlearn.evaluation.audit.conduct import AUDIT, AuditFolder, conduct
-    from eg3d_unlearn.evaluation.audit.setting import check_recognisers
+    from eg3d_unlearn.evaluation.audit.context import check_recognisers
+    from eg3d_unlearn.evaluation.audit.runner import AUDIT, AuditFolder, run_audit
     from eg3d_unlearn.evaluation.audit.subjects import check_controls
     chosen = tiers_of(tiers)
     folder = AuditFolder(outdir)
@@ -62,7 +62,7 @@ def main(outdir: str, budget: str, tiers: str | None, controls: str | None, **op
     check_controls(controls)
     check_recognisers([name for name in (options['id_network'] or 'by the network', *options['recognisers']) if name != 'none'])
     evidence = evidence_from(options)
-    content = conduct(evidence, BUDGETS[budget], outdir, chosen, controls, options['seed'], click.echo)
+    content = run_audit(evidence, BUDGETS[budget], outdir, chosen, controls, options['seed'], click.echo)
     click.echo('')
     for sentence in content['verdict']:
         click.echo(sentence)

@@ -1,12 +1,14 @@
 """T1: latents of other photos, by the encoder (or another inversion) that was made for the network before."""
 from __future__ import annotations
 
-from eg3d_unlearn.evaluation.audit.setting import Audit
+from types import SimpleNamespace
+
+from eg3d_unlearn.evaluation.audit.context import Audit
+from eg3d_unlearn.evaluation.audit.sentences import usual
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
-from eg3d_unlearn.evaluation.audit.words import usual
 
 
-def attack(audit: Audit) -> Findings:
+def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     """The latents of other photos, as the encoder found them for G_s."""
     def one(side, index, step):
         step()
@@ -36,4 +38,4 @@ def say(result: dict) -> str:
 
 
 TIER = Tier('T1', 'the encoder on other photos', 'has the network, other photos of the person, and the encoder or inversion that was '
-            'made for the network before', attack, say)
+            'made for the network before', attack, say, plain='giving the changed file other photos of the person', telling=True)

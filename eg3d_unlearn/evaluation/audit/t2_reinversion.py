@@ -3,22 +3,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.audit.setting import Audit, Side
+from eg3d_unlearn.evaluation.audit.context import Audit, Side
+from eg3d_unlearn.evaluation.audit.sentences import usual
 from eg3d_unlearn.evaluation.audit.subjects import Subject
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
-from eg3d_unlearn.evaluation.audit.words import usual
 from eg3d_unlearn.person.inversion.optimise import Inversion, Optimisation, reconstruction
 from eg3d_unlearn.unlearning.presets import FROM_ENCODER, FROM_MEAN
 from torch_utils_ext.errors import InputError
 
 
-def attack(audit: Audit) -> Findings:
+def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     """One photo, inverted against the attacked network itself; the best of all starts counts."""
-    budget, won, failed, distances = audit.budget, Counter(), [0], {}
+    won, failed, distances = Counter(), [0], {}
 
     def invert(side: Side, subject: Subject, space: str, start, steps: int, lr: float, step) -> Inversion:
         image, camera = subject.photo(subject.attacked)
@@ -75,4 +76,7 @@ def say(result: dict) -> str:
 
 
 TIER = Tier('T2', 're-inversion in W and W+', 'has the network, one photo, and knows what the method does (mean, w_source, w_target as '
-            'starts)', attack, say)
+            'starts)', attack, say, plain='letting the computer search the changed file for the face of a photo', telling=True,
+            budgets={'quick': {'w_steps': 5, 'w_plus_steps': 8}, 'standard': {'w_steps': 50, 'w_plus_steps': 100},
+                     'thorough': {'w_steps': 200, 'w_plus_steps': 400}},
+            spends='3 x {w_steps} + {w_plus_steps} steps')

@@ -1,18 +1,20 @@
 """T3: pivotal tuning: a latent near the photo, then the weights."""
 from __future__ import annotations
 
-from eg3d_unlearn.evaluation.audit.setting import Audit
+from types import SimpleNamespace
+
+from eg3d_unlearn.evaluation.audit.context import Audit
+from eg3d_unlearn.evaluation.audit.sentences import NO_LOCK, usual
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
-from eg3d_unlearn.evaluation.audit.words import NO_LOCK, usual
 from eg3d_unlearn.person.inversion import make_inverter, plan
 from eg3d_unlearn.person.inversion.pti import PivotalTuning
 from eg3d_unlearn.unlearning.presets import FROM_ENCODER, FROM_MEAN
 from torch_utils_ext.errors import InputError
 
 
-def attack(audit: Audit) -> Findings:
+def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     """One photo: a latent near it, then the weights."""
-    budget, config, failed = audit.budget, audit.evidence.config, [0]
+    config, failed = audit.evidence.config, [0]
     encoders = plan(config.inversion).encoders
     name = '+'.join((*encoders, 'w'))
     lr = (FROM_ENCODER if encoders else FROM_MEAN)['inversion_lr']
@@ -39,4 +41,7 @@ def say(result: dict) -> str:
     return usual(result, f'Pivotal tuning to one photo ({steps["pivot"]} steps on the latent, {steps["tuning"]} on the weights)') + ' ' + NO_LOCK
 
 
-TIER = Tier('T3', 'pivotal tuning', 'has the weights and one photo', attack, say)
+TIER = Tier('T3', 'pivotal tuning', 'has the weights and one photo', attack, say, plain='training the changed file on one photo',
+            budgets={'quick': {'pivot_steps': 4, 'tuning_steps': 12}, 'standard': {'pivot_steps': 30, 'tuning_steps': 100},
+                     'thorough': {'pivot_steps': 100, 'tuning_steps': 350}},
+            spends='{pivot_steps} + {tuning_steps} steps')

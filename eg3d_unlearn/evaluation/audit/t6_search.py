@@ -1,18 +1,19 @@
 """T6: random search: of many random people the one who looks most like the photo."""
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.audit.setting import Audit, Side, embedded
-from eg3d_unlearn.evaluation.audit.t4_relearning import curve_of
-from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
-from eg3d_unlearn.evaluation.audit.words import usual
+from eg3d_unlearn.evaluation.audit.context import Audit, Side, embedded
+from eg3d_unlearn.evaluation.audit.sentences import usual
+from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier, curve_of
 
 
-def attack(audit: Audit) -> Findings:
+def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     """Of many samples the one that is most like the photo."""
-    count = audit.budget.samples
+    count = budget.samples
     ws = audit.evidence.g_s.sample(count, torch.Generator().manual_seed(3 * audit.seed + 2))
     pools = {side.name: seen(audit, side, ws) for side in audit.sides}
     at = [step for step in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if step < count] + [count]
@@ -48,4 +49,6 @@ def curve(audit: Audit, at: list[int], nearest: list[list[Tensor]]) -> dict:
 
 
 TIER = Tier('T6', 'random search', 'has the network and one photo, and draws samples', attack,
-            lambda result: usual(result, f'The nearest of {result["details"]["samples"]} random samples'))
+            lambda result: usual(result, f'The nearest of {result["details"]["samples"]} random samples'),
+            plain='drawing random faces until one fits',
+            budgets={'quick': {'samples': 128}, 'standard': {'samples': 2000}, 'thorough': {'samples': 10000}}, spends='{samples} samples')

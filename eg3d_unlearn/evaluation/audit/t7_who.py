@@ -9,13 +9,14 @@ Ranked, among random people, controls and the erased person:
 from __future__ import annotations
 
 import statistics
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.audit.setting import Audit, embedded
+from eg3d_unlearn.evaluation.audit.context import Audit, embedded
+from eg3d_unlearn.evaluation.audit.sentences import interval, number
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
-from eg3d_unlearn.evaluation.audit.words import interval, number
 from eg3d_unlearn.evaluation.estimate import stands_first
 from eg3d_unlearn.evaluation.likeness import cosines, lpips
 from eg3d_unlearn.generators.generator import Generator
@@ -23,22 +24,24 @@ from eg3d_unlearn.unlearning.loss import adjacent_offsets
 from eg3d_unlearn.unlearning.scale import latent_radius
 from eg3d_unlearn.unlearning.target import frobenius
 from torch_utils_ext.progress import tqdm
+from torch_utils_ext.user_files import dict_at, is_number
 
 STEP = 0.05                          # of the way uphill, in latent radii
 NEEDS = {'change': 'both networks', 'misfit': 'G_u alone', 'mirror': 'G_u alone'}
+PLAIN = {'both networks': 'from the old and the new file', 'G_u alone': 'from the new file alone'}
 
 
-def attack(audit: Audit) -> Findings:
+def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     """Random latents and steps uphill to where both networks differ most; candidates ranked by how suspect they are."""
     rng = torch.Generator().manual_seed(5 * audit.seed + 3)
-    drawn = audit.evidence.g_s.sample(audit.budget.candidates, rng)
+    drawn = audit.evidence.g_s.sample(budget.candidates, rng)
     people = torch.cat([subject.ws[:1] for subject in audit.subjects])
     candidates = torch.cat([people, drawn])
     ranks, suspects = {}, {}
     for side in audit.sides:
         scores = suspicion(audit, side.light, candidates, side.name)
         ranks[side.name] = {name: ranked(values, len(people)) for name, values in scores.items()}
-        suspects[side.name] = uphill(audit, side.light, drawn[scores['change'][len(people):].argmax(), None])
+        suspects[side.name] = uphill(audit, side.light, drawn[scores['change'][len(people):].argmax(), None], budget.ascent_steps)
 
     def one(side, index, step):
         step()
@@ -70,12 +73,12 @@ def suspicion(audit: Audit, generator: Generator, ws: Tensor, name: str) -> dict
     return {name: torch.cat(values).nan_to_num(0.0) for name, values in found.items()}
 
 
-def uphill(audit: Audit, generator: Generator, ws: Tensor) -> Tensor:  # [1, num_ws, w_dim] -> the same
+def uphill(audit: Audit, generator: Generator, ws: Tensor, steps: int) -> Tensor:  # [1, num_ws, w_dim] -> the same
     """From a random latent to where the two networks differ most nearby; no farther from the mean than random people are."""
     g_s, perceptual, mean = audit.sides[0].light, audit.perceptual, audit.evidence.g_s.w_avg
     radius, camera = latent_radius(audit.evidence.g_s), g_s.camera(0.0) if g_s.is_3d else None
     best, most = ws, -1.0
-    for _ in tqdm(range(audit.budget.ascent_steps), desc='T7 uphill', unit='step', dynamic_ncols=True):
+    for _ in tqdm(range(steps), desc='T7 uphill', unit='step', dynamic_ncols=True):
         w = ws[:, :1].detach().requires_grad_(True)
         wide = w.expand(-1, generator.num_ws, -1)
         features = [perceptual.features(network.synthesize(wide, camera).image) for network in (g_s, generator)]
@@ -121,4 +124,14 @@ def found(rank: float, count: int) -> str:
     return ': found out' if stands_first(rank, count) else ': suspect' if rank <= 0.05 * count else ''
 
 
-TIER = Tier('T7', 'who was erased?', 'has both networks, or the unlearned one alone; no photo', attack, say)
+def exposed_by(result: dict) -> dict[str, str]:
+    """The ways by which the person is the most suspect of all candidates, where these are too many for chance, and what each needs."""
+    details = dict_at(result, 'details')
+    ranks = {way: dict_at(details, 'ranks', way).get('person') for way in NEEDS}
+    return {way: PLAIN[NEEDS[way]] for way, rank in ranks.items() if is_number(rank) and stands_first(rank, details['candidates'])}
+
+
+TIER = Tier('T7', 'who was erased?', 'has both networks, or the unlearned one alone; no photo', attack, say, exposed_by=exposed_by,
+            budgets={'quick': {'candidates': 48, 'ascent_steps': 8}, 'standard': {'candidates': 400, 'ascent_steps': 50},
+                     'thorough': {'candidates': 1000, 'ascent_steps': 200}},
+            spends='{candidates} candidates and {ascent_steps} steps')

@@ -1,15 +1,16 @@
 """T8: walks between w_source and w_target and around w_source, mixed layers, and the weights between G_s and G_u."""
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.audit.setting import Audit, Side, embedded
+from eg3d_unlearn.evaluation.audit.context import Audit, Side, embedded
+from eg3d_unlearn.evaluation.audit.sentences import number, usual
 from eg3d_unlearn.evaluation.audit.subjects import Subject
-from eg3d_unlearn.evaluation.audit.t4_relearning import curve_of
-from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
+from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier, curve_of
 from eg3d_unlearn.evaluation.audit.tuning import learning_copy
-from eg3d_unlearn.evaluation.audit.words import number, usual
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.unlearning.loss import adjacent_offsets
 
@@ -18,7 +19,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of G_u in interpolated weights
 WAYS = ('walk', 'around', 'mixing')
 
 
-def attack(audit: Audit) -> Findings:
+def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     """Latents between, around and mixed of the person and the target; of all places the one most like the photo."""
     best: dict[str, list[dict[str, float]]] = {side.name: [] for side in audit.sides}
 
@@ -27,7 +28,7 @@ def attack(audit: Audit) -> Findings:
         subject = audit.subjects[index]
         photo = embedded(subject.photo(subject.attacked)[0], audit.attackers_eye)[0]
         ends, likeness = {}, {}
-        for way, ws in places(audit, subject).items():
+        for way, ws in places(audit, subject, budget).items():
             seen = embedded(audit.frontal(side.generator, ws), audit.attackers_eye) @ photo
             ends[way], likeness[way] = ws[seen.argmax(), None], seen.max().item()
         shown = {way: [Shown(audit.views(side.generator, ws), used=subject.attacked)] for way, ws in ends.items()}
@@ -36,15 +37,15 @@ def attack(audit: Audit) -> Findings:
 
     findings = audit.on_everybody(one, 'T8')
     findings.curve = between_networks(audit)
-    findings.details = {'points': {way: len(ws) for way, ws in places(audit, audit.subjects[0]).items()},
+    findings.details = {'points': {way: len(ws) for way, ws in places(audit, audit.subjects[0], budget).items()},
                         'best': {name: {'person': rows[0], 'controls': means(rows[1:])} for name, rows in best.items()},
                         'curve_is': 'identity at the original latent against the share of G_u in the weights'}
     return findings
 
 
-def places(audit: Audit, subject: Subject) -> dict[str, Tensor]:  # each [K, num_ws, w_dim]
+def places(audit: Audit, subject: Subject, budget: SimpleNamespace) -> dict[str, Tensor]:  # each [K, num_ws, w_dim]
     """The latents that are tried."""
-    source, mean, budget = subject.ws[:1], audit.evidence.g_s.w_avg[None], audit.budget
+    source, mean = subject.ws[:1], audit.evidence.g_s.w_avg[None]
     target = audit.target(source)
     share = torch.linspace(-BEYOND, 1 + BEYOND, budget.walk).to(source)[:, None, None]
     rng = torch.Generator().manual_seed(11 * audit.seed + 5)
@@ -98,4 +99,6 @@ def say(result: dict) -> str:
 
 
 TIER = Tier('T8', 'walks, mixed layers, interpolated weights', 'has the network, the latent that was erased and one photo to know the person by',
-            attack, say)
+            attack, say, plain='trying faces close to the person’s', telling=True,
+            budgets={'quick': {'walk': 7, 'around': 6}, 'standard': {'walk': 13, 'around': 24}, 'thorough': {'walk': 25, 'around': 64}},
+            spends='{walk} + {around} points and mixes')

@@ -1,13 +1,16 @@
-"""What a tier is: an attacker, an attack with one signature for all, and the sentence that its figures come to."""
+"""What an attack of the audit is: all that help, audit.json and report.html need to know of it stands in its `Tier`."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Callable
 
 from torch import Tensor
 
+from eg3d_unlearn.evaluation.audit.sentences import back
+
 if TYPE_CHECKING:
-    from eg3d_unlearn.evaluation.audit.setting import Audit
+    from eg3d_unlearn.evaluation.audit.context import Audit
 
 
 @dataclass
@@ -29,9 +32,22 @@ class Findings:
 
 @dataclass(frozen=True)
 class Tier:
-    """A rung of the ladder."""
+    """One attack."""
     key: str                         # 'T0' ...
     title: str
     attacker: str                    # who has what
-    attack: Callable[['Audit'], Findings]
+    attack: Callable[[Audit, SimpleNamespace], Findings]  # the second: one of ``budgets``
     say: Callable[[dict], str]       # the tier's entry of audit.json -> one sentence
+    plain: str = ''                  # what somebody does, for readers who are no specialists; '' where the attack looks for anybody
+    budgets: dict[str, dict[str, int]] = field(default_factory=dict)  # 'quick', 'standard', 'thorough' -> what the attack may spend
+    spends: str = ''                 # the same in words, with the names of ``budgets`` in braces; '' where nothing is spent
+    telling: bool = False            # on a network that knows the person the attack shows them: where it still does, nothing is gone
+    back: Callable[[dict], bool | None] = back  # whether an entry says that the person was brought back; None: the interval leaves it open
+    # Of an attack that is given nobody and looks for anybody: the ways in which it found the person, each with plain words for it.
+    exposed_by: Callable[[dict], dict[str, str]] | None = None
+
+
+def curve_of(at: list, curves: list[list[float]]) -> dict:
+    """The person's curve and the mean of the controls'."""
+    controls = [sum(values) / len(values) for values in zip(*curves[1:], strict=True)]
+    return {'steps': at, 'person': [round(value, 4) for value in curves[0]], 'controls': [round(value, 4) for value in controls]}

@@ -1,4 +1,4 @@
-"""Whether forgetting was bought with ruin: what became of people whom nobody asked to forget.
+"""The network's utility: what became of people whom nobody asked to forget.
 
 The state follows Wilson's interval of the share of random and control people whom the recogniser still takes for
 themselves, G_s against G_u at the same latent: all of it below a half, the network is ruined; below nine tenths, damaged.
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation import estimate
-from eg3d_unlearn.evaluation.audit.setting import Audit, embedded
-from eg3d_unlearn.evaluation.audit.words import interval, number
+from eg3d_unlearn.evaluation.audit.context import Audit, embedded
+from eg3d_unlearn.evaluation.audit.sentences import interval, number
 from eg3d_unlearn.evaluation.detection import found_in
 from eg3d_unlearn.evaluation.likeness import cosines, lpips
 from eg3d_unlearn.judges.judges import alignment_of
@@ -27,12 +27,12 @@ OPENINGS = {
 
 
 @torch.no_grad()
-def examine(audit: Audit) -> dict:
+def measure_utility(audit: Audit) -> dict:
     """The entry ``ruin`` of audit.json."""
     g_s, (_, embed) = audit.evidence.g_s, audit.evidence.measuring
-    drawn = g_s.sample(audit.budget.ruin_people, torch.Generator().manual_seed(13 * audit.seed + 6))
+    drawn = g_s.sample(audit.budget.random_people, torch.Generator().manual_seed(13 * audit.seed + 6))
     ws = torch.cat([drawn, *(subject.ws[:1] for subject in audit.subjects[1:])])
-    shown = [audit.frontal(side.generator, ws, f'ruin {side.name}').nan_to_num(0.0) for side in audit.sides]
+    shown = [audit.frontal(side.generator, ws, f'other people {side.name}').nan_to_num(0.0) for side in audit.sides]
     people = [embedded(images, embed) for images in shown]
     alike = cosines(*people).nan_to_num(0.0)
     recognised = estimate.fraction(alike >= audit.threshold, audit.seed)

@@ -1,4 +1,4 @@
-"""The ladder from T0 on, tier by tier, each kept as soon as it is done."""
+"""An audit from its first tier to audit.json; each tier is kept as soon as it is done, so that a stopped audit goes on."""
 from __future__ import annotations
 
 import dataclasses
@@ -16,11 +16,13 @@ from eg3d_unlearn import machine
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation import audit as package
 from eg3d_unlearn.evaluation import cache
-from eg3d_unlearn.evaluation.audit import TIERS, ruin, words
+from eg3d_unlearn.evaluation.audit import TIERS
 from eg3d_unlearn.evaluation.audit.budget import Budget
+from eg3d_unlearn.evaluation.audit.context import Audit
 from eg3d_unlearn.evaluation.audit.scores import AFTER, BEFORE, figures
-from eg3d_unlearn.evaluation.audit.setting import Audit
 from eg3d_unlearn.evaluation.audit.tier import Findings, Tier
+from eg3d_unlearn.evaluation.audit.utility import measure_utility
+from eg3d_unlearn.evaluation.audit.verdict import overall
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.pictures import photograph
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
@@ -34,7 +36,7 @@ from torch_utils_ext.user_files import read_json, shown
 
 AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
 FACE = 256                           # pixels along each side of the picture of a person who came back
-RUIN = 'ruin'                        # kept beside the tiers
+UTILITY = 'ruin'                     # of audit.json: what became of other people; kept beside the tiers
 # Of the configuration: what changes no figure, and what the fingerprint has by its content.
 LEFT_OUT = ('network', 'outdir', 'image', 'latent', 'latent_seed', 'device', 'batch', 'snap', 'upstream', 'keep_source', 'report',
             'trust_file')
@@ -88,11 +90,11 @@ class AuditFolder:
     def finish(self, content: dict) -> None:
         """Write audit.json; the parts, which it holds, go."""
         self.write(AUDIT, content)
-        for part in [BEGUN, *(self.name(key) for key in (*TIERS, RUIN))]:
+        for part in [BEGUN, *(self.name(key) for key in (*TIERS, UTILITY))]:
             (self.path / part).unlink(missing_ok=True)
 
 
-def conduct(
+def run_audit(
     evidence: Evidence,
     budget: Budget,
     outdir: str | Path,
@@ -119,17 +121,17 @@ def conduct(
         if not isinstance(salt, str) or not re.fullmatch('(?:[0-9a-f]{2}){1,64}', salt):
             raise InputError(f'{folder.path / BEGUN} is damaged. Choose another --outdir, or delete that folder and start again.')
         folder.begin(fingerprint(evidence, budget, controls, seed, salt))
-        looked = kept(folder, RUIN, lambda: timed(lambda: ruin.examine(audit)), log)
-        log(looked['verdict'])
+        utility = kept(folder, UTILITY, lambda: timed(lambda: measure_utility(audit)), log)
+        log(utility['verdict'])
         results = []
         for key in keys:
             # One picture is enough: that of the attack that needs least.
             shows = not any('recovered' in result for result in results)
-            results.append(kept(folder, key, lambda key=key, shows=shows: timed(lambda: run(audit, TIERS[key], shows)), log))
+            results.append(kept(folder, key, lambda key=key, shows=shows: timed(lambda: run_tier(audit, TIERS[key], shows)), log))
             log(f'{key}: {results[-1]["verdict"]}')
-        content = whole(audit, looked, results)
+        content = assembled(audit, utility, results)
         # Of all sittings, where the audit went on after a stop.
-        content['seconds'] = round(max(time.perf_counter() - begun, sum(part['seconds'] for part in (looked, *results))), 1)
+        content['seconds'] = round(max(time.perf_counter() - begun, sum(part['seconds'] for part in (utility, *results))), 1)
         folder.finish(content)
     return content
 
@@ -149,9 +151,9 @@ def kept(folder: AuditFolder, key: str, make: Callable[[], dict], log: Callable[
 def check_part(part: dict, key: str, path: Path) -> None:
     """Refuse a part of an audit from which audit.json could not be made: it was damaged, or is another program's."""
     try:
-        words.overall(part, []) if key == RUIN else words.overall({'verdict': '', 'state': ''}, [part])
+        overall(part, []) if key == UTILITY else overall({'verdict': '', 'state': ''}, [part])
         json.dumps(part, allow_nan=False, ensure_ascii=False).encode()
-        if not part['verdict'].isprintable() or not 0 <= part['seconds'] < 1e9 or part.get('tier', RUIN) != key:
+        if not part['verdict'].isprintable() or not 0 <= part['seconds'] < 1e9 or part.get('tier', UTILITY) != key:
             raise ValueError
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         raise InputError(f'{shown(path, 300)} is no part of this audit, or is damaged. Delete it and run the same command again.') from None
@@ -162,9 +164,9 @@ def timed(make: Callable[[], dict]) -> dict:
     return {**make(), 'seconds': round(time.perf_counter() - begun, 1)}
 
 
-def run(audit: Audit, tier: Tier, shows: bool = True) -> dict:
+def run_tier(audit: Audit, tier: Tier, shows: bool = True) -> dict:
     """One tier's entry of audit.json; ``shows``: with a picture where the person is brought back."""
-    findings = tier.attack(audit)
+    findings = tier.attack(audit, audit.budget.of(tier))
     name = audit.evidence.measuring[0]
     result = {
         'tier': tier.key, 'title': tier.title, 'attacker': tier.attacker, 'figures': figures_of(audit, findings, name),
@@ -173,7 +175,7 @@ def run(audit: Audit, tier: Tier, shows: bool = True) -> dict:
                     'recognisers': {other: figures_of(audit, findings, other) for other in audit.evidence.recognisers},
                     'changes': changes(findings, name)},
     }
-    if shows and findings.best is not None and words.brought_back(result) in (True, None):
+    if shows and findings.best is not None and tier.back(result) is not False:
         result |= recovered(*findings.best, audit.threshold)
     return {**result, 'verdict': tier.say(result)}
 
@@ -232,13 +234,12 @@ def marks(evidence: Evidence) -> dict[str, str]:
     return {name: cache.fingerprint(generator) if pickle is None else pickle.sha256() for name, pickle, generator in sides}
 
 
-def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
+def assembled(audit: Audit, utility: dict, results: list[dict]) -> dict:
     """audit.json."""
     evidence = audit.evidence
-    overall = words.overall(looked, results)
     return {
         **({'MEANING': MEANINGLESS} if evidence.config.random_metric_weights else {}),
-        'budget': audit.budget.name, 'steps': audit.budget.describe(), 'seed': audit.seed,
+        'budget': audit.budget.name, 'steps': audit.budget.describe(TIERS.values()), 'seed': audit.seed,
         'networks': marks(evidence),
         'person': {'photos': len(audit.subjects[0].images), 'given_as': evidence.config.person_kind},
         'controls': len(audit.subjects) - 1, 'controls_are': audit.kind_of_controls,
@@ -246,8 +247,8 @@ def whole(audit: Audit, looked: dict, results: list[dict]) -> dict:
         'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': audit.impostors.false_accepts,
                       'impostor_pairs': audit.impostors.pairs},
         'definition': package.__doc__.split('What the figures mean\n')[1],
-        'verdict': [*overall, *(f'{result["tier"]}: {result["verdict"]}' for result in results)],
-        'ruin': looked, 'tiers': results, 'not_run': [key for key in TIERS if key not in {result['tier'] for result in results}],
+        'verdict': [*overall(utility, results), *(f'{result["tier"]}: {result["verdict"]}' for result in results)],
+        UTILITY: utility, 'tiers': results, 'not_run': [key for key in TIERS if key not in {result['tier'] for result in results}],
         'config': evidence.config.to_json(), 'versions': machine.versions(), 'hardware': machine.hardware(evidence.device),
         'peak_memory': machine.peak_memory(evidence.device),
     }

@@ -1,11 +1,10 @@
-"""The setting of an audit: networks, people, judges and budget, as every tier needs them."""
+"""What every attack of the audit has at hand: networks, people, judges, and the way in which attacks are made on everybody."""
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,6 @@ from eg3d_unlearn.evaluation.rendering import from_yaws, in_batches, rendered
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.evaluation.summary import YAWS
 from eg3d_unlearn.evaluation.verification import Impostors, impostors
-from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.memory import batch_size
 from eg3d_unlearn.judges.judges import Embed
@@ -128,11 +126,6 @@ class Audit:
     def rate(self) -> float:
         """Learning rate of attacks on the weights: PTI's, or the one that the network is unlearned with where that is larger."""
         return max(PTI_RATE, self.evidence.config.lr)
-
-    @property
-    def yaws(self) -> list[float]:
-        """All views of T0 [radians]."""
-        return np.linspace(-MAX_YAW, MAX_YAW, self.budget.views).tolist()
 
     def _light(self, generator: Generator) -> Generator:
         if not (self.budget.half and generator.is_3d):
