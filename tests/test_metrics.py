@@ -61,7 +61,7 @@ def test_lists_of_names():
 
 
 def test_every_metric_says_what_it_is():
-    assert all(len(metric.about) > 30 and metric.better in ('low', 'high') for metric in metrics.METRICS.values())
+    assert all(len(metric.title) > 30 and metric.heading and metric.better in ('low', 'high') for metric in metrics.METRICS.values())
 
 
 # Nothing was erased.

@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from eg3d_unlearn.bench.tables import build, command, readme, runner
-from eg3d_unlearn.bench.tables.command import COUNTED, WORLDS, check_people, left_over, main, protocols_of
+from eg3d_unlearn.bench.tables.command import WORLDS, check_people, left_over, main, protocols_of
 from eg3d_unlearn.bench.tables.jobs import SCENARIOS, Job, Row, load_experiments
-from eg3d_unlearn.bench.tables.workbench import Workbench, multiple
+from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS, Workbench, multiple
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.evaluation.metrics import METRICS
 from eg3d_unlearn.unlearning.presets import PRESETS
 from eg3d_unlearn.unlearning.training_loop import Stopped
 from eg3d_unlearn.worlds.demo.shipped import encoder_path, network_path
@@ -35,7 +36,7 @@ def test_experiments_are_complete():
     assert [one.name for one in experiments] == ['closed-form-against-guide', 'closed-form', 'figure9', 'methods', 'table1', 'table2', 'table3',
                                                 'table4', 'tsne']
     for one in experiments:
-        assert {metric.partition(':')[0] for metric in one.metrics} <= set(COUNTED) and set(one.scenarios) <= set(SCENARIOS)
+        assert {metric.partition(':')[0] for metric in one.metrics} <= {*METRICS, EMBEDDINGS} and set(one.scenarios) <= set(SCENARIOS)
         assert all(row.method is None or row.method in PRESETS for row in one.rows)
         assert len({row.title for row in one.rows}) == len(one.rows)
         for scenario, rows in one.paper.items():
@@ -358,7 +359,7 @@ def test_too_few_people(tmp_path):
 def test_runs_leave_results_and_tables(tmp_path, monkeypatch):
     """The command end to end on the small network, with short runs, few samples and one person."""
     monkeypatch.setitem(TRAINING['stylegan2'], 'iters', 2)
-    monkeypatch.setitem(COUNTED, 'retain', '{}20')
+    monkeypatch.setitem(METRICS, 'retain', dataclasses.replace(METRICS['retain'], default_count=20))
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])
     assert result.exit_code == 0, result.output
     results = sorted((tmp_path / 'results').glob('*.json'))

@@ -5,6 +5,7 @@ from types import SimpleNamespace as Section
 
 from markupsafe import Markup
 
+from eg3d_unlearn.evaluation.metrics.registry import find
 from eg3d_unlearn.report.audit import attacks_of, found_out
 from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import counted, interval, listed, number
@@ -78,8 +79,8 @@ def does_not_show(run: RunFiles) -> list[Markup]:
         said.append(point('Views, neighbours, chance.', 'This page was written from the run’s own figures: few pictures and no intervals.'))
     elif run.likeness is not None:
         said += [every_photo(run.likeness), every_recogniser(run.evidence)]
-    if not any(str(metric.get('name', '')).startswith(('fid', 'dfid', 'kid')) for metric in run.metrics):
-        said.append(point('How good all pictures still are.', 'No Fréchet or kernel distance between samples of the two networks is in the '
+    if not any((metric := find(str(line.get('name')))) and metric.counts == 'pictures' for line in run.metrics):
+        said.append(point('How good all pictures still are.', 'No metric of samples of the two networks (FID, KID, precision) is in the '
                           'folder.'))
     if run.is_demo:
         said.append(point('Anything about real faces.', 'Network, people and recognisers belong to a synthetic world, in which identity is '

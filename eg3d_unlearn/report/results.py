@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace as Section
 
 from eg3d_unlearn.evaluation.estimate import running_median
+from eg3d_unlearn.evaluation.metrics.registry import find
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.comparison import GROUPS
 from eg3d_unlearn.report.files import RunFiles
@@ -22,16 +23,6 @@ SUMMARY = {                          # of report.json: before against after
 COMPARED = {
     'unlearned_against_source': 'the person after, against before', 'unlearned_against_target': 'the person after, against the target',
     'source_against_target_before': 'the person before, against the target', 'others_before_against_after': 'other people after, against before',
-}
-METRICS = {                          # beginnings of names: what a metric is
-    'id_others': 'likeness of other photos of the person, before against after, over views',
-    'id': 'likeness of the erased person, before against after, over views',
-    'fid_pre': 'Fréchet distance between pictures before and after',
-    'dfid_real': 'Fréchet distance to real pictures, after less before',
-    'kid_pre': 'kernel distance between pictures before and after',
-    'pr_pre': 'precision: share of pictures after that lie among those before',
-    'retain': 'likeness of other people, before against after',
-    'targets_apart': 'likeness between the faces that several erased people became',
 }
 PARTS = {                            # of report.json, as they are
     'config': 'Settings of the run', 'person': 'How the person was found', 'hardware': 'Machine', 'versions': 'Versions',
@@ -52,7 +43,7 @@ def metrics(lines: list[dict]) -> Section | None:
 def metric(line: dict) -> dict:
     """One metric: its figure, how it was taken and what else it found."""
     value = dict_at(line, 'value') or {'value': line.get('value')}
-    return {'name': line['name'], 'about': next((what for start, what in METRICS.items() if line['name'].startswith(start)), None),
+    return {'name': line['name'], 'about': getattr(find(line['name']), 'title', None),
             'untrained': 'MEANING' in line, 'value': value.get('value'), 'interval': interval(value, 3) or MISSING,
             'samples': value.get('samples'), 'better': line.get('better', MISSING),
             'details': entries({name: value for name, value in line.items() if name not in ('name', 'value', 'better')})}

@@ -14,14 +14,12 @@ from eg3d_unlearn.bench.tables import plots
 from eg3d_unlearn.bench.tables.jobs import Experiment, Row
 from eg3d_unlearn.bench.tables.runner import known
 from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS
+from eg3d_unlearn.evaluation.metrics import METRICS, parse
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
 SWEEP = 'figure9'
 TABLES = 'tables.md'
-HEADINGS = {'id': 'ID ↓', 'id_others': 'ID_others ↓', 'fid_pre': 'FID_pre ↓', 'dfid_real': 'ΔFID_real ↓', 'retain': 'likeness of others ↑',
-            'retain:fifth_percentile': '5th percentile ↑', 'retain:worst': 'worst of 200 ↑', 'id:verified': 'taken for the person ↓',
-            'retain:held_out_mean': 'photos of 20 others ↑', 'retain:held_out_worst': 'worst of these ↑'}
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,6 @@ def values_of(experiment: Experiment, outdir: Path, network: str, scenario: str,
 def cell_of(row: Row, runs: dict[Run, float], metric: str) -> Cell:
     """The mean over a row's runs; where nothing is learned all seeds of a person are one run."""
     values = list(({run[0]: value for run, value in runs.items()} if row.method is None else runs).values())
-    from eg3d_unlearn.evaluation.metrics import METRICS
     worst = (max if METRICS[metric.partition(':')[0]].better == 'low' else min)(values)
     return Cell(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), worst,
                 len({person for person, _ in runs}))
@@ -79,8 +76,13 @@ def cell_of(row: Row, runs: dict[Run, float], metric: str) -> Cell:
 
 def base_of(name: str) -> str:
     """A metric's name without its number of samples: fid_pre500-half is fid_pre."""
-    from eg3d_unlearn.evaluation.metrics import parse
     return parse(name).base
+
+
+def heading(column: str) -> str:
+    """What stands above a column: 'retain' or 'retain:worst'."""
+    base, _, detail = column.partition(':')
+    return METRICS[base].heading_of(detail)
 
 
 Line = tuple[Row, dict[str, Cell | None]]
@@ -102,7 +104,7 @@ def markdown(experiment: Experiment, outdir: Path, network: str, people: int, se
     if not columns:
         return ''
     several = len({scenario for scenario, _ in columns}) > 1
-    heads = [f'{scenario}: {HEADINGS[metric]}' if several else HEADINGS[metric] for scenario, metric in columns]
+    heads = [f'{scenario}: {heading(metric)}' if several else heading(metric) for scenario, metric in columns]
     lines = ['| ' + ' | '.join(['', *heads]) + ' |',
              '|' + '---|' * (len(columns) + 1)]
     by_scenario = {scenario: rows_of(experiment, outdir, network, scenario, people, seeds) for scenario in scenarios}

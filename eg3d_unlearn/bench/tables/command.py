@@ -18,7 +18,6 @@ from torch_utils_ext.progress import tqdm
 from torch_utils_ext.user_files import read_json, shown
 
 WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')}
-COUNTED = {'id': '{}', 'id_others': '{}', 'fid_pre': '{}{samples}', 'dfid_real': '{}{samples}', 'retain': '{}{kept}', 'embeddings': '{}'}
 
 
 @command(stopped='Run the same command again to go on.')
@@ -91,6 +90,7 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
 
 def protocols_of(experiments: list, networks: list[str], people: int, seeds: int, samples: int, world: str, real: bool = True) -> dict[Job, list[str]]:
     """Which metrics each run's result holds, by their whole names: those of all tables that ask for it."""
+    from eg3d_unlearn.evaluation.metrics import METRICS
     found: dict[Job, list[str]] = {}
     half = '-half' if world == 'demo' else ''
     for experiment in experiments:
@@ -99,11 +99,12 @@ def protocols_of(experiments: list, networks: list[str], people: int, seeds: int
             for metric in experiment.metrics:
                 if metric == 'embeddings' and world != 'demo':
                     continue         # a real face's are biometric data, which no result file is to hold
-                if metric == 'dfid_real' and world != 'demo' and not real:
-                    continue
-                metric = metric.partition(':')[0]
-                name = COUNTED[metric].format(metric, samples=samples, kept=200)
-                name += rays if name != metric else ''
+                name = metric.partition(':')[0]
+                if known := METRICS.get(name):
+                    if known.needs_real and world != 'demo' and not real:
+                        continue
+                    if known.default_count is not None:
+                        name += f'{samples if known.counts == "pictures" else known.default_count}{rays}'
                 if name not in found.setdefault(job, []):
                     found[job].append(name)
     return found

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from eg3d_unlearn.bench.tables.jobs import Experiment
 from eg3d_unlearn.evaluation.likeness import embeddings
+from eg3d_unlearn.evaluation.metrics import METRICS
 from eg3d_unlearn.evaluation.rendering import rendered
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
-TITLES = {'id': 'ID', 'id_others': 'ID of other photos', 'fid_pre': 'FID_pre', 'dfid_real': 'ΔFID_real', 'retain': 'others kept'}
 
 
 def pyplot():
@@ -43,7 +43,7 @@ def sweep(
             known = [(row.title, cells[metric]) for row, cells in rows if cells[metric]]
             axis.errorbar([title for title, _ in known], [cell.mean for _, cell in known], [cell.std or 0 for _, cell in known],
                           color=colour, marker='o', capsize=3, label=Path(network).stem)
-        axis.set_title(TITLES[metric])
+        axis.set_title(METRICS[metric].heading)
         axis.set_xlabel('d, as a multiple of the default')
         axis.grid(alpha=0.3)
     axes[0].legend(frameon=False)

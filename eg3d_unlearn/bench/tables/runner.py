@@ -205,7 +205,7 @@ def run_job(
     settings = Settings(seed=0, cache=cache, data=real, progress=False)
     figures: dict[str, dict | None] = {}
     for name in names:
-        if name.startswith('id_others') and evidence.person.ws_others is None:
+        if evidence.person.ws_others is None and name != EMBEDDINGS and metrics.METRICS[metrics.parse(name).base].needs_other_photos:
             figures[name] = None     # a random latent, or somebody with one photo
             continue
         figures[name] = embeddings(evidence) if name == EMBEDDINGS else essence(metrics.compute(name, evidence, settings))

@@ -30,7 +30,8 @@ def check_people(evidence: Evidence, name: Name, settings: Settings) -> None:
         raise InputError('targets_apart compares people who were erased from one network, but the networks before differ.')
 
 
-@metric('targets_apart', better='low', needs_person=True, needs_recogniser=True, check=check_people)
+@metric('targets_apart', title='likeness between the faces that several erased people became', heading='targets apart', better='low',
+        needs_person=True, needs_recogniser=True, check=check_people)
 def targets_apart(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """Identity cosine between the faces that several erased people became, against that between the people before."""
     everybody = (evidence, *settings.others)

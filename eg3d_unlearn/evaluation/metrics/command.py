@@ -9,18 +9,37 @@ import click
 
 from eg3d_unlearn.config import WHO
 from eg3d_unlearn.console import PATH, command
+from eg3d_unlearn.evaluation import metrics as measured
 from eg3d_unlearn.evaluation.options import evidence_from, evidence_options, names_somebody
 from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, IMPOSTORS
+from eg3d_unlearn.run_folder import write_whole
+from eg3d_unlearn.worlds.registry import person_in
 from torch_utils_ext.atomic_file import cannot_write
+from torch_utils_ext.download import default_cache
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import is_file
 
 DEFAULT = 'id,retain200,fid_pre500'
+LIST = '\n'.join(f'      {metric.example:14}  {metric.title}' for metric in measured.METRICS.values())
+HELP = f"""Measure an erasure: is the person gone, and what became of everybody else?
+
+    \b
+    Metrics:
+{LIST}
+
+    A number is that of pictures or people; -half behind a name takes half the rays along each side (EG3D).
+
+    \b
+    Examples:
+      python evaluate.py metrics --before=demo-eg3d --after=out/network-unlearned.pkl --image=demo
+      python evaluate.py metrics --before=ffhqrebalanced512-128.pkl --after=out/network-unlearned.pkl \\
+          --image=face.png --image=other.png --recogniser=facenet --metrics=id,id_others,fid_pre5k,dfid_real5k --data=ffhq.zip
+    """
 
 
-@command(stopped='What was finished is written; ask for the other metrics again.')
+@command('metrics', help=HELP, stopped='What was finished is written; ask for the other metrics again.')
 @evidence_options
-@click.option('--metrics', help='Names, separated by commas: id, id_others, retain200, fid_pre5k, kid_pre5k, pr_pre5k, dfid_real5k, targets_apart. The number is that of pictures or people; -half behind a name takes half the rays along each side (EG3D).', metavar='NAME,...', default=DEFAULT, show_default=True)
+@click.option('--metrics', help='Names of metrics, separated by commas.', metavar='NAME,...', default=DEFAULT, show_default=True)
 @click.option('--outdir', help='Folder for the results, metric-NAME.jsonl.  [default: that of --after]', type=PATH, metavar='DIR')
 @click.option('--features', help='Feature network of FID, KID, precision and recall: inception, demo, or a TorchScript file ([N, 3, H, W] uint8 -> [N, D]; a program: --trust-file).  [default: inception; demo in the demo world]', type=PATH, metavar='NAME|FILE')
 @click.option('--inception-weights', help="File with Inception's weights.  [default: cache, else download]", type=PATH, metavar='FILE')
@@ -32,16 +51,6 @@ DEFAULT = 'id,retain200,fid_pre500'
 @click.option('--batch', help='Pictures that go through at once; no figure depends on it.  [default: by device]', type=click.IntRange(min=1), metavar='INT')
 def main(metrics: str, outdir: str | None, features: str | None, inception_weights: str | None, data: str | None, held_out: int | None,
          apart: tuple[tuple[str, str], ...], false_accepts: float, impostors: int, batch: int | None, **options) -> None:
-    """Measure an erasure: is the person gone, and what became of everybody else?
-
-    \b
-    Examples:
-      python evaluate.py metrics --before=demo-eg3d --after=out/network-unlearned.pkl --image=demo
-      python evaluate.py metrics --before=ffhqrebalanced512-128.pkl --after=out/network-unlearned.pkl \\
-          --image=face.png --image=other.png --recogniser=facenet --metrics=id,id_others,fid_pre5k,dfid_real5k --data=ffhq.zip
-    """
-    from eg3d_unlearn.evaluation import metrics as measured
-    from torch_utils_ext.download import default_cache
     names = measured.parse_all(metrics)
     folder = folder_for(outdir, options['after'])
     further = [further_person(options, after, person) for after, person in apart]
@@ -61,7 +70,6 @@ def main(metrics: str, outdir: str | None, features: str | None, inception_weigh
 
 def further_person(options: dict, after: str, person: str) -> dict:
     """The options of another erased person, as --apart names it."""
-    from eg3d_unlearn.worlds.registry import person_in
     kind, value = 'image', (person,)
     if person.startswith('seed:'):
         if not person[5:].isdecimal():
@@ -90,7 +98,6 @@ def folder_for(outdir: str | None, after: str) -> Path:
 
 def append(folder: Path, result: dict) -> Path:
     """Add a line to the metric's file, which stays whole whatever happens."""
-    from eg3d_unlearn.run_folder import write_whole
     path = folder / f'metric-{result["name"]}.jsonl'
     try:
         folder.mkdir(parents=True, exist_ok=True)

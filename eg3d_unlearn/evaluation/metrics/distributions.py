@@ -27,6 +27,7 @@ SMALL_N = 'biased by the number of pictures: compare with figures of the same nu
 JACKKNIFE = f'95 %, by leaving out each of {distances.GROUPS} groups of pictures in turn (jackknife)'
 # Yaw and pitch of portraits where no labels are at hand: pi-GAN's fit to CelebA (arXiv 2012.00926), used for FFHQ as well.
 YAW_SD, PITCH_SD = 0.3, 0.155        # [radians]
+SAMPLES = {'counts': 'pictures', 'default_count': 5000, 'least_count': 40}   # of every metric here
 
 
 def as_trained(evidence: Evidence, settings: Settings, count: int) -> RandomPeople:
@@ -100,14 +101,14 @@ def check_real(evidence: Evidence, name: Name, settings: Settings) -> None:
     real_pictures(evidence, settings, name.count, 1)
 
 
-@metric('fid_pre', better='low', default_count=5000, least_count=40, check=check_features)
+@metric('fid_pre', title='Fréchet distance between pictures before and after', heading='FID_pre', better='low', **SAMPLES, check=check_features)
 def fid_pre(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """FID between what G_u and G_s make of the same latents, cameras and noise (the paper's FID_pre)."""
     u, s, protocol = both(evidence, name, settings)
     return {'value': distances.fid_pre(u, s, settings.seed), 'protocol': {**protocol, 'note': SMALL_N}}
 
 
-@metric('kid_pre', better='low', default_count=5000, least_count=40, check=check_features)
+@metric('kid_pre', title='kernel distance between pictures before and after', heading='KID_pre', better='low', **SAMPLES, check=check_features)
 def kid_pre(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """KID (squared MMD, cubic kernel) between what G_u and G_s make of the same latents, cameras and noise."""
     u, s, protocol = both(evidence, name, settings)
@@ -115,7 +116,8 @@ def kid_pre(evidence: Evidence, name: Name, settings: Settings) -> dict:
             'protocol': {**protocol, 'note': 'pairs from one latent are left out, so that two equal networks have 0'}}
 
 
-@metric('pr_pre', better='high', default_count=5000, least_count=40, check=check_features)
+@metric('pr_pre', title='precision: share of pictures after that lie among those before', heading='precision', better='high',
+        columns={'recall': 'recall'}, **SAMPLES, check=check_features)
 def pr_pre(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """Precision (the value: G_u's pictures that G_s could make) and recall (G_s's pictures that G_u could make)."""
     u, s, protocol = both(evidence, name, settings)
@@ -124,7 +126,8 @@ def pr_pre(evidence: Evidence, name: Name, settings: Settings) -> dict:
     return {'value': precision, 'recall': recall, 'protocol': protocol}
 
 
-@metric('dfid_real', better='low', default_count=5000, least_count=40, check=check_real)
+@metric('dfid_real', title='Fréchet distance to real pictures, after less before', heading='ΔFID_real', better='low', needs_real=True,
+        **SAMPLES, check=check_real)
 def dfid_real(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """FID(G_u, real pictures) - FID(G_s, real pictures) (the paper's ΔFID_real); above 0: G_u is the worse one."""
     features = load_features(evidence, settings)

@@ -15,25 +15,20 @@ from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.evaluation.verification import impostors
 from eg3d_unlearn.generators import cameras
 from eg3d_unlearn.generators.generator import Generator
-from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
 
-@metric('id', better='low', needs_person=True, needs_recogniser=True)
+@metric('id', title='likeness of the erased person, before against after, over views', heading='ID', better='low',
+        columns={'verified': 'taken for the person'}, needs_person=True, needs_recogniser=True)
 def id_(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """Identity cosine at the erased photo's latent, before against after, from 11 yaws (the paper's ID)."""
     return likeness(evidence, name, settings, slice(0, 1))
 
 
-def check_others(evidence: Evidence, name: Name, settings: Settings) -> None:
-    if len(evidence.ws_mine) < 2:
-        raise InputError('id_others is about other photos of the same person, and there is none: give --image more than once, a folder, '
-                         'or a person of the demo world.')
-
-
-@metric('id_others', better='low', needs_person=True, needs_recogniser=True, check=check_others)
+@metric('id_others', title='likeness of other photos of the person, before against after, over views', heading='ID_others', better='low',
+        needs_person=True, needs_other_photos=True, needs_recogniser=True)
 def id_others(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """The same at the latents of other photos of the person (the paper's ID_others)."""
     found = likeness(evidence, name, settings, slice(1, None))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable
 
 from torch_utils_ext.errors import InputError
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.settings import Settings
 
 HALF = '-half'                       # suffix: half as many rays along each side (EG3D)
+NAME = re.compile(r'(?P<base>[a-z_]+?)(?P<count>\d{1,7}k?)?(?P<half>-half)?')
 
 
 @dataclass(frozen=True)
@@ -28,33 +29,38 @@ class Name:
 
 @dataclass(frozen=True)
 class Metric:
-    """One registered metric."""
+    """One registered metric, with all that help, tables and report.html need to know of it."""
     base: str
     function: Callable[[Evidence, Name, Settings], dict]  # gives 'value', 'protocol' and details
-    default_count: int | None        # None: the metric draws nothing, its name has no number
-    least_count: int                 # fewer mean nothing
-    needs_person: bool               # the erased person, not the networks alone
-    needs_recogniser: bool
+    title: str                       # what is measured, in a few words
+    heading: str                     # of its column in a table
     better: str                      # 'low' or 'high'
-    check: Callable[[Evidence, Name, Settings], object]  # raises InputError for what cannot work, before anything slow
+    columns: dict[str, str] = field(default_factory=dict)  # details that a table can show, as 'retain:worst' -> heading
+    counts: str = 'people'           # what the number in its name counts: 'people', or 'pictures' of anybody
+    default_count: int | None = None  # None: the metric draws nothing, its name has no number
+    least_count: int = 2             # fewer mean nothing
+    needs_person: bool = False       # the erased person, not the networks alone
+    needs_other_photos: bool = False  # of the person
+    needs_recogniser: bool = False
+    needs_real: bool = False         # real pictures, of --data or of a world
+    check: Callable[[Evidence, Name, Settings], object] = lambda evidence, name, settings: None  # InputError for what cannot work
 
     @property
     def example(self) -> str:
         return self.base + counted(self.default_count)
 
-    @property
-    def about(self) -> str:
-        return (self.function.__doc__ or '').strip().splitlines()[0]
+    def heading_of(self, column: str = '') -> str:
+        """The heading of one of ``columns``, or of the metric itself, with an arrow towards the better."""
+        return f'{self.columns[column] if column else self.heading} {"↓" if self.better == "low" else "↑"}'
 
 
 METRICS: dict[str, Metric] = {}
 
 
-def metric(base: str, better: str, default_count: int | None = None, least_count: int = 2, needs_person: bool = False,
-           needs_recogniser: bool = False, check: Callable[[Evidence, Name, Settings], object] = lambda evidence, name, settings: None):
-    """Decorator: register a metric under the name ``base``, with a number behind it where ``default_count`` is one."""
+def metric(base: str, **about):      # fields of `Metric`
+    """Decorator: register a metric under the name ``base``."""
     def register(function):
-        METRICS[base] = Metric(base, function, default_count, least_count, needs_person, needs_recogniser, better, check)
+        METRICS[base] = Metric(base, function, **about)
         return function
     return register
 
@@ -72,7 +78,7 @@ def parse(text: str) -> Name:
     Raises:
         InputError: no such metric; a number where none belongs, or one that is too small.
     """
-    found = re.fullmatch(r'(?P<base>[a-z_]+?)(?P<count>\d{1,7}k?)?(?P<half>-half)?', text.strip())
+    found = NAME.fullmatch(text.strip())
     examples = [metric.example for metric in METRICS.values()]
     known = ', '.join(examples)
     if found is None or found['base'] not in METRICS:
@@ -88,6 +94,12 @@ def parse(text: str) -> Name:
         raise InputError(f'{text.strip()} asks for {count} samples; {entry.base} needs at least {entry.least_count}, for instance '
                          f'{entry.example}.')
     return Name(entry.base, count, found['half'] is not None)
+
+
+def find(text: str) -> Metric | None:
+    """The metric that a result of this name is of; None where there is no such metric."""
+    found = NAME.fullmatch(text)
+    return METRICS.get(found['base']) if found else None
 
 
 def parse_all(text: str) -> list[Name]:
@@ -109,6 +121,9 @@ def check(name: Name, evidence: Evidence, settings: Settings) -> None:
         raise InputError(f'{name} asks for half the rays, but a {evidence.g_s.family} network has none. Ask for {str(name).removesuffix(HALF)}.')
     if entry.needs_person and evidence.person is None:
         raise InputError(f'{name} is about the erased person: say who with --image, --latent or --latent-seed.')
+    if entry.needs_other_photos and len(evidence.ws_mine) < 2:
+        raise InputError(f'{name} is about other photos of the same person, and there is none: give --image more than once, a folder, or a '
+                         'person of the demo world.')
     if entry.needs_recogniser and not evidence.recognisers:
         raise InputError(f'{name} needs a recogniser, and there is none (--id-network=none). Give one with --recogniser or --id-network.')
     if entry.needs_recogniser:

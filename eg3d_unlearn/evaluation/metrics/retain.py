@@ -44,7 +44,10 @@ def check_held_out(evidence: Evidence, name: Name, settings: Settings) -> None:
                          'it, as python -m eg3d_unlearn.person.photo writes.')
 
 
-@metric('retain', better='high', default_count=200, least_count=20, needs_recogniser=True, check=check_held_out)
+@metric('retain', title='likeness of other people, before against after', heading='likeness of others', better='high',
+        columns={'fifth_percentile': '5th percentile', 'worst': 'worst of 200', 'held_out_mean': f'photos of {HELD_OUT} others',
+                 'held_out_worst': 'worst of these'},
+        default_count=200, least_count=20, needs_recogniser=True, check=check_held_out)
 def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """Identity cosine, LPIPS and depth change of other people, before against after, over their distance to the erased one."""
     people = in_measured_views(evidence.g_s, settings, name.count)
