@@ -23,7 +23,7 @@ SHOWN = len(report.OTHER_SEEDS) + 2 * len(report.YAWS)
 PAIR_NETWORK = 4                     # passes of the network for one pair of pictures: G_u, G_s, and G_u backward
 PAIR_JUDGE = 3                       # passes of a judge: both pictures, and one of them backward
 INVERSION = 2, 2                     # of network and LPIPS, for one step of an inversion: forward and backward
-FULL_PAGE, MASKS = 60, 800           # what a full report.html shows of each network, roughly, and looks at for its maps
+FULL_PAGE = 60                       # pictures that a full report.html shows of each network, roughly
 LONG_S = 15 * 60                     # from here on it is said what would be shorter
 
 
@@ -105,7 +105,7 @@ def from_costs(config: Config, costs: Costs, shown: int = SHOWN) -> Estimate:
     steps = config.inversion_steps if images and plan(config.inversion).space is not None else 0
     inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))
     full_page = FULL_PAGE + (IMPOSTORS if costs.recogniser else 0)
-    full = 0.0 if config.report == 'brief' else 2 * full_page * costs.picture + 2 * MASKS * costs.recogniser
+    full = 0.0 if config.report == 'brief' else 2 * full_page * costs.picture
     return Estimate(inversion, step, config.iters, 2 * (shown + images) * (costs.picture + costs.lpips) + full)
 
 

@@ -63,9 +63,6 @@ def evidence(**options) -> dict:
         'lpips': {name: figure([0.3, 0.32]) for name in distance},
         'agreement': [{'recognisers': ['demo-measuring', 'demo-loss'], 'pictures': 65, 'same_verdict': 62, 'correlation': 0.9312}],
         'difference': {'mean': 0.0613, 'top': 0.31}, 'depth': {'near': 2.41, 'far': 2.9, 'mean_change': 0.011, 'top': 0.06},
-        'saliency': {'method': 'RISE', 'masks': 400, 'recogniser': 'demo-measuring', 'top': 0.21, 'mean_face': 0.03,
-                     'before': {'highest': 0.21, 'noise': 0.012, 'likeness': 1.0},
-                     'after': {'highest': 0.048, 'noise': 0.013, 'likeness': -0.018}},
         'protocol': {'views_deg': YAWS, 'people': 40, 'neighbours': 9, 'seed': 0, 'interval_from': 5, 'false_accept_rate': 0.01,
                      'other_photos': 3, 'strangers': 2},
     }
@@ -147,8 +144,7 @@ def pictures(flat: bool = False) -> Pictures:
     people = measured['other_people']
     return Pictures(views, None, shown(measured['other_photos']), shown(measured['neighbours'], title='33% of α_max'),
                     shown(measured['strangers']), shown(sorted(people)[:6]), shown(people[:6]), [('frontal', picture('navy'))],
-                    [] if flat else [('before', picture()), ('after', picture()), ('change', picture())],
-                    [('before', picture()), ('after', picture())])
+                    [] if flat else [('before', picture()), ('after', picture()), ('change', picture())])
 
 
 class Reader(HTMLParser):

@@ -23,7 +23,7 @@ from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.page import page
 from eg3d_unlearn.unlearning.target import frobenius
 
-PLAN = Plan(people=6, views=3, masks=20, impostors=16)
+PLAN = Plan(people=6, views=3, impostors=16)
 SETTINGS = {'target': 'ufo', 'target_d': 3.0, 'alpha_max': 1.5}
 
 
@@ -62,7 +62,7 @@ def test_everything_that_there_is_is_shown(looked):
     assert [view.yaw for view in pictures.views] == ([-15.0, 0.0, 15.0] if is_3d else [None])
     assert (len(pictures.other_photos), len(pictures.neighbours), len(pictures.strangers)) == (2, 9, 1)
     assert len(pictures.first_drawn) == len(pictures.changed_most) == 6
-    assert len(pictures.depth) == (3 if is_3d else 0) and len(pictures.saliency) == 2
+    assert len(pictures.depth) == (3 if is_3d else 0)
     assert len(pictures.differences) == (3 if is_3d else 1)
     assert pictures.photo is None and not any(one.photo for one in pictures.other_photos)
 
@@ -140,7 +140,7 @@ def test_little_evidence_is_no_hindrance():
     evidence.person = dataclasses.replace(evidence.person, ws_strangers=None, images=None)
     pictures, figures = look(evidence, {}, PLAN)
     assert figures['measured_by'] is None and 'likeness' not in figures and set(figures['lpips']) == {'same_photo', 'other_people'}
-    assert not (pictures.neighbours or pictures.other_photos or pictures.strangers or pictures.saliency or pictures.changed_most)
+    assert not (pictures.neighbours or pictures.other_photos or pictures.strangers or pictures.changed_most)
     assert pictures.views[0].target is None
 
 

@@ -57,7 +57,7 @@ CHEAP = ['--latent-seed=1', '--device=cpu', '--lpips-net=squeeze', '--random-met
 PAIR = ['--before=net.pkl', '--after=vendor/network-unlearned.pkl']
 COMMANDS = {
     'metrics': ['metrics', *PAIR, *CHEAP, '--metrics=id', '--outdir=out'], 'audit': ['audit', *PAIR, *CHEAP, '--tiers=T0', '--outdir=out'],
-    'report': ['report', '--run=vendor', '--before=net.pkl', *CHEAP, '--people=8', '--masks=0'],
+    'report': ['report', '--run=vendor', '--before=net.pkl', *CHEAP, '--people=8'],
 }
 
 

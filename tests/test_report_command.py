@@ -52,7 +52,7 @@ def test_without_a_person_the_page_comes_from_the_folder(run):
 def test_with_the_person_report_json_gains_what_the_page_shows(run, networks):
     """The judges and the targets come from the run itself."""
     before = json.loads((run / 'report.json').read_text())
-    done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--masks=0', '--device=cpu')
+    done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--device=cpu')
     assert done.exit_code == 0, done.output
     after = json.loads((run / 'report.json').read_text())
     assert {name: after[name] for name in before} == before
@@ -62,7 +62,7 @@ def test_with_the_person_report_json_gains_what_the_page_shows(run, networks):
     assert after['evidence']['lpips']['other_people']['value'] in reader.data
     assert not list(run.glob('.*'))
     # Again, over what is there: nothing piles up.
-    again = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--masks=0', '--device=cpu')
+    again = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--device=cpu')
     assert again.exit_code == 0
     assert json.loads((run / 'report.json').read_text()) == after
 
@@ -70,7 +70,7 @@ def test_with_the_person_report_json_gains_what_the_page_shows(run, networks):
 def test_somebody_else_than_the_erased_one_is_doubted(run, networks):
     report = json.loads((run / 'report.json').read_text())
     (run / 'report.json').write_text(json.dumps({**report, 'person': {'given_as': 'image'}}))
-    done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--masks=0', '--device=cpu')
+    done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=4', '--people=8', '--device=cpu')
     sentence = 'The run was given a person as image, this page as seed: perhaps it is not the same person.'
     assert done.exit_code == 0 and f'WARNING: {sentence}' in done.output, done.output
     assert sentence in Reader((run / 'report.html').read_text()).words
@@ -92,7 +92,6 @@ def test_the_run_is_not_overruled_by_defaults(run):
     (['--run={nowhere}'], 'is no folder. Name the --outdir of a finished run'),
     (['--run={run}', '--show-photo'], '--show-photo needs the person: add --image, --latent or --latent-seed'),
     (['--run={run}', '--video'], '--video needs the person'),
-    (['--run={run}', '--masks=402'], '--masks=402 is no multiple of 4'),
     (['--run={run}', '--people=2'], 'x>=8'),
     (['--run={run}', '--before={run}/network-unlearned.pkl', '--latent-seed=1', '--image=face.png'],
      'exactly one of --image, --latent and --latent-seed'),
@@ -120,7 +119,7 @@ def test_the_help_tells_what_the_run_knows():
 
 def test_the_seed_of_the_person_stays_out_of_the_page(run, networks):
     with torch.random.fork_rng(devices=[]):
-        done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=918273', '--people=8', '--masks=0', '--device=cpu')
+        done = invoke(f'--run={run}', f'--before={networks / "before.pkl"}', '--latent-seed=918273', '--people=8', '--device=cpu')
     assert done.exit_code == 0, done.output
     assert '918273' not in (run / 'report.json').read_text()
     text = (run / 'report.html').read_text()

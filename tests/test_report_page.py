@@ -77,7 +77,6 @@ def test_hostile_strings_stay_text():
     evidence = stand_ins.evidence()
     evidence['likeness'] = {HOSTILE: evidence['likeness']['demo-measuring'], 'other': evidence['likeness']['demo-loss']}
     evidence.update(measured_by=HOSTILE, trained_with=HOSTILE)
-    evidence['saliency']['recogniser'] = HOSTILE
     evidence['agreement'][0]['recognisers'] = [HOSTILE, HOSTILE]
     metrics = [poison(stand_ins.metric()) | {'name': HOSTILE}]
     found = stand_ins.found(report={**report, 'evidence': evidence}, metrics=metrics, audit=poison(stand_ins.audit()), notes=[HOSTILE])
@@ -169,7 +168,7 @@ def test_groups_may_be_missing(group):
 
 def test_without_a_recogniser_there_is_no_verdict():
     evidence = stand_ins.evidence()
-    for name in ('likeness', 'agreement', 'saliency'):
+    for name in ('likeness', 'agreement'):
         del evidence[name]
     evidence['measured_by'] = None
     report = stand_ins.report()

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.measured import DIRECTIONS, figures_of
-from eg3d_unlearn.evaluation.pictures import BeforeAfter, Pictures, difference, heat, overlay, percentile, photograph
+from eg3d_unlearn.evaluation.pictures import BeforeAfter, Pictures, difference, heat, percentile, photograph
 from eg3d_unlearn.evaluation.rendering import Pair, by_both, from_yaws, rendered
-from eg3d_unlearn.evaluation.saliency import Saliency, rise
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Generator
@@ -26,7 +25,6 @@ VIEWS = 11                           # yaws from -15 to 15 degrees of 3D network
 PEOPLE = 40                          # random people who are measured
 SHOWN_PEOPLE = 6                     # of them in each row of the page
 SHARES = 1 / 3, 2 / 3, 1.0           # of alpha_max, at which neighbours lie in each direction
-MASKS = 800                          # of a saliency map
 PEOPLE_STREAM, NEIGHBOUR_STREAM = 101, 102    # told apart from the draws of the training
 
 
@@ -35,7 +33,6 @@ class Plan:
     """How much is looked at."""
     people: int = PEOPLE
     views: int = VIEWS               # an odd number, so that one is frontal
-    masks: int = MASKS               # 0: no saliency map
     impostors: int = IMPOSTORS       # random people from whose pairs the verification threshold is fitted
     show_photo: bool = False         # put the person's photos into the page; those of demo people always are
     seed: int = 0
@@ -63,11 +60,9 @@ def look(
         groups = {name: by_both(evidence, ws, cameras, f'pictures of {name.replace("_", " ")}', batch=1)
                   for name, (ws, cameras) in latents.items() if ws is not None and len(ws)}
         photographed = None if person.images is None else by_both(evidence, person.ws[:1], person.camera)
-        target, mean_face = (None if ws is None else rendered(g_s, ws, cameras).images[0].clamp(-1, 1).cpu()
-                             for ws, cameras in ((ws_target, views), (g_s.w_avg[None], front)))
+        target = None if ws_target is None else rendered(g_s, ws_target, views).images[0].clamp(-1, 1).cpu()
         figures = figures_of(evidence, groups, photographed, protocol(evidence, yaws, near, plan),
                              Settings(seed=plan.seed, impostors=plan.impostors))
-        maps = saliency(evidence, groups['same_photo'], mean_face[0], figures, plan)
     pictures = Pictures(
         views=[BeforeAfter(photograph(pair.before[i]), photograph(pair.after[i]), None if target is None else photograph(target[i]),
                            yaw=None if yaw is None else round(math.degrees(yaw), 1), likeness=value_of(figures, 'same_photo', i))
@@ -82,7 +77,7 @@ def look(
     # People of the demo world are drawn: nobody's photo is shown.
     if plan.show_photo or world_person(evidence.config) is not None:
         show_photos(evidence, pictures)
-    add_maps(pictures, groups['same_photo'], figures, maps)
+    add_maps(pictures, groups['same_photo'], figures)
     return pictures, figures
 
 
@@ -155,33 +150,8 @@ def show_photos(evidence: Evidence, pictures: Pictures) -> None:
         one.photo = photograph(image, 256)
 
 
-@torch.no_grad()
-def saliency(
-    evidence: Evidence,
-    views: Pair,
-    mean_face: Tensor,               # [3, H, W] in -1 to 1, frontal: what hides a place, so that a hidden place is still part of a face
-    figures: dict,                   # gains what the maps say
-    plan: Plan,
-) -> list[Saliency]:
-    """Where the recogniser finds the person: in the frontal picture before, and after; [] where nothing recognises."""
-    if not evidence.recognisers or not plan.masks:
-        return []
-    name, embed = evidence.measuring
-    middle = len(views.before) // 2
-    person = embed(views.before[middle:middle + 1].to(evidence.device))
-    maps = [rise(picture.to(evidence.device), lambda seen: embed(seen) @ person[0], plan.masks, seed=plan.seed,
-                 hidden=mean_face.to(evidence.device), desc=f'where identity is, {side}')
-            for side, picture in (('before', views.before[middle]), ('after', views.after[middle]))]
-    top = max(found.map.abs().max().item() for found in maps)
-    figures['saliency'] = {'method': 'RISE', 'hidden': 'the mean face', 'masks': plan.masks, 'recogniser': name, 'top': round(top, 4),
-                           'mean_face': round((embed(mean_face[None].to(evidence.device)) @ person[0]).item(), 4),
-                           **{side: {'highest': round(found.map.max().item(), 4), 'noise': round(found.noise, 4),
-                                     'likeness': round(found.score, 4)} for side, found in zip(('before', 'after'), maps, strict=True)}}
-    return maps
-
-
-def add_maps(pictures: Pictures, views: Pair, figures: dict, maps: list[Saliency]) -> None:
-    """Difference maps of the outer and the middle view, depth maps, saliency maps; their scales go into ``figures``."""
+def add_maps(pictures: Pictures, views: Pair, figures: dict) -> None:
+    """Difference maps of the outer and the middle view, depth maps; their scales go into ``figures``."""
     count = len(views.before)
     chosen = sorted({0, count // 2, count - 1})
     changes = [difference(views.before[i], views.after[i]) for i in chosen]
@@ -201,13 +171,6 @@ def add_maps(pictures: Pictures, views: Pair, figures: dict, maps: list[Saliency
         # Near is light: what comes towards the eye.
         pictures.depth = [('before', heat(-before, -far, -near, size)), ('after', heat(-after, -far, -near, size)),
                           ('change', heat(change, 0, reach, size))]
-    for side, picture, found in zip(('before', 'after'), (views.before[count // 2], views.after[count // 2]), maps, strict=False):
-        pictures.saliency.append((side, overlay(picture, certain(found), figures['saliency']['top'])))
-
-
-def certain(found: Saliency) -> Tensor:   # [H, W]
-    """The map without what may be noise: nothing up to two standard errors, all from three on."""
-    return found.map * (found.map.abs() / max(found.noise, 1e-9) - 2).clamp(0, 1)
 
 
 def view_name(yaw: float | None) -> str:

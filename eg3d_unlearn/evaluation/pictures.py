@@ -16,7 +16,6 @@ from eg3d_unlearn.person.photo import to_image
 QUALITY = 90                         # of JPEG
 # Dark blue to light yellow: rises evenly in lightness, so that it reads in grey and for colour-blind eyes.
 RAMP = ((12, 22, 60), (45, 66, 122), (112, 108, 130), (178, 145, 110), (232, 196, 104), (255, 246, 196))
-LESS, MORE = (0, 96, 176), (213, 94, 0)   # blue and vermilion, told apart by all common kinds of colour blindness
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ class Pictures:
     first_drawn: list[BeforeAfter] = field(default_factory=list)   # random people as they were drawn
     differences: list[tuple[str, Picture]] = field(default_factory=list)
     depth: list[tuple[str, Picture]] = field(default_factory=list)
-    saliency: list[tuple[str, Picture]] = field(default_factory=list)
     recovered: Picture | None = None                               # the person, as an attack of the audit brought them back
     sheet: Picture | None = None                                   # before-after.png of the run, where no pictures could be made
 
@@ -91,20 +89,6 @@ def heat(
     places = np.linspace(0, 1, len(RAMP))
     pixels = np.stack([np.interp(share, places, channel) for channel in np.array(RAMP).T], axis=-1)
     return encode(PIL.Image.fromarray(np.uint8(pixels.round())), 'png', optimize=True)
-
-
-def overlay(
-    image: Tensor,                   # [3, H, W] in -1 to 1
-    values: Tensor,                  # [H, W], signed
-    top: float,                      # the value whose colour is full
-) -> Picture:
-    """``values`` over the picture in grey: `MORE` where positive, `LESS` where negative, nothing at 0."""
-    grey = np.asarray(to_image(image).convert('L'), dtype=np.float32)[..., None].repeat(3, axis=2)
-    pale = 96 + 0.6 * grey           # so that colours stand out over dark hair, too
-    share = np.clip(enlarged(values, image.shape[-1]).numpy() / max(top, 1e-9), -1, 1)[..., None]
-    colour = np.where(share > 0, np.array(MORE, np.float32), np.array(LESS, np.float32))
-    pixels = pale + (colour - pale) * np.abs(share) * 0.85
-    return jpeg(PIL.Image.fromarray(np.uint8(np.clip(pixels, 0, 255))), 256)
 
 
 def enlarged(values: Tensor, size: int) -> Tensor:   # [h, w] -> [size, size]

@@ -31,11 +31,10 @@ OF_THE_RUN = tuple(name for name, field in OPTIONS.items() if about(field).of_ru
 @evidence_options
 @click.option('--audit', help="audit.json of evaluate.py audit, or its folder.  [default: in --run, or its folder audit]", type=PATH, metavar='FILE|DIR')
 @click.option('--people', help='Random people who are measured.', metavar='INT', type=click.IntRange(min=8), default=40, show_default=True)
-@click.option('--masks', help='Random masks of the saliency maps (RISE), a multiple of 4; 0: none.', metavar='INT', type=click.IntRange(min=0), default=800, show_default=True)
 @click.option('--show-photo', help="Put the person's photos into the page.", is_flag=True)
 @click.option('--video', help='Also write before-after.mp4: the person turns (EG3D), or walks to the target (2D), before and after.', is_flag=True)
 @click.pass_context
-def main(ctx: click.Context, folder: str, audit: str | None, people: int, masks: int, show_photo: bool, video: bool, **options) -> None:
+def main(ctx: click.Context, folder: str, audit: str | None, people: int, show_photo: bool, video: bool, **options) -> None:
     """Write report.html for a finished run: one file that opens without a network.
 
     With the person (--image, --latent or --latent-seed) both networks are looked at again: views, other photos, neighbours, other
@@ -46,7 +45,7 @@ def main(ctx: click.Context, folder: str, audit: str | None, people: int, masks:
       python evaluate.py report --run=out --image=demo
       python evaluate.py report --run=out --before=ffhqrebalanced512-128.pkl --image=face.png --video
     """
-    write(Path(folder), None if audit is None else Path(audit), people, masks, show_photo, video, options, {
+    write(Path(folder), None if audit is None else Path(audit), people, show_photo, video, options, {
         name for name in options if ctx.get_parameter_source(name) == ParameterSource.DEFAULT})
 
 
@@ -56,13 +55,11 @@ for parameter in main.params:
         parameter.default_is = {'before': "the run's", 'after': f'{NETWORK} of --run'}[parameter.name]
 
 
-def write(folder: Path, audit: Path | None, people: int, masks: int, show_photo: bool, video: bool, options: dict, defaults: set[str]) -> None:
+def write(folder: Path, audit: Path | None, people: int, show_photo: bool, video: bool, options: dict, defaults: set[str]) -> None:
     """The command, once its options are read; ``defaults`` names those that the user did not give."""
     from eg3d_unlearn.report.files import PAGE, VIDEO, read_audit, read_report, settings_of
     report = read_report(folder)
     read_audit(folder, audit, [])    # one that cannot be read is refused before anything slow
-    if masks % 4:
-        raise InputError(f'--masks={masks} is no multiple of 4.')
     if not names_somebody(options):
         person = [f'--{name.replace("_", "-")}' for name, given in (('show_photo', show_photo), ('video', video)) if given]
         if person:
@@ -82,7 +79,7 @@ def write(folder: Path, audit: Path | None, people: int, masks: int, show_photo:
     else:
         from eg3d_unlearn.evaluation.comparison import Plan, look
         settings = settings_of(report)
-        plan = Plan(people=people, masks=masks, show_photo=show_photo or bool(settings.get('keep_source')), seed=options['seed'])
+        plan = Plan(people=people, show_photo=show_photo or bool(settings.get('keep_source')), seed=options['seed'])
         pictures, measured = look(evidence, settings, plan)
         doubt = another_person(report.get('person'), evidence.person.notes) or another_likeness(report.get('summary'), measured)
         report = {**report, 'evidence': measured}

@@ -97,26 +97,16 @@ def people(run: RunFiles, pictures: Pictures) -> Section | None:
 # ---- maps ----
 
 def maps(run: RunFiles, pictures: Pictures) -> Section | None:
-    """Where the pictures changed, how the shape did, where a recogniser still finds the person."""
+    """Where the pictures changed, and how the shape did."""
     evidence = run.evidence
     parts = {
-        'saliency': saliency(evidence['saliency'], pictures) if pictures.saliency and 'saliency' in evidence else None,
         'difference': difference(evidence['difference']) if pictures.differences and 'difference' in evidence else None,
         'depth': depth(evidence['depth']) if pictures.depth and 'depth' in evidence else None,
     }
     if not any(parts.values()):
         return None
-    lead = 'The same view before and after, pixel by pixel, in depth, and through a recogniser’s eyes.'
+    lead = 'The same view before and after, pixel by pixel and in depth.'
     return Section(key='maps', title='Where it changed', lead=lead, **parts)
-
-
-def saliency(measured: dict, pictures: Pictures) -> dict:
-    """RISE before and after on one scale."""
-    sides = [(f'{side} (likeness to the person before: {plain(measured[side]["likeness"], 2)})', picture) for side, picture in pictures.saliency]
-    return {'by': measured['recogniser'], 'masks': counted(measured['masks'], 'random mask'), 'mean_face': measured['mean_face'],
-            'highest': [measured[side]['highest'] for side in ('before', 'after')], 'sides': sides,
-            'noise': [measured[side]['noise'] for side in ('before', 'after')],
-            'low': plain(-measured['top'], 2), 'high': '+' + plain(measured['top'], 2)}
 
 
 def difference(measured: dict) -> dict:
