@@ -12,7 +12,7 @@ from eg3d_unlearn import distributed, machine
 from eg3d_unlearn.config import CLOSED_FORM, POLISHED, Config
 from eg3d_unlearn.delta import Delta, write_delta
 from eg3d_unlearn.evaluation import summary as figures
-from eg3d_unlearn.evaluation.comparison import Plan, look
+from eg3d_unlearn.evaluation.comparison import Plan, compare
 from eg3d_unlearn.evaluation.evidence import Evidence, measuring_recognisers
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import is_trusted
@@ -54,7 +54,7 @@ def unlearn(given: Config) -> dict:
         result['seconds'] = round(time.time() - begun, 1)
         pictures = None
         if evidence is not None:
-            pictures, result['evidence'] = look(evidence, settings_of(result), Plan(show_photo=run.config.keep_source), ws_target)
+            pictures, result['evidence'] = compare(evidence, settings_of(result), Plan(show_photo=run.config.keep_source), ws_target)
         write_report(folder.path, pictures, result, log=folder.log)
         result['seconds'] = result['summary']['seconds'] = round(time.time() - begun, 1)
         folder.finish(result)

@@ -52,7 +52,7 @@ def likeness(
 
 
 def evidence(**options) -> dict:
-    """What `measured.figures_of` and `looking.look` give."""
+    """What `comparison.figures_of` gives."""
     rng = random.Random(0)
     measured = {'demo-measuring': likeness(rng, **options), 'demo-loss': likeness(rng, **options)}
     distance = {'same_photo': [0.0] * 11, 'other_photos': [4.1, 5.2, 3.3], 'neighbours': [2.5, 5.0, 7.5] * 3, 'strangers': [31.0, 28.5],
@@ -62,7 +62,6 @@ def evidence(**options) -> dict:
         'measured_by': 'demo-measuring', 'trained_with': 'demo-loss', 'likeness': measured, 'reach': reach,
         'lpips': {name: figure([0.3, 0.32]) for name in distance},
         'agreement': [{'recognisers': ['demo-measuring', 'demo-loss'], 'pictures': 65, 'same_verdict': 62, 'correlation': 0.9312}],
-        'difference': {'mean': 0.0613, 'top': 0.31}, 'depth': {'near': 2.41, 'far': 2.9, 'mean_change': 0.011, 'top': 0.06},
         'protocol': {'views_deg': YAWS, 'people': 40, 'neighbours': 9, 'seed': 0, 'interval_from': 5, 'false_accept_rate': 0.01,
                      'other_photos': 3, 'strangers': 2},
     }
@@ -143,8 +142,7 @@ def pictures(flat: bool = False) -> Pictures:
              for yaw, likeness in zip([None] if flat else YAWS, measured['same_photo'], strict=False)]
     people = measured['other_people']
     return Pictures(views, None, shown(measured['other_photos']), shown(measured['neighbours'], title='33% of α_max'),
-                    shown(measured['strangers']), shown(sorted(people)[:6]), shown(people[:6]), [('frontal', picture('navy'))],
-                    [] if flat else [('before', picture()), ('after', picture()), ('change', picture())])
+                    shown(measured['strangers']), shown(sorted(people)[:6]), shown(people[:6]))
 
 
 class Reader(HTMLParser):

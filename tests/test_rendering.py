@@ -10,6 +10,7 @@ from small import PoorMansLpips, small_generator
 from eg3d_unlearn.evaluation import rendering
 from eg3d_unlearn.evaluation.cache import Cache
 from eg3d_unlearn.evaluation.likeness import cosines, embedded, embeddings, likeness, lpips
+from eg3d_unlearn.evaluation.pictures import photograph
 from eg3d_unlearn.evaluation.rendering import by_both, from_yaws, render, rendered, to_bytes, to_floats
 from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, pairs_of
 from eg3d_unlearn.unlearning import margin
@@ -155,3 +156,8 @@ def test_a_bar_is_shown_only_where_there_is_a_title(capsys):
     rendered(generator, ws, None)
     assert capsys.readouterr().err == ''
     assert list(rendering.in_batches(3, 2, None)) == [slice(0, 2), slice(2, 3)]
+
+
+def test_large_pictures_of_a_page_are_made_smaller():
+    picture = photograph(torch.rand(3, 700, 700) * 2 - 1)
+    assert (picture.width, picture.height) == (512, 512) and picture.uri.startswith('data:image/jpeg;base64,')

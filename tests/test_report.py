@@ -60,6 +60,6 @@ def test_pictures_of_both_networks_and_what_else_is_to_be_said(tmp_path):
     write_report(tmp_path, stand_ins.pictures(), report, notes=['WARNING: perhaps <it> is not the same person.'], log=said.append)
     reader = Reader((tmp_path / 'report.html').read_text())
     assert said == ['WARNING: perhaps <it> is not the same person.'] and said[0] in reader.words
-    assert {'likeness', 'photos', 'neighbours', 'people', 'maps', 'recognisers'} <= set(reader.ids)
+    assert {'likeness', 'photos', 'neighbours', 'people', 'recognisers'} <= set(reader.ids)
     assert report['evidence']['likeness']['demo-measuring']['other_people']['value'] in reader.data
     assert [path.name for path in tmp_path.iterdir()] == ['report.html']

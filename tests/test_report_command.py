@@ -58,7 +58,7 @@ def test_with_the_person_report_json_gains_what_the_page_shows(run, networks):
     assert {name: after[name] for name in before} == before
     assert after['evidence']['protocol']['people'] == 8
     reader = Reader((run / 'report.html').read_text())
-    assert {'neighbours', 'people', 'maps'} <= set(reader.ids)
+    assert {'neighbours', 'people'} <= set(reader.ids)
     assert after['evidence']['lpips']['other_people']['value'] in reader.data
     assert not list(run.glob('.*'))
     # Again, over what is there: nothing piles up.

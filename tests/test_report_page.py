@@ -137,7 +137,7 @@ SECTIONS = {'likeness': 'evidence', 'recognisers': 'evidence', 'metrics': 'metri
 
 def test_sections_come_and_go_with_their_data():
     whole, empty = read(), read(bare(), stand_ins.Pictures())
-    assert {*SECTIONS, 'photos', 'neighbours', 'people', 'maps', 'limits', 'run', 'settings'} == set(whole.ids)
+    assert {*SECTIONS, 'photos', 'neighbours', 'people', 'limits', 'run', 'settings'} == set(whole.ids)
     assert set(empty.ids) == {'limits', 'run', 'settings'}
     assert set(read(bare(audit=stand_ins.audit()), stand_ins.Pictures()).ids) == {'audit', 'limits', 'run', 'settings'}
     assert not empty.all('img') and not empty.wrong

@@ -1,21 +1,25 @@
 """What a page shows and what is measured on it: both networks, the same latents, the same cameras, constant noise."""
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.evidence import Evidence
-from eg3d_unlearn.evaluation.measured import DIRECTIONS, figures_of
-from eg3d_unlearn.evaluation.pictures import BeforeAfter, Pictures, difference, heat, percentile, photograph
+from eg3d_unlearn.evaluation.likeness import embedded, likeness, lpips
+from eg3d_unlearn.evaluation.pictures import BeforeAfter, Pictures, photograph
 from eg3d_unlearn.evaluation.rendering import Pair, by_both, from_yaws, rendered
 from eg3d_unlearn.evaluation.settings import Settings
+from eg3d_unlearn.evaluation.verification import Impostors, impostors
 from eg3d_unlearn.generators.cameras import MAX_YAW
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
-from eg3d_unlearn.judges.verification import IMPOSTORS
+from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, IMPOSTORS
 from eg3d_unlearn.person.given import world_person
 from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.unlearning.loss import adjacent_offsets
@@ -26,11 +30,15 @@ PEOPLE = 40                          # random people who are measured
 SHOWN_PEOPLE = 6                     # of them in each row of the page
 SHARES = 1 / 3, 2 / 3, 1.0           # of alpha_max, at which neighbours lie in each direction
 PEOPLE_STREAM, NEIGHBOUR_STREAM = 101, 102    # told apart from the draws of the training
+SAMPLES = 5                          # independent ones from which on an interval means something
+DIRECTIONS = 3                       # random people towards whom neighbours lie
+ERASED = ('same_photo', 'other_photos', 'neighbours')    # groups that are to change
+KEPT = ('strangers', 'other_people')                      # groups that are to stay
 
 
 @dataclass
 class Plan:
-    """How much is looked at."""
+    """How much is compared."""
     people: int = PEOPLE
     views: int = VIEWS               # an odd number, so that one is frontal
     impostors: int = IMPOSTORS       # random people from whose pairs the verification threshold is fitted
@@ -38,13 +46,13 @@ class Plan:
     seed: int = 0
 
 
-def look(
+def compare(
     evidence: Evidence,
     settings: dict,                  # 'config' of report.json: which target, how far, which neighbours
     plan: Plan,
     ws_target: Tensor | None = None,  # [1, num_ws, w_dim] where the person was moved; None: as the settings say
 ) -> tuple[Pictures, dict]:
-    """All pictures of a page, and what `measured` says of them."""
+    """All pictures of a page, and what `figures_of` says of them."""
     g_s, person = evidence.g_s, evidence.person
     yaws = [MAX_YAW * (2 * i / (plan.views - 1) - 1) for i in range(plan.views)] if g_s.is_3d else [None]
     views = from_yaws(g_s, yaws)
@@ -77,7 +85,6 @@ def look(
     # People of the demo world are drawn: nobody's photo is shown.
     if plan.show_photo or world_person(evidence.config) is not None:
         show_photos(evidence, pictures)
-    add_maps(pictures, groups['same_photo'], figures)
     return pictures, figures
 
 
@@ -150,31 +157,79 @@ def show_photos(evidence: Evidence, pictures: Pictures) -> None:
         one.photo = photograph(image, 256)
 
 
-def add_maps(pictures: Pictures, views: Pair, figures: dict) -> None:
-    """Difference maps of the outer and the middle view, depth maps; their scales go into ``figures``."""
-    count = len(views.before)
-    chosen = sorted({0, count // 2, count - 1})
-    changes = [difference(views.before[i], views.after[i]) for i in chosen]
-    # Where an outline moved, white stands against hair: such pixels may saturate, or nothing else would be seen.
-    top = max(0.01, max(percentile(change, 0.95) for change in changes))
-    figures['difference'] = {'mean': round(torch.stack(changes).mean().item(), 4), 'top': round(top, 4)}
-    pictures.differences = [(view_name(pictures.views[i].yaw), heat(change, 0, top)) for i, change in
-                            zip(chosen, changes, strict=True)]
-    if views.depth_before is not None:
-        before, after = views.depth_before[count // 2, 0], views.depth_after[count // 2, 0]
-        both = torch.stack([before, after])
-        near, far = percentile(both, 0.005), percentile(both, 0.995)
-        change = (after - before).abs()
-        reach = max(1e-3, percentile(change, 0.995))
-        size = min(256, views.before.shape[-1])
-        figures['depth'] = {'near': round(near, 3), 'far': round(far, 3), 'mean_change': round(change.mean().item(), 4), 'top': round(reach, 4)}
-        # Near is light: what comes towards the eye.
-        pictures.depth = [('before', heat(-before, -far, -near, size)), ('after', heat(-after, -far, -near, size)),
-                          ('change', heat(change, 0, reach, size))]
+# ---- figures ----
+
+@torch.no_grad()
+def figures_of(
+    evidence: Evidence,
+    groups: dict[str, Pair],         # 'same_photo' (one latent, all views) and those of `ERASED` and `KEPT` that there are
+    photographed: Pair | None,       # the erased latent from the photo's own camera
+    protocol: dict,                  # how the pictures were made
+    settings: Settings,              # how the verification threshold is fitted
+) -> dict:
+    """What ``report.json`` gains: likeness by each recogniser, LPIPS, how far the change reaches."""
+    result: dict = {'measured_by': None, 'trained_with': evidence.trained_with, 'protocol': {
+        **protocol, 'interval_from': SAMPLES, 'false_accept_rate': FALSE_ACCEPTS, 'other_photos': count(groups, 'other_photos'),
+        'strangers': count(groups, 'strangers')}}
+    if evidence.judges.perceptual is not None:
+        apart = {name: lpips(evidence.judges.perceptual, pair.before, pair.after, evidence.device) for name, pair in groups.items()}
+        result['lpips'] = {name: mean_of(values, name, settings.seed).to_json() for name, values in apart.items()}
+    if not evidence.recognisers:
+        return result
+    result['measured_by'] = evidence.measuring[0]
+    # The one that decides comes first.
+    names = sorted(evidence.recognisers, key=lambda name: name != result['measured_by'])
+    result['likeness'] = {name: likenesses({group: likeness(evidence, name, pair, settings.cache) for group, pair in groups.items()},
+                                           impostors(evidence, name, settings), settings.seed) for name in names}
+    deciding = result['likeness'][result['measured_by']]
+    # Exact distances to people whom a seed gives would tell where the erased latent lies.
+    result['reach'] = {name: [list(point) for point in estimate.coarse(pair.distance, torch.tensor(deciding[name]['values']))]
+                       for name, pair in groups.items()}
+    if photographed is not None:
+        seen = torch.cat([evidence.person.images[:1].cpu(), photographed.before, photographed.after])
+        for name in names:
+            photo, before, after = embedded(evidence, name, seen, settings.cache)
+            result['likeness'][name]['photo'] = {'before': round((photo @ before).item(), 5), 'after': round((photo @ after).item(), 5)}
+    if len(evidence.recognisers) > 1:
+        result['agreement'] = agreement(result['likeness'])
+    return result
 
 
-def view_name(yaw: float | None) -> str:
-    """Where the camera stands, in words."""
-    if yaw is None or yaw == 0:
-        return 'frontal' if yaw == 0 else 'after against before'
-    return f'{abs(yaw):g}° from the {"right" if yaw > 0 else "left"}'
+def count(groups: dict[str, Pair], name: str) -> int:
+    return len(groups[name].before) if name in groups else 0
+
+
+def likenesses(
+    cosines: dict[str, Tensor],      # [N] of each group, before against after
+    others: Impostors,               # what two different people have
+    seed: int,
+) -> dict:
+    """Cosines before against after, of each group, and what two different people have."""
+    threshold, (low, high) = round(others.threshold, 5), others.usual
+    result: dict = {'different_people': {'mean': round(others.different_people.value, 5), 'low': round(low, 5), 'high': round(high, 5),
+                                         'pairs': others.pairs, 'people': others.people, 'threshold': threshold}}
+    for group, values in cosines.items():
+        recognised = values >= threshold
+        result[group] = {**mean_of(values, group, seed).to_json(), 'lowest': round(values.min().item(), 5),
+                         'highest': round(values.max().item(), 5), 'recognised': int(recognised.sum()), 'of': len(values),
+                         'values': [round(value, 5) for value in values.tolist()]}
+        if group == 'other_people':
+            result[group]['share_recognised'] = estimate.fraction(recognised, seed).to_json()
+    return result
+
+
+def mean_of(values: Tensor, group: str, seed: int) -> estimate.Estimate:   # values [N]
+    """The mean of a group; views of one latent are one sample.  Few samples know nothing of their spread: no interval."""
+    samples = {'same_photo': 1, 'neighbours': DIRECTIONS}.get(group, len(values))
+    found = estimate.mean(values.unflatten(0, (samples, -1)), seed)
+    return found if samples >= SAMPLES else dataclasses.replace(found, low=found.value, high=found.value)
+
+
+def agreement(likenesses: dict[str, dict]) -> list[dict]:
+    """How far each two recognisers agree: share of pictures with the same verdict, each at its own threshold; correlation."""
+    groups = [group for group in ERASED + KEPT if all(group in found for found in likenesses.values())]
+    columns = {name: torch.tensor([value for group in groups for value in found[group]['values']]) for name, found in likenesses.items()}
+    verdicts = {name: values >= likenesses[name]['different_people']['threshold'] for name, values in columns.items()}
+    return [{'recognisers': [a, b], 'pictures': len(columns[a]), 'same_verdict': int((verdicts[a] == verdicts[b]).sum()),
+             'correlation': round(torch.corrcoef(torch.stack([columns[a], columns[b]]))[0, 1].item(), 4)}
+            for a, b in combinations(likenesses, 2)]

@@ -1,21 +1,16 @@
-"""The pictures of a comparison, ready for a page: photographs as JPEG, maps in colours that every eye tells apart."""
+"""The pictures of a comparison, ready for a page: JPEGs."""
 from __future__ import annotations
 
 import base64
 import io
 from dataclasses import dataclass, field
 
-import numpy as np
 import PIL.Image
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from eg3d_unlearn.person.photo import to_image
 
 QUALITY = 90                         # of JPEG
-# Dark blue to light yellow: rises evenly in lightness, so that it reads in grey and for colour-blind eyes.
-RAMP = ((12, 22, 60), (45, 66, 122), (112, 108, 130), (178, 145, 110), (232, 196, 104), (255, 246, 196))
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,6 @@ class Pictures:
     strangers: list[BeforeAfter] = field(default_factory=list)     # photos of other people
     changed_most: list[BeforeAfter] = field(default_factory=list)  # random people, worst first
     first_drawn: list[BeforeAfter] = field(default_factory=list)   # random people as they were drawn
-    differences: list[tuple[str, Picture]] = field(default_factory=list)
-    depth: list[tuple[str, Picture]] = field(default_factory=list)
     recovered: Picture | None = None                               # the person, as an attack of the audit brought them back
     sheet: Picture | None = None                                   # before-after.png of the run, where no pictures could be made
 
@@ -67,38 +60,6 @@ def jpeg(image: PIL.Image.Image, side: int) -> Picture:
     if max(image.size) > side:
         image = image.copy()
         image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
-    return encode(image.convert('RGB'), 'jpeg', quality=QUALITY, subsampling=0)
-
-
-def encode(image: PIL.Image.Image, kind: str, **options) -> Picture:
     file = io.BytesIO()
-    image.save(file, format=kind, **options)
-    return Picture(f'data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}', image.width, image.height)
-
-
-def heat(
-    values: Tensor,                  # [H, W]
-    low: float,
-    high: float,
-    size: int | None = None,         # pixels; None = as it is
-) -> Picture:
-    """A map in the colours of `RAMP`, from ``low`` (dark) to ``high`` (light)."""
-    if size is not None:
-        values = enlarged(values, size)
-    share = ((values.float().cpu() - low) / max(high - low, 1e-9)).clamp(0, 1).numpy()
-    places = np.linspace(0, 1, len(RAMP))
-    pixels = np.stack([np.interp(share, places, channel) for channel in np.array(RAMP).T], axis=-1)
-    return encode(PIL.Image.fromarray(np.uint8(pixels.round())), 'png', optimize=True)
-
-
-def enlarged(values: Tensor, size: int) -> Tensor:   # [h, w] -> [size, size]
-    return F.interpolate(values[None, None].float().cpu(), size=(size, size), mode='bilinear', align_corners=False)[0, 0]
-
-
-def difference(before: Tensor, after: Tensor) -> Tensor:   # [3, H, W] each, -1 to 1 -> [H, W] in 0 to 1
-    """How much each pixel changed, mean over the colours, as a share of white against black."""
-    return (after.clamp(-1, 1) - before.clamp(-1, 1)).abs().mean(0) / 2
-
-
-def percentile(values: Tensor, share: float) -> float:
-    return torch.quantile(values.flatten().double().cpu(), share).item()
+    image.convert('RGB').save(file, format='jpeg', quality=QUALITY, subsampling=0)
+    return Picture(f'data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}', image.width, image.height)

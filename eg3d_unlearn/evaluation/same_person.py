@@ -25,7 +25,7 @@ def another_person(
 
 def another_likeness(
     summary: object,                 # what a report.json says of the run: `summary.summary`
-    evidence: dict,                  # what is measured now: `measured.figures_of`
+    evidence: dict,                  # what is measured now: `comparison.figures_of`
 ) -> str | None:
     """A warning where the likeness of the latent that was looked at, before against after, is not that of the erased one."""
     summary = summary if isinstance(summary, dict) else {}

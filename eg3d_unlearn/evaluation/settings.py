@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from eg3d_unlearn.evaluation.cache import Cache
-from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, IMPOSTORS
-from torch_utils_ext.errors import InputError
+from eg3d_unlearn.judges.verification import IMPOSTORS
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
+
+HELD_OUT = 20                        # people of a world
 
 
 @dataclass
@@ -21,23 +22,14 @@ class Settings:
     """Options of `metrics.compute`; page and audit set the seed and the impostors alone."""
     seed: int = 0                    # of latents, cameras and resampling
     batch: int = 0                   # pictures that go through at once; 0 = by device. No figure depends on it
-    false_accepts: float = FALSE_ACCEPTS
-    impostors: int = IMPOSTORS
+    impostors: int = IMPOSTORS       # random people from whose pairs the verification threshold is fitted
     features: str | None = None      # 'inception', 'demo' or a TorchScript file; None = demo in the demo world, else inception
     inception_weights: str | None = None  # file of Inception's weights; None = the cache, else a checked download
     data: str | None = None          # folder or zip of real pictures, with a dataset.json where there are cameras
-    held_out: int | None = None      # real people whom `retain` looks at; None = 20 in the demo world, else none
+    held_out: int = HELD_OUT         # people of a world whom `retain` looks at by their photos
     others: tuple[Evidence, ...] = ()  # further erased people, for `targets_apart`
     cache: Cache = field(default_factory=Cache)
     progress: bool = True            # bars on stderr
-
-    def check_rate(self) -> None:
-        """Refuse a false-accept rate that so few impostor pairs cannot show."""
-        pairs = self.impostors * (self.impostors - 1) // 2
-        if not pairs * self.false_accepts >= 1 or not self.false_accepts < 1:
-            raise InputError(f'A false-accept rate of {self.false_accepts:g} cannot be fitted on {pairs} impostor pairs of {self.impostors} '
-                             f'people: expected a rate from {1 / max(pairs, 1):.2g} to below 1. Ask for another rate, or for more people '
-                             '(--false-accepts, --impostors).')
 
     def bar(self, title: str) -> str | None:
         """The title of a progress bar; None: no bar."""

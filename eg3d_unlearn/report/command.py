@@ -38,7 +38,7 @@ def main(ctx: click.Context, folder: str, audit: str | None, people: int, show_p
     """Write report.html for a finished run: one file that opens without a network.
 
     With the person (--image, --latent or --latent-seed) both networks are looked at again: views, other photos, neighbours, other
-    people, maps. Without, the page is written from the folder's files. metric-*.jsonl and audit.json in the folder become sections.
+    people. Without, the page is written from the folder's files. metric-*.jsonl and audit.json in the folder become sections.
 
     \b
     Examples:
@@ -77,10 +77,10 @@ def write(folder: Path, audit: Path | None, people: int, show_photo: bool, video
                    'add --image, --latent or --latent-seed.')
         write_report(folder, report=report, audit=audit, log=click.echo)
     else:
-        from eg3d_unlearn.evaluation.comparison import Plan, look
+        from eg3d_unlearn.evaluation.comparison import Plan, compare
         settings = settings_of(report)
         plan = Plan(people=people, show_photo=show_photo or bool(settings.get('keep_source')), seed=options['seed'])
-        pictures, measured = look(evidence, settings, plan)
+        pictures, measured = compare(evidence, settings, plan)
         doubt = another_person(report.get('person'), evidence.person.notes) or another_likeness(report.get('summary'), measured)
         report = {**report, 'evidence': measured}
         write_report(folder, pictures, report, audit, [f'WARNING: {doubt}'] if doubt else [], click.echo)

@@ -13,7 +13,7 @@ from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import counted, figure, number, plain
 
-GROUPS = {                           # of `evaluation.measured`: what they are called
+GROUPS = {                           # of `evaluation.comparison`: what they are called
     'same_photo': 'this photo, all views', 'other_photos': 'other photos of the person', 'neighbours': 'latents around the person',
     'strangers': 'photos of other people', 'other_people': 'random people',
 }
@@ -92,32 +92,6 @@ def people(run: RunFiles, pictures: Pictures) -> Section | None:
         lead += ' The number below each is their likeness.'
     total = run.evidence.get('protocol', {}).get('people', len(pictures.first_drawn))
     return Section(key='people', title='Everybody else', lead=lead, total=total)
-
-
-# ---- maps ----
-
-def maps(run: RunFiles, pictures: Pictures) -> Section | None:
-    """Where the pictures changed, and how the shape did."""
-    evidence = run.evidence
-    parts = {
-        'difference': difference(evidence['difference']) if pictures.differences and 'difference' in evidence else None,
-        'depth': depth(evidence['depth']) if pictures.depth and 'depth' in evidence else None,
-    }
-    if not any(parts.values()):
-        return None
-    lead = 'The same view before and after, pixel by pixel and in depth.'
-    return Section(key='maps', title='Where it changed', lead=lead, **parts)
-
-
-def difference(measured: dict) -> dict:
-    """How much a pixel changed."""
-    return {'mean': measured['mean'], 'high': f'{plain(measured["top"], 2)} and more'}
-
-
-def depth(measured: dict) -> dict:
-    """How the shape changed."""
-    return {'mean': measured['mean_change'], 'low': f'{plain(measured["far"], 2)} (change: 0)',
-            'high': f'{plain(measured["near"], 2)} (change: {plain(measured["top"], 3)})'}
 
 
 # ---- recognisers ----

@@ -33,7 +33,7 @@ def page(
     """The whole file."""
     sections = [
         comparison.likeness(run), comparison.photos(run, pictures), comparison.neighbours(run, pictures),
-        comparison.people(run, pictures), comparison.maps(run, pictures), comparison.recognisers(run), results.metrics(run.metrics),
+        comparison.people(run, pictures), comparison.recognisers(run), results.metrics(run.metrics),
         audit.attacks(run.audit), limitations.limits(run), results.curves(run.stats), results.final_figures(run), results.settings(run)]
     checksum = run.network('out').get('sha256')
     text = templates().get_template('page.html').render(

@@ -27,6 +27,7 @@ from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.pictures import photograph
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.generators.precision import arithmetic
+from eg3d_unlearn.judges.verification import FALSE_ACCEPTS
 from eg3d_unlearn.person.given import names_of
 from eg3d_unlearn.person.latents import digest
 from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files, write_json
@@ -244,7 +245,7 @@ def assembled(audit: Audit, utility: dict, results: list[dict]) -> dict:
         'person': {'photos': len(audit.subjects[0].images), 'given_as': evidence.config.person_kind},
         'controls': len(audit.subjects) - 1, 'controls_are': audit.kind_of_controls,
         'attacked_photo_counts': not audit.leaves_out, 'measured_by': evidence.measuring[0], 'trained_with': evidence.trained_with,
-        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': audit.impostors.false_accepts,
+        'threshold': {'cosine': round(audit.threshold, 4), 'false_accept_rate': FALSE_ACCEPTS,
                       'impostor_pairs': audit.impostors.pairs},
         'definition': package.__doc__.split('What the figures mean\n')[1],
         'verdict': [*overall(utility, results), *(f'{result["tier"]}: {result["verdict"]}' for result in results)],

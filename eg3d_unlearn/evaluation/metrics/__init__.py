@@ -17,8 +17,7 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation.cache import Cache
 from eg3d_unlearn.evaluation.estimate import Estimate
-from eg3d_unlearn.evaluation.metrics import apart, distributions, identity, retain  # noqa: F401  they register themselves
-from eg3d_unlearn.evaluation.metrics.people import over_people
+from eg3d_unlearn.evaluation.metrics import collapse, distributions, identity, retain  # noqa: F401  they register themselves; a new one's name goes here
 from eg3d_unlearn.evaluation.metrics.registry import METRICS, Name, check, parse, parse_all
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
     from torch_utils_ext.network_pickle import NetworkPickle
 
-__all__ = ['METRICS', 'Cache', 'Name', 'Settings', 'check', 'compute', 'over_people', 'parse', 'parse_all']
+__all__ = ['METRICS', 'Cache', 'Name', 'Settings', 'check', 'compute', 'parse', 'parse_all']
 
 
 @torch.no_grad()

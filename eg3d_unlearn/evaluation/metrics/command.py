@@ -11,7 +11,6 @@ from eg3d_unlearn.config import WHO
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.evaluation import metrics as measured
 from eg3d_unlearn.evaluation.options import evidence_from, evidence_options, names_somebody
-from eg3d_unlearn.judges.verification import FALSE_ACCEPTS, IMPOSTORS
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.worlds.registry import person_in
 from torch_utils_ext.atomic_file import cannot_write
@@ -44,25 +43,21 @@ HELP = f"""Measure an erasure: is the person gone, and what became of everybody 
 @click.option('--features', help='Feature network of FID, KID, precision and recall: inception, demo, or a TorchScript file ([N, 3, H, W] uint8 -> [N, D]; a program: --trust-file).  [default: inception; demo in the demo world]', type=PATH, metavar='NAME|FILE')
 @click.option('--inception-weights', help="File with Inception's weights.  [default: cache, else download]", type=PATH, metavar='FILE')
 @click.option('--data', help="Real pictures for dfid_real and, by its dataset.json, the cameras of EG3D's samples: folder or zip as NVIDIA's tools take it.  [default: in the demo world its renderer]", type=PATH, metavar='DIR|ZIP')
-@click.option('--held-out', help='Held-out real people whom retain looks at beside the sampled ones, by photos of --data or of the demo world.  [default: 20 in the demo world, else 0]', type=click.IntRange(min=0), metavar='INT')
 @click.option('--apart', help='For targets_apart, another erased person: the network after it, and who (a photo, a latent file, demo:N, seed:N). May be given more than once.', nargs=2, type=(PATH, PATH), metavar='FILE PERSON', multiple=True)
-@click.option('--false-accepts', help='Share of impostor pairs above the verification threshold.', type=click.FloatRange(0, 1, min_open=True, max_open=True), default=FALSE_ACCEPTS, show_default=True, metavar='FLOAT')
-@click.option('--impostors', help='Random people whose pairs fit that threshold.', type=click.IntRange(min=2), default=IMPOSTORS, show_default=True, metavar='INT')
 @click.option('--batch', help='Pictures that go through at once; no figure depends on it.  [default: by device]', type=click.IntRange(min=1), metavar='INT')
-def main(metrics: str, outdir: str | None, features: str | None, inception_weights: str | None, data: str | None, held_out: int | None,
-         apart: tuple[tuple[str, str], ...], false_accepts: float, impostors: int, batch: int | None, **options) -> None:
+def main(metrics: str, outdir: str | None, features: str | None, inception_weights: str | None, data: str | None,
+         apart: tuple[tuple[str, str], ...], batch: int | None, **options) -> None:
     names = measured.parse_all(metrics)
     folder = folder_for(outdir, options['after'])
     further = [further_person(options, after, person) for after, person in apart]
     evidence = evidence_from(options, needs_person=names_somebody(options))
     others = tuple(evidence_from(one) for one in further)
-    given = dict(seed=options['seed'], batch=batch or 0, false_accepts=false_accepts, impostors=impostors, features=features,
-                 inception_weights=inception_weights, data=data, held_out=held_out, others=others,
-                 cache=measured.Cache(default_cache() / 'metrics'))
+    settings = measured.Settings(seed=options['seed'], batch=batch or 0, features=features, inception_weights=inception_weights, data=data,
+                                 others=others, cache=measured.Cache(default_cache() / 'metrics'))
     for name in names:
-        measured.check(name, evidence, measured.Settings(**given))
+        measured.check(name, evidence, settings)
     for name in names:
-        result = measured.compute(name, evidence, **given)
+        result = measured.compute(name, evidence, settings)
         path = append(folder, result)
         click.echo(line(result))
         click.echo(f'  {path}')

@@ -126,6 +126,4 @@ def check(name: Name, evidence: Evidence, settings: Settings) -> None:
                          'person of the demo world.')
     if entry.needs_recogniser and not evidence.recognisers:
         raise InputError(f'{name} needs a recogniser, and there is none (--id-network=none). Give one with --recogniser or --id-network.')
-    if entry.needs_recogniser:
-        settings.check_rate()
     entry.check(evidence, name, settings)

@@ -12,19 +12,15 @@ from eg3d_unlearn.evaluation.cache import fingerprint
 from eg3d_unlearn.evaluation.detection import detection_json, faces_found, failed
 from eg3d_unlearn.evaluation.likeness import likeness, lpips
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
-from eg3d_unlearn.evaluation.random_people import in_measured_views, pictures_before
-from eg3d_unlearn.evaluation.rendering import Pair, by_both, in_batches, to_floats
-from eg3d_unlearn.evaluation.settings import Settings
-from eg3d_unlearn.evaluation.verification import Impostors, impostors
+from eg3d_unlearn.evaluation.rendering import Pair, by_both
+from eg3d_unlearn.evaluation.settings import HELD_OUT, Settings
+from eg3d_unlearn.evaluation.verification import Impostors, impostors, in_measured_views, pictures_before
 from eg3d_unlearn.person.given import world_person
-from eg3d_unlearn.person.photo.dataset import data_set
 from torch_utils_ext.download import sha256_of
-from torch_utils_ext.errors import InputError
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
-HELD_OUT = 20                        # held-out people of a world, unless told otherwise
 FIRST_HELD_OUT = 900_000             # their numbers begin here
 EDGES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the curve's bins, in shares of the people: finer where they are near
 WORST = 5                            # people who lost most, by number
@@ -32,22 +28,10 @@ POINTS = (f'rounded to {estimate.COARSE:g} of the largest distance and to {estim
           'erased latent to latents that the seed repeats would give the erased latent away')
 
 
-def check_held_out(evidence: Evidence, name: Name, settings: Settings) -> None:
-    """Refuse held-out people of whom there are no photos, or no cameras."""
-    if not settings.held_out or evidence.world is not None:
-        return
-    if settings.data is None:
-        raise InputError('--held-out asks for real people, and there are no pictures of any: give them with --data=DIR, cropped as the '
-                         "network's training pictures were.")
-    if evidence.g_s.is_3d and data_set(settings.data).labels() is None:
-        raise InputError(f'--held-out inverts pictures of --data={settings.data}, which needs their cameras: a dataset.json at the top of '
-                         'it, as python -m eg3d_unlearn.person.photo writes.')
-
-
 @metric('retain', title='likeness of other people, before against after', heading='likeness of others', better='high',
         columns={'fifth_percentile': '5th percentile', 'worst': 'worst of 200', 'held_out_mean': f'photos of {HELD_OUT} others',
                  'held_out_worst': 'worst of these'},
-        default_count=200, least_count=20, needs_recogniser=True, check=check_held_out)
+        default_count=200, least_count=20, needs_recogniser=True)
 def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """Identity cosine, LPIPS and depth change of other people, before against after, over their distance to the erased one."""
     people = in_measured_views(evidence.g_s, settings, name.count)
@@ -73,61 +57,33 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
 
 
 def held_out_people(evidence: Evidence, settings: Settings, name: Name) -> Pair | None:
-    """Real people whom no network was trained on, by their photos: inverted, then shown by both networks from the photo's camera."""
-    count = (0 if evidence.world is None else HELD_OUT) if settings.held_out is None else settings.held_out
-    if not count:
+    """People of the world whom no network was trained on, by a photo each: inverted, then shown by both networks from its camera."""
+    if evidence.world is None or not settings.held_out:
         return None
-    found = inverted(evidence, settings, count)
+    found = inverted(evidence, settings)
     cameras = found['cameras'][:, None] if 'cameras' in found else None
     return by_both(evidence, found['ws'].to(evidence.device), cameras, settings.bar(f'{name}: held out'), as_bytes=True, half=name.half,
                    batch=settings.batch)
 
 
-def inverted(evidence: Evidence, settings: Settings, count: int) -> dict[str, Tensor]:
-    """Latents 'ws' of held-out photos and their 'cameras' (3D networks), kept in the cache."""
-    encoder = evidence.config.encoder
-    # Of a file that is not there the inversion itself complains.
-    known = encoder is not None and Path(encoder).is_file()
-    made_by = {'network': fingerprint(evidence.g_s), 'encoder': sha256_of(encoder) if known else None}
-    if evidence.world is None:
-        data = data_set(settings.data)
-        names = data.chosen(count, settings.rng('held out'))
-        key = {'what': 'inverted', **made_by, 'data': str(data.path.absolute()), 'names': names, 'by': evidence.config.inversion}
-        return settings.cache.get(key, lambda: from_data(evidence, settings, names))
+def inverted(evidence: Evidence, settings: Settings) -> dict[str, Tensor]:
+    """Latents 'ws' of held-out people's photos and their 'cameras' (3D networks), kept in the cache."""
+    encoder, count = evidence.config.encoder, settings.held_out
     # The erased person's number is skipped, and the key stays the same for everybody else.
     found = world_person(evidence.config)
     numbers = [number for number in range(FIRST_HELD_OUT, FIRST_HELD_OUT + count + 1) if found is None or number != found[1]][:count]
-    key = {'what': 'inverted', **made_by, 'people': numbers}
+    # Of a file that is not there the inversion itself complains.
+    made_by = sha256_of(encoder) if encoder is not None and Path(encoder).is_file() else None
+    key = {'what': 'inverted', 'network': fingerprint(evidence.g_s), 'encoder': made_by, 'people': numbers}
     return settings.cache.get(key, lambda: from_world(evidence, numbers), on_disk=True)
 
 
 def from_world(evidence: Evidence, numbers: list[int]) -> dict[str, Tensor]:
+    """The same, by the encoder."""
     taken = [evidence.world.photos_of(number, 1, evidence.g_s.img_resolution, first=1) for number in numbers]
     labels = torch.cat([one.cameras for one in taken]) if evidence.g_s.is_3d else None
     ws = evidence.invert(evidence.g_s, torch.cat([one.images for one in taken]), labels, 'encoder').ws
     return {'ws': ws.cpu(), **({} if labels is None else {'cameras': labels})}
-
-
-def from_data(evidence: Evidence, settings: Settings, names: list[str]) -> dict[str, Tensor]:
-    """Latents and cameras of pictures of ``--data``."""
-    data, generator = data_set(settings.data), evidence.g_s
-    images = to_floats(torch.stack([data.picture(name, generator.img_resolution) for name in names]))
-    labels = None
-    if generator.is_3d:
-        known = data.labels()
-        if missing := [name for name in names if name not in known]:
-            raise InputError(f'dataset.json of --data={settings.data} has no camera for {len(missing)} of {len(names)} pictures, the first of '
-                             f'them {missing[0]}.')
-        labels = torch.tensor([known[name] for name in names])
-    ws = []
-    # One by one: memory is that of one photo, and no photo's exploration noise depends on how many there are.
-    for rows in in_batches(len(images), 1, settings.bar('inverting held-out photos')):
-        with torch.enable_grad():    # inversions that optimise need it
-            found = evidence.invert(generator, images[rows], None if labels is None else labels[rows])
-            ws.append(found.ws.detach().cpu())
-            if found.camera is not None:
-                labels[rows] = found.camera.to(labels)
-    return {'ws': torch.cat(ws), **({} if labels is None else {'cameras': labels})}
 
 
 def described(evidence: Evidence, others: Pair, fitted: dict[str, Impostors], settings: Settings) -> dict:
