@@ -270,9 +270,9 @@ def test_parts_of_an_audit_that_are_none(tmp_path, path, value):
     tier['details'] = {**tier['details'], 'verification': {side: tier['details']['verification']['after'] for side in ('before', 'after')}}
     folder = audit_runner.AuditFolder(tmp_path)
     audit_runner.check_part(tier, 'T0', tmp_path / 'x')
-    (tmp_path / folder.name('T0')).write_text(json.dumps(put(tier, path, value)))
+    (tmp_path / audit_runner.PART.format('T0')).write_text(json.dumps(put(tier, path, value)))
     with pytest.raises(InputError, match='Delete it and run the same command again') as error:
-        audit_runner.kept(folder, 'T0', lambda: pytest.fail('made again'), lambda message: None)
+        folder.read_or_make('T0', lambda: pytest.fail('made again'), lambda message: None)
     assert str(error.value).isprintable()
 
 

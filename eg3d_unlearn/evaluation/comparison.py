@@ -172,8 +172,8 @@ def figures_of(
         **protocol, 'interval_from': SAMPLES, 'false_accept_rate': FALSE_ACCEPTS, 'other_photos': count(groups, 'other_photos'),
         'strangers': count(groups, 'strangers')}}
     if evidence.judges.perceptual is not None:
-        apart = {name: lpips(evidence.judges.perceptual, pair.before, pair.after, evidence.device) for name, pair in groups.items()}
-        result['lpips'] = {name: mean_of(values, name, settings.seed).to_json() for name, values in apart.items()}
+        changes = {name: lpips(evidence.judges.perceptual, pair.before, pair.after, evidence.device) for name, pair in groups.items()}
+        result['lpips'] = {name: mean_of(values, name, settings.seed).to_json() for name, values in changes.items()}
     if not evidence.recognisers:
         return result
     result['measured_by'] = evidence.measuring[0]

@@ -17,9 +17,8 @@ from eg3d_unlearn.generators.memory import keep_freed_memory
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.identity import NAMES, load_identity
 from eg3d_unlearn.judges.judges import Embed, Judges, alignment_of, check_needed, load_judges
-from eg3d_unlearn.person import person as finding
 from eg3d_unlearn.person.inversion import make_inverter, plan
-from eg3d_unlearn.person.person import Person
+from eg3d_unlearn.person.person import Person, check_person, encoder_of, find_person
 from eg3d_unlearn.run_folder import OPTIONS
 from eg3d_unlearn.unlearning.checks import check_inputs
 from eg3d_unlearn.unlearning.presets import resolve
@@ -126,7 +125,7 @@ def gather(
     if config.image:
         check_world(config.image[0], world)
     config = dataclasses.replace(config, precision=choose_precision(config.precision, world, device),
-                                 encoder=finding.encoder_of(config, g_s))
+                                 encoder=encoder_of(config, g_s))
     g_s.precision = config.precision
     # What was trained on which pictures is one network's answer: the other's file may have another name.
     unlearned, g_u = load_generator(dataclasses.replace(config, network=after), device, g_s.trained_on)
@@ -137,12 +136,12 @@ def gather(
     # G_s's own mean latent on both sides: an edit of the mapping network must not move the yardstick.
     g_u.w_avg, g_u.w_avg_source = g_s.w_avg, g_s.w_avg_source
     if needs_person:
-        finding.check_person(config, g_s)
+        check_person(config, g_s)
     check_needed(dataclasses.replace(config, method=CLOSED_FORM))    # nothing is trained here
     judges = load_judges(config, g_s, device)
     embeds, trained_with = measuring_recognisers(config, judges, recognisers, g_s, device)
     with arithmetic(config.precision, device):
-        person = finding.find_person(config, g_s, judges, log) if needs_person else None
+        person = find_person(config, g_s, judges, log) if needs_person else None
     return Evidence(source, unlearned, g_s, g_u, person, judges, embeds, trained_with, world, config)
 
 

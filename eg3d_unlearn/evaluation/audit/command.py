@@ -10,7 +10,7 @@ from eg3d_unlearn.evaluation.options import evidence_from, evidence_options
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
 
-LADDER = '\n'.join(f'      {tier.key}  {tier.title}: the attacker {tier.attacker}' for tier in TIERS.values())
+LIST = '\n'.join(f'      {tier.key}  {tier.title}: the attacker {tier.attacker}' for tier in TIERS.values())
 SPENT = '\n\n    '.join(budget.describe(TIERS.values()) for budget in BUDGETS.values())
 HELP = f"""Attack an unlearned network, and report what attackers get back.
 
@@ -19,8 +19,8 @@ HELP = f"""Attack an unlearned network, and report what attackers get back.
     the network was ruined. The same command on the same folder goes on after the last tier that was done.
 
     \b
-    The ladder:
-{LADDER}
+    The tiers:
+{LIST}
 
     Budgets, with minutes on demo-eg3d and two CPU cores:
 
@@ -33,7 +33,7 @@ HELP = f"""Attack an unlearned network, and report what attackers get back.
 
 
 def tiers_of(given: str | None) -> list[str] | None:
-    """The keys that ``--tiers`` names, in the ladder's order; None = all."""
+    """The keys that ``--tiers`` names, in the order of `TIERS`; None = all."""
     if given is None:
         return None
     keys = [key.strip().upper() for key in given.split(',')]
@@ -58,7 +58,7 @@ def main(outdir: str, budget: str, tiers: str | None, controls: str | None, **op
     from eg3d_unlearn.evaluation.audit.subjects import check_controls
     chosen = tiers_of(tiers)
     folder = AuditFolder(outdir)
-    folder.check()
+    folder.refuse_finished()
     check_controls(controls)
     check_recognisers([name for name in (options['id_network'] or 'by the network', *options['recognisers']) if name != 'none'])
     evidence = evidence_from(options)

@@ -30,12 +30,12 @@ from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.judges.verification import FALSE_ACCEPTS
 from eg3d_unlearn.person.given import names_of
 from eg3d_unlearn.person.latents import digest
-from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files, write_json
+from eg3d_unlearn.run_folder import OPTIONS, RunFolder, refuse_foreign_files
 from eg3d_unlearn.unlearning.presets import resolve
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import read_json, shown
 
-AUDIT, BEGUN = 'audit.json', 'audit-begun.json'
+AUDIT, BEGUN, PART = 'audit.json', 'audit-begun.json', 'audit-{}.json'
 FACE = 256                           # pixels along each side of the picture of a person who came back
 UTILITY = 'ruin'                     # of audit.json: what became of other people; kept beside the tiers
 # Of the configuration: what changes no figure, and what the fingerprint has by its content.
@@ -43,27 +43,31 @@ LEFT_OUT = ('network', 'outdir', 'image', 'latent', 'latent_seed', 'device', 'ba
             'trust_file')
 
 
-class AuditFolder:
+class AuditFolder(RunFolder):
     """``--outdir``: what each tier found until all are done, then audit.json."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        super().__init__(path, last=AUDIT)
 
-    def check(self) -> None:
-        """Refuse a folder that holds a finished audit; nothing is written."""
+    def refuse_finished(self) -> None:
+        """Refuse a folder that holds a finished audit, or somebody else's files; nothing is written."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f'--outdir={self.path} is a file. Name a folder.')
-        if (self.path / AUDIT).exists():
+        if (self / AUDIT).exists():
             raise InputError(f'--outdir={self.path} holds a finished audit, which is not overwritten. Choose another folder, or delete '
-                             f'{self.path / AUDIT}.')
+                             f'{self / AUDIT}.')
         refuse_foreign_files(self.path, '--outdir', [BEGUN, OPTIONS])    # an audit may lie in the run's own folder
 
-    def begin(self, options: dict) -> None:
-        """Make the folder, or take it up again; refuse one that was begun with other options."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f'--outdir={self.path} cannot be made: {error.strerror}. Choose another folder.') from None
+    def salt(self) -> str:
+        """Of the mark of the person: that of an audit that was begun here, else a new one."""
+        salt = (self.read(BEGUN) or {}).get('salt', secrets.token_hex(16))
+        if not isinstance(salt, str) or not re.fullmatch('(?:[0-9a-f]{2}){1,64}', salt):
+            raise InputError(f'{self / BEGUN} is damaged. Choose another --outdir, or delete that folder and start again.')
+        return salt
+
+    def begin_or_go_on(self, options: dict) -> None:
+        """Refuse a folder that was begun with other options."""
+        self.clean(state=False)
         begun = self.read(BEGUN)
         if begun is None:
             self.write(BEGUN, options)
@@ -71,28 +75,37 @@ class AuditFolder:
             raise InputError(f'--outdir={self.path} was begun with another {changed[0]}. Run the same command to go on, or choose another '
                              'folder.')
 
-    def name(self, key: str) -> str:
-        return f'audit-{key}.json'
-
     def read(self, name: str) -> dict | None:
         """A file's content; None where it is not there."""
-        path = self.path / name
-        if not path.exists():
+        if not (self / name).exists():
             return None
         try:
-            return read_json(path, 'part of the audit', dict)
+            return read_json(self / name, 'part of the audit', dict)
         except InputError as error:
             raise InputError(f'{error} Delete it and run the same command again.') from None
 
     def write(self, name: str, content: dict) -> None:
         json.dumps(content, allow_nan=False)     # a figure that is no number is a mistake
-        write_json(self.path / name, content)
+        self.write_json(name, content)
+
+    def read_or_make(self, key: str, make: Callable[[], dict], log: Callable[[str], None]) -> dict:
+        """A part of the audit: as it was kept, or made and kept."""
+        name = PART.format(key)
+        if (found := self.read(name)) is not None:
+            check_part(found, key, self / name)
+            log(f'{key} was done before.')
+            return found
+        begun = time.perf_counter()
+        made = make()
+        made['seconds'] = round(time.perf_counter() - begun, 1)
+        self.write(name, made)
+        return made
 
     def finish(self, content: dict) -> None:
         """Write audit.json; the parts, which it holds, go."""
         self.write(AUDIT, content)
-        for part in [BEGUN, *(self.name(key) for key in (*TIERS, UTILITY))]:
-            (self.path / part).unlink(missing_ok=True)
+        for part in [BEGUN, *(PART.format(key) for key in (*TIERS, UTILITY))]:
+            (self / part).unlink(missing_ok=True)
 
 
 def run_audit(
@@ -104,7 +117,7 @@ def run_audit(
     seed: int = 0,
     log: Callable[[str], None] = print,
 ) -> dict:
-    """Run the ladder and return what audit.json holds; begun tiers that are done are not done again.
+    """Make all attacks and return what audit.json holds; begun tiers that are done are not done again.
 
     Raises:
         InputError: no recogniser, controls that cannot do, a folder of another audit.
@@ -113,40 +126,23 @@ def run_audit(
     audit = Audit(evidence, budget, controls, seed)
     keys = [key for key in TIERS if tiers is None or key in tiers]
     folder = AuditFolder(outdir)
-    folder.check()
-    run_folder = RunFolder(folder.path, last=AUDIT)
-    with run_folder.locked(), arithmetic(evidence.config.precision, evidence.device):
-        folder.check()               # once more: another audit may have ended here meanwhile
-        run_folder.clean(state=False)
-        salt = (folder.read(BEGUN) or {}).get('salt', secrets.token_hex(16))
-        if not isinstance(salt, str) or not re.fullmatch('(?:[0-9a-f]{2}){1,64}', salt):
-            raise InputError(f'{folder.path / BEGUN} is damaged. Choose another --outdir, or delete that folder and start again.')
-        folder.begin(fingerprint(evidence, budget, controls, seed, salt))
-        utility = kept(folder, UTILITY, lambda: timed(lambda: measure_utility(audit)), log)
+    folder.refuse_finished()
+    with folder.locked(), arithmetic(evidence.config.precision, evidence.device):
+        folder.refuse_finished()     # once more: another audit may have ended here meanwhile
+        folder.begin_or_go_on(fingerprint(evidence, budget, controls, seed, folder.salt()))
+        utility = folder.read_or_make(UTILITY, lambda: measure_utility(audit), log)
         log(utility['verdict'])
         results = []
         for key in keys:
             # One picture is enough: that of the attack that needs least.
             shows = not any('recovered' in result for result in results)
-            results.append(kept(folder, key, lambda key=key, shows=shows: timed(lambda: run_tier(audit, TIERS[key], shows)), log))
+            results.append(folder.read_or_make(key, lambda key=key, shows=shows: run_tier(audit, TIERS[key], shows), log))
             log(f'{key}: {results[-1]["verdict"]}')
         content = assembled(audit, utility, results)
         # Of all sittings, where the audit went on after a stop.
         content['seconds'] = round(max(time.perf_counter() - begun, sum(part['seconds'] for part in (utility, *results))), 1)
         folder.finish(content)
     return content
-
-
-def kept(folder: AuditFolder, key: str, make: Callable[[], dict], log: Callable[[str], None]) -> dict:
-    """A part of the audit: as it was kept, or made and kept."""
-    found = folder.read(folder.name(key))
-    if found is not None:
-        check_part(found, key, folder.path / folder.name(key))
-        log(f'{key} was done before.')
-        return found
-    made = make()
-    folder.write(folder.name(key), made)
-    return made
 
 
 def check_part(part: dict, key: str, path: Path) -> None:
@@ -160,11 +156,6 @@ def check_part(part: dict, key: str, path: Path) -> None:
         raise InputError(f'{shown(path, 300)} is no part of this audit, or is damaged. Delete it and run the same command again.') from None
 
 
-def timed(make: Callable[[], dict]) -> dict:
-    begun = time.perf_counter()
-    return {**make(), 'seconds': round(time.perf_counter() - begun, 1)}
-
-
 def run_tier(audit: Audit, tier: Tier, shows: bool = True) -> dict:
     """One tier's entry of audit.json; ``shows``: with a picture where the person is brought back."""
     findings = tier.attack(audit, audit.budget.of(tier))
@@ -172,7 +163,7 @@ def run_tier(audit: Audit, tier: Tier, shows: bool = True) -> dict:
     result = {
         'tier': tier.key, 'title': tier.title, 'attacker': tier.attacker, 'figures': figures_of(audit, findings, name),
         'curve': findings.curve,
-        'details': {**findings.details, 'verification': verification(audit, findings, name),
+        'details': {**findings.details, 'verification': figures_of(audit, findings, name, verified=True),
                     'recognisers': {other: figures_of(audit, findings, other) for other in audit.evidence.recognisers},
                     'changes': changes(findings, name)},
     }
@@ -188,15 +179,11 @@ def recovered(image: Tensor, likeness: float, threshold: float) -> dict:  # [3, 
     return {'recovered': {'likeness': round(likeness, 4), 'picture': photograph(image.nan_to_num(0.0).clamp(-1, 1), FACE).uri}}
 
 
-def figures_of(audit: Audit, findings: Findings, recogniser: str) -> dict:
-    before, after = ([scores[recogniser] for scores in findings.scores[side]] for side in (BEFORE, AFTER))
-    return {name: figure.to_json() for name, figure in figures(before, after, audit.seed).items()}
-
-
-def verification(audit: Audit, findings: Findings, recogniser: str) -> dict:
-    """The same figures of the share of comparisons at or above the threshold."""
-    before, after = ([hits(scores[recogniser], audit.threshold) for scores in findings.scores[side]] for side in (BEFORE, AFTER))
-    return {name: figure.to_json() for name, figure in figures(before, after, audit.seed, least=0.0).items()}
+def figures_of(audit: Audit, findings: Findings, recogniser: str, verified: bool = False) -> dict:
+    """The figures of a tier: of cosines or, ``verified``, of the share of comparisons at or above the threshold."""
+    before, after = ([hits(scores[recogniser], audit.threshold) if verified else scores[recogniser] for scores in findings.scores[side]]
+                     for side in (BEFORE, AFTER))
+    return {name: figure.to_json() for name, figure in figures(before, after, audit.seed, least=0.0 if verified else -1.0).items()}
 
 
 def hits(cells, threshold: float):                     # [A, N] -> [A, N] of 0 and 1; NaN stays

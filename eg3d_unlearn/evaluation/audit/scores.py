@@ -29,11 +29,6 @@ def cells(
     return cosines.cpu()
 
 
-def mean_of(matrix: Tensor) -> float:                  # [A, N]
-    """The mean of the cells that count."""
-    return matrix.nanmean().item()
-
-
 def figures(
     before: list[Tensor],            # per person [A, N]: the erased person, then the controls; against G_s
     after: list[Tensor],             # the same against G_u
@@ -50,16 +45,16 @@ def figures(
     photos, people = int((~before[0].isnan()).any(0).sum()), len(before) - 1
     draws = {name: [resampled(matrix, rng) for matrix in part] for name, part in
              (('before', before), ('after', after), ('change', change))}
-    means = {name: np.array([mean_of(matrix) for matrix in part]) for name, part in
+    means = {name: np.array([matrix.nanmean().item() for matrix in part]) for name, part in
              (('before', before), ('after', after), ('change', change))}
     result = {name: figure(means[name][0], draws[name][0], photos, seed, (least, 1.0)) for name in (BEFORE, AFTER)}
     wider = {'change': (people + 1) ** 0.5}
     spread = {name: of_people(np.array(part[1:]), rng, wider.get(name, 1.0)) for name, part in draws.items()}
     result['controls_before'] = figure(means['before'][1:].mean(), spread['before'], people, seed, (least, 1.0))
     result['controls'] = figure(means['after'][1:].mean(), spread['after'], people, seed, (least, 1.0))
-    apart = 2 * (1.0 - least)
+    widest = 2 * (1.0 - least)
     result['excess'] = figure(means['change'][0] - means['change'][1:].mean(), draws['change'][0] - spread['change'], people, seed,
-                              (-apart, apart))
+                              (-widest, widest))
     return result
 
 

@@ -91,15 +91,15 @@ def described(evidence: Evidence, others: Pair, fitted: dict[str, Impostors], se
     found = [faces_found(evidence, side, settings) for side in (others.before, others.after)]
     lost, cosines = failed(*found), {name: likeness(evidence, name, others, settings.cache) for name in evidence.recognisers}
     kept = {name: (value >= fitted[name].threshold) & (True if lost is None else ~lost) for name, value in cosines.items()}
-    main, apart = evidence.measuring[0], lpips(evidence.judges.perceptual, others.before, others.after, evidence.device)
+    main, changes = evidence.measuring[0], lpips(evidence.judges.perceptual, others.before, others.after, evidence.device)
     worst = cosines[main].argsort()[:WORST].tolist()
     by = {name: {'in_loss': name == evidence.trained_with, 'cosine': estimate.mean(value, settings.seed, estimate.COSINE),
                  'kept': estimate.fraction(kept[name], settings.seed), 'worst': value.min().item()} for name, value in cosines.items()}
-    values = {'cosine': cosines[main], 'lpips': apart, 'depth_change': others.depth_change, 'kept': kept[main]}
+    values = {'cosine': cosines[main], 'lpips': changes, 'depth_change': others.depth_change, 'kept': kept[main]}
     return {'people': len(others), 'by': by, 'fifth_percentile': cosines[main].double().quantile(0.05).item(),
-            'lpips': estimate.mean(apart, settings.seed, estimate.DISTANCE), 'lpips_worst': apart.max().item(),
+            'lpips': estimate.mean(changes, settings.seed, estimate.DISTANCE), 'lpips_worst': changes.max().item(),
             'depth_change': None if others.depth_change is None else estimate.mean(others.depth_change, settings.seed, estimate.DISTANCE),
-            'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': apart[number].item()} for number in worst],
+            'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': changes[number].item()} for number in worst],
             'detection': detection_json(*found), 'curve': curve(others.distance, values, settings.seed)}
 
 
