@@ -60,6 +60,8 @@ def compare(
     ws_target = target_of(evidence, settings) if ws_target is None else ws_target[:1]
     near = neighbours(evidence, settings, plan.seed)
     people = g_s.sample(plan.people, stream(g_s, plan.seed, PEOPLE_STREAM))
+    protocol = {'views_deg': [round(math.degrees(yaw), 1) for yaw in yaws if yaw is not None], 'people': plan.people, 'neighbours': len(near),
+                'seed': plan.seed, 'noise': 'constant; cameras and depths the same on both sides', 'arithmetic': evidence.config.precision}
     with arithmetic(evidence.config.precision, evidence.device):
         latents = {'same_photo': (person.ws[:1], views), 'other_photos': (person.ws_others, cameras_of(person, 'mine')),
                    'neighbours': (near, front), 'strangers': (person.ws_strangers, cameras_of(person, 'strangers')),
@@ -69,7 +71,7 @@ def compare(
                   for name, (ws, cameras) in latents.items() if ws is not None and len(ws)}
         photographed = None if person.images is None else by_both(evidence, person.ws[:1], person.camera)
         target = None if ws_target is None else rendered(g_s, ws_target, views).images[0].clamp(-1, 1).cpu()
-        figures = figures_of(evidence, groups, photographed, protocol(evidence, yaws, near, plan),
+        figures = figures_of(evidence, groups, photographed, protocol,
                              Settings(seed=plan.seed, impostors=plan.impostors))
     pictures = Pictures(
         views=[BeforeAfter(photograph(pair.before[i]), photograph(pair.after[i]), None if target is None else photograph(target[i]),
@@ -124,15 +126,6 @@ def cameras_of(person: Person, whose: str) -> Tensor | None:   # [M, 1, 25] or [
     return (person.cameras[:count] if whose == 'mine' else person.cameras[count:])[:, None]
 
 
-def protocol(evidence: Evidence, yaws: list[float | None], near: Tensor, plan: Plan) -> dict:   # near [M, num_ws, w_dim]
-    """How the figures were measured."""
-    return {
-        'views_deg': [round(math.degrees(yaw), 1) for yaw in yaws if yaw is not None],
-        'people': plan.people, 'neighbours': len(near), 'seed': plan.seed,
-        'noise': 'constant; cameras and depths the same on both sides', 'arithmetic': evidence.config.precision,
-    }
-
-
 def value_of(figures: dict, group: str, index: int) -> float | None:
     """The likeness of one picture by the recogniser that decides."""
     if figures['measured_by'] is None:
@@ -169,8 +162,8 @@ def figures_of(
 ) -> dict:
     """What ``report.json`` gains: likeness by each recogniser, LPIPS, how far the change reaches."""
     result: dict = {'measured_by': None, 'trained_with': evidence.trained_with, 'protocol': {
-        **protocol, 'interval_from': SAMPLES, 'false_accept_rate': FALSE_ACCEPTS, 'other_photos': count(groups, 'other_photos'),
-        'strangers': count(groups, 'strangers')}}
+        **protocol, 'interval_from': SAMPLES, 'false_accept_rate': FALSE_ACCEPTS,
+        **{name: len(groups[name]) if name in groups else 0 for name in ('other_photos', 'strangers')}}}
     if evidence.judges.perceptual is not None:
         changes = {name: lpips(evidence.judges.perceptual, pair.before, pair.after, evidence.device) for name, pair in groups.items()}
         result['lpips'] = {name: mean_of(values, name, settings.seed).to_json() for name, values in changes.items()}
@@ -195,10 +188,6 @@ def figures_of(
     return result
 
 
-def count(groups: dict[str, Pair], name: str) -> int:
-    return len(groups[name].before) if name in groups else 0
-
-
 def likenesses(
     cosines: dict[str, Tensor],      # [N] of each group, before against after
     others: Impostors,               # what two different people have
@@ -206,7 +195,7 @@ def likenesses(
 ) -> dict:
     """Cosines before against after, of each group, and what two different people have."""
     threshold, (low, high) = round(others.threshold, 5), others.usual
-    result: dict = {'different_people': {'mean': round(others.different_people.value, 5), 'low': round(low, 5), 'high': round(high, 5),
+    result: dict = {'different_people': {'mean': round(others.different_people, 5), 'low': round(low, 5), 'high': round(high, 5),
                                          'pairs': others.pairs, 'people': others.people, 'threshold': threshold}}
     for group, values in cosines.items():
         recognised = values >= threshold

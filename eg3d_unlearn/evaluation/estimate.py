@@ -5,7 +5,6 @@ are stretched to the width of Student's t; of one sample there is no interval.
 """
 from __future__ import annotations
 
-import statistics
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -104,9 +103,3 @@ def coarse_step(distances: Tensor) -> float:           # [N] -> of the same unit
 def snapped(values: Tensor, step: float) -> list[float]:  # [N]
     """The nearest multiples of ``step``."""
     return [round(count * step, 10) + 0.0 for count in (values.double() / (step or 1.0)).round().tolist()]
-
-
-def running_median(values: list[float], width: int) -> list[float]:
-    """Medians over ``width`` values around each, fewer at the ends."""
-    half = width // 2
-    return [statistics.median(values[max(0, i - half):i + half + 1]) for i in range(len(values))]

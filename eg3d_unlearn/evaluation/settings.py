@@ -3,16 +3,12 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from eg3d_unlearn.evaluation.cache import Cache
 from eg3d_unlearn.judges.verification import IMPOSTORS
-
-if TYPE_CHECKING:
-    from eg3d_unlearn.evaluation.evidence import Evidence
 
 HELD_OUT = 20                        # people of a world
 
@@ -27,7 +23,6 @@ class Settings:
     inception_weights: str | None = None  # file of Inception's weights; None = the cache, else a checked download
     data: str | None = None          # folder or zip of real pictures, with a dataset.json where there are cameras
     held_out: int = HELD_OUT         # people of a world whom `retain` looks at by their photos
-    others: tuple[Evidence, ...] = ()  # further erased people, for `targets_apart`
     cache: Cache = field(default_factory=Cache)
     progress: bool = True            # bars on stderr
 

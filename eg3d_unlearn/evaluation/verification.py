@@ -14,7 +14,6 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation import estimate
 from eg3d_unlearn.evaluation.cache import checksum, fingerprint
-from eg3d_unlearn.evaluation.estimate import Estimate
 from eg3d_unlearn.evaluation.likeness import embedded
 from eg3d_unlearn.evaluation.rendering import YAWS, Renders, from_yaws, rendered
 from eg3d_unlearn.evaluation.settings import Settings
@@ -62,7 +61,7 @@ class Impostors:
     threshold: float                 # cosine from which on two pictures count as one person
     people: int
     pairs: int
-    different_people: Estimate       # cosine of two different people
+    different_people: float          # mean cosine of two different people
     usual: tuple[float, float]       # between which 95 % of the pairs lie
 
     def to_json(self) -> dict:
@@ -75,26 +74,4 @@ def impostors(evidence: Evidence, recogniser: str, settings: Settings, half: boo
     people = in_measured_views(evidence.g_s, settings, settings.impostors)
     faces = embedded(evidence, recogniser, pictures_before(evidence, people, settings, half).images[:, 0], settings.cache)
     pairs = pairs_of(faces @ faces.T)
-    return Impostors(threshold_at(pairs), len(faces), len(pairs), mean_of_pairs(faces @ faces.T, settings.seed),
-                     estimate.interval(pairs.double().numpy()))
-
-
-def mean_of_pairs(
-    cosines: Tensor,                 # [N, N] of all pairs, symmetric
-    seed: int = 0,
-) -> Estimate:
-    """The mean over pairs of different people; people are resampled, not pairs, and nobody is paired with themselves.
-
-    Two people make one pair, of whose spread nothing is known: that is one sample, as of `estimate.mean`.
-    """
-    cosines, count = cosines.double(), len(cosines)
-    rng = torch.Generator().manual_seed(seed)
-    # How often each person was drawn: a pair counts as often as both of its people together.
-    drawn = torch.randint(count, (estimate.RESAMPLES, count), generator=rng)
-    times = torch.zeros(estimate.RESAMPLES, count).scatter_add_(1, drawn, torch.ones(drawn.shape)).double()
-    off = cosines - torch.diag(cosines.diagonal())
-    sums = torch.einsum('ri,ij,rj->r', times, off, times)
-    weights = times.sum(1).square() - times.square().sum(1)
-    usable = weights > 0             # a draw of one and the same person has no pair
-    low, high = estimate.interval((sums[usable] / weights[usable]).numpy())
-    return Estimate(float(off.sum() / (count * (count - 1))), low, high, count if count > 2 else 1, seed)
+    return Impostors(threshold_at(pairs), len(faces), len(pairs), pairs.mean().item(), estimate.interval(pairs.double().numpy()))

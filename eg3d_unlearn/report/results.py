@@ -1,10 +1,10 @@
 """Sections of what the run, its metrics and its settings say: metrics, curves, figures at the end, checksums."""
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from types import SimpleNamespace as Section
 
-from eg3d_unlearn.evaluation.estimate import running_median
 from eg3d_unlearn.evaluation.metrics.registry import find
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.comparison import GROUPS
@@ -70,7 +70,8 @@ def curves(stats: list[dict]) -> Section | None:
         if len(lines) < 2:
             continue
         steps, values = [line['step'] for line in lines], [line[name] for line in lines]
-        smooth = running_median(values, max(3, len(values) // 15))
+        half = max(3, len(values) // 15) // 2
+        smooth = [statistics.median(values[max(0, i - half):i + half + 1]) for i in range(len(values))]
         label = f'{title} over {len(values)} steps: median {short(smooth[0])} at first, {short(smooth[-1])} at last.'
         drawn.append((title, charts.curve(steps, [('each', values), ('smooth', smooth)], label)))
     if not drawn:

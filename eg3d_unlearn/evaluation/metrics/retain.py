@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
 FIRST_HELD_OUT = 900_000             # their numbers begin here
-EDGES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the curve's bins, in shares of the people: finer where they are near
 WORST = 5                            # people who lost most, by number
 POINTS = (f'rounded to {estimate.COARSE:g} of the largest distance and to {estimate.COARSE:g} of cosine, and sorted; exact distances from the '
           'erased latent to latents that the seed repeats would give the erased latent away')
@@ -95,33 +94,16 @@ def described(evidence: Evidence, others: Pair, fitted: dict[str, Impostors], se
     worst = cosines[main].argsort()[:WORST].tolist()
     by = {name: {'in_loss': name == evidence.trained_with, 'cosine': estimate.mean(value, settings.seed, estimate.COSINE),
                  'kept': estimate.fraction(kept[name], settings.seed), 'worst': value.min().item()} for name, value in cosines.items()}
-    values = {'cosine': cosines[main], 'lpips': changes, 'depth_change': others.depth_change, 'kept': kept[main]}
     return {'people': len(others), 'by': by, 'fifth_percentile': cosines[main].double().quantile(0.05).item(),
             'lpips': estimate.mean(changes, settings.seed, estimate.DISTANCE), 'lpips_worst': changes.max().item(),
             'depth_change': None if others.depth_change is None else estimate.mean(others.depth_change, settings.seed, estimate.DISTANCE),
             'worst': [{'person': number, 'cosine': cosines[main][number].item(), 'lpips': changes[number].item()} for number in worst],
-            'detection': detection_json(*found), 'curve': curve(others.distance, values, settings.seed)}
+            'detection': detection_json(*found), 'curve': curve(others.distance, cosines[main])}
 
 
-def curve(distance: Tensor | None, values: dict[str, Tensor | None], seed: int) -> dict | None:
-    """Means of ``values`` [N] in bins of ``distance`` [N] that hold the shares `EDGES` of the people, nearest first.
-
-    Distances leave as `estimate.coarse` makes them.
-    """
+def curve(distance: Tensor | None, cosines: Tensor) -> dict | None:   # [N], [N]
+    """Likeness over the distance to the erased latent, one point a person, as `estimate.coarse` makes them; None where nobody is erased."""
     if distance is None:
         return None
-    order, bins, step = distance.argsort(), [], estimate.coarse_step(distance)
-    edges = [round(share * len(distance)) for share in EDGES]
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
-        members = order[first:last]
-        if not len(members):
-            continue
-        figured = {name: None if value is None else estimate.fraction(value[members], seed) if value.dtype == torch.bool
-                   else estimate.mean(value[members], seed, estimate.COSINE if name == 'cosine' else estimate.DISTANCE)
-                   for name, value in values.items()}
-        nearest, farthest = estimate.snapped(distance[members[[0, -1]]], step)
-        bins.append({'from': nearest, 'to': farthest, 'people': len(members), **figured})
-    distances, cosines = zip(*estimate.coarse(distance, values['cosine']), strict=True)
-    return {'bins': bins, 'points': {'distance': list(distances), 'cosine': list(cosines)}}
-
-
+    distances, values = zip(*estimate.coarse(distance, cosines), strict=True)
+    return {'points': {'distance': list(distances), 'cosine': list(values)}}
