@@ -101,6 +101,14 @@ class Audit:
         """The mean of `judge` by the recogniser that decides."""
         return self.judge(index, shown)[self.evidence.measuring[0]].nanmean().item()
 
+    def likeness_at(self, generator: Generator, index: int, ws: Tensor, used: int = 0) -> float:   # ws [1, num_ws, w_dim]
+        """`likeness` of what a network shows of one latent from the front; photo number ``used`` was attacked with."""
+        return self.likeness(index, [Shown(self.views(generator, ws, (0.0,)), used=used)])
+
+    def as_attacked(self, subject: Subject) -> Tensor:     # [D]
+        """The photo that an attacker has, as `attackers_eye` sees it."""
+        return embedded(subject.photo(subject.attacked)[0], self.attackers_eye)[0]
+
     @cached_property
     def impostors(self) -> Impostors:
         """Random people by the recogniser that decides, as metrics and report see them."""

@@ -37,7 +37,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
             def measure(done, copy, ws=ws, curve=curve):
                 step()
                 if done in at:
-                    curve.append(audit.likeness(index, [Shown(audit.views(copy, ws, (0.0,)), used=0)]))
+                    curve.append(audit.likeness_at(copy, index, ws))
             copy = tuned(side.generator, ws, image, camera, audit.perceptual, budget.steps, audit.rate, audit.budget.half,
                          after_step=measure)
             curves.setdefault((side.name, start), []).append(curve)

@@ -20,15 +20,14 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     at = [step for step in range(budget.steps + 1) if step % every == 0]
     copies, curves = {}, {}
     for side in audit.sides:
-        along: list[list[float]] = [[] for _ in audit.subjects]
+        along: list[list[float]] = []
 
         def measure(done, copy, along=along):
             if done in at:
-                for index, subject in enumerate(audit.subjects):
-                    along[index].append(audit.likeness(index, [Shown(audit.views(copy, subject.ws[:1], (0.0,)), used=0)]))
+                along.append([audit.likeness_at(copy, index, subject.ws[:1]) for index, subject in enumerate(audit.subjects)])
         copies[side.name] = tuned(side.generator, others.ws, others.images, others.cameras, audit.perceptual, budget.steps,
                                   audit.rate, audit.budget.half, seed=audit.seed, desc=f'T5 tuning {side.name}', after_step=measure)
-        curves[side.name] = curve_of(at, along)
+        curves[side.name] = curve_of(at, list(zip(*along, strict=True)))
 
     def one(side, index, step):
         step()

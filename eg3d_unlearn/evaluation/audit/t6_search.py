@@ -22,15 +22,16 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     def one(side, index, step):
         step()
         subject = audit.subjects[index]
-        photo = embedded(subject.photo(subject.attacked)[0], audit.attackers_eye)[0]
-        likeness = pools[side.name] @ photo
+        likeness = pools[side.name] @ audit.as_attacked(subject)
         # The best of the first 1, 3, 10 ... samples.
         best = [likeness[:number].argmax() for number in at]
         nearest[side.name].append([ws[index, None] for index in best])
         return [Shown(audit.views(side.generator, ws[best[-1], None]), used=subject.attacked)]
 
     findings = audit.on_everybody(one, 'T6')
-    findings.curve, findings.details = curve(audit, at, nearest['after']), {'samples': count}
+    findings.curve = curve_of(at, [[audit.likeness_at(audit.sides[1].generator, index, found, audit.subjects[index].attacked) for found in row]
+                                   for index, row in enumerate(nearest['after'])])
+    findings.details = {'samples': count}
     return findings
 
 
@@ -38,14 +39,6 @@ def seen(audit: Audit, side: Side, ws: Tensor) -> Tensor:  # [N, num_ws, w_dim] 
     """Random people from the front, as the attacker's recogniser sees them."""
     batches = audit.in_batches(ws, f'T6 samples {side.name}')
     return torch.cat([embedded(audit.frontal(side.light, some), audit.attackers_eye) for some in batches])
-
-
-def curve(audit: Audit, at: list[int], nearest: list[list[Tensor]]) -> dict:
-    """Likeness of the nearest against the number of samples, on G_u."""
-    g_u = audit.sides[1].generator
-    along = [[audit.likeness(index, [Shown(audit.views(g_u, ws, (0.0,)), used=audit.subjects[index].attacked)]) for ws in row]
-             for index, row in enumerate(nearest)]
-    return curve_of(at, along)
 
 
 TIER = Tier('T6', 'random search', 'has the network and one photo, and draws samples', attack,

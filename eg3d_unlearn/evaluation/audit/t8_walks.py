@@ -26,7 +26,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     def one(side, index, step):
         step()
         subject = audit.subjects[index]
-        photo = embedded(subject.photo(subject.attacked)[0], audit.attackers_eye)[0]
+        photo = audit.as_attacked(subject)
         ends, likeness = {}, {}
         for way, ws in places(audit, subject, budget).items():
             seen = embedded(audit.frontal(side.generator, ws), audit.attackers_eye) @ photo
@@ -66,12 +66,11 @@ def mixed(source: Tensor, mean: Tensor) -> Tensor:     # [1, num_ws, w_dim] -> [
 
 def between_networks(audit: Audit) -> dict:
     """Likeness at the original latent, from the front, against the share of G_u in the weights; 0 is G_s itself."""
-    along: list[list[float]] = [[] for _ in audit.subjects]
-    for share in SHARES:
-        network = interpolated(audit.sides[0], audit.sides[1], share)
-        for index, subject in enumerate(audit.subjects):
-            along[index].append(audit.likeness(index, [Shown(audit.views(network, subject.ws[:1], (0.0,)), used=0)]))
-    return curve_of(list(SHARES), along)
+    along = []
+    for share in SHARES:             # one network in memory at a time
+        network = interpolated(*audit.sides, share)
+        along.append([audit.likeness_at(network, index, subject.ws[:1]) for index, subject in enumerate(audit.subjects)])
+    return curve_of(list(SHARES), list(zip(*along, strict=True)))
 
 
 @torch.no_grad()

@@ -48,6 +48,6 @@ class Tier:
 
 
 def curve_of(at: list, curves: list[list[float]]) -> dict:
-    """The person's curve and the mean of the controls'."""
+    """The person's curve, which comes first, and the mean of the controls'."""
     controls = [sum(values) / len(values) for values in zip(*curves[1:], strict=True)]
     return {'steps': at, 'person': [round(value, 4) for value in curves[0]], 'controls': [round(value, 4) for value in controls]}

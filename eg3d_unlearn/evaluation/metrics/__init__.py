@@ -49,7 +49,9 @@ def compute(
     with arithmetic(evidence.config.precision, evidence.device):
         found = METRICS[name.base].function(evidence, name, settings)
     value, protocol = found.pop('value'), found.pop('protocol')
-    protocol.update(seed=settings.seed, precision=evidence.config.precision)
+    if METRICS[name.base].needs_recogniser:
+        protocol.update(recogniser=evidence.measuring[0], recogniser_of_the_loss=evidence.trained_with)
+    protocol.update(rays='half' if name.half else 'full', pixels='8 bit', seed=settings.seed, precision=evidence.config.precision)
     meaning = {'MEANING': MEANINGLESS} if evidence.config.random_metric_weights else {}
     return plain({'name': str(name), 'value': value, 'better': METRICS[name.base].better, **meaning, 'protocol': protocol, **found,
                   'networks': {'before': sha256_of(evidence.before), 'after': sha256_of(evidence.after)},

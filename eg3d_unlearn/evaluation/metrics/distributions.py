@@ -85,7 +85,7 @@ def both(evidence: Evidence, name: Name, settings: Settings) -> tuple[Tensor, Te
     u = features_of(evidence.g_u, people, features, settings, name.half, f'{name}: after', on_disk=False)
     protocol = {'pictures': name.count, 'features': features.name, 'features_sha256': features.sha256, 'dimensions': u.shape[1],
                 'cameras': people.cameras_are, 'latents': 'z ~ N(0, I), no truncation, the same on both sides, mapped under the frontal camera',
-                'noise': 'constant, fixed depths', 'rays': 'half' if name.half else 'full', 'pixels': '8 bit', 'interval': JACKKNIFE}
+                'noise': 'constant, fixed depths', 'interval': JACKKNIFE}
     return u, s, protocol
 
 

@@ -46,10 +46,9 @@ def likeness(evidence: Evidence, name: Name, settings: Settings, which: slice) -
     by = {recogniser: judged(evidence, recogniser, before, after, photos, settings, name) for recogniser in evidence.recognisers}
     main = evidence.measuring[0]
     protocol = {'yaws_deg': list(YAWS_DEG) if evidence.g_s.is_3d else None, 'pitch_rad': cameras.PITCH if evidence.g_s.is_3d else None,
-                'pictures': f'{before.shape[1]} of each of {len(ws)} photos', 'recogniser': main,
-                'recogniser_of_the_loss': evidence.trained_with,
-                'samples': 'photos; views of one photo are no independent samples', 'rays': 'half' if name.half else 'full',
-                'threshold': 'fitted on pairs of random people as the network before shows them, from the same views', 'pixels': '8 bit'}
+                'pictures': f'{before.shape[1]} of each of {len(ws)} photos',
+                'samples': 'photos; views of one photo are no independent samples',
+                'threshold': 'fitted on pairs of random people as the network before shows them, from the same views'}
     detection = detection_json(*(faces_found(evidence, side, settings) for side in (before, after)))
     return {'value': by[main]['against_render'], 'verified': by[main]['verified_against_render'].value, 'by': by,
             'detection': detection, 'protocol': protocol}

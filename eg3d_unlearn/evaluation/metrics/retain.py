@@ -43,7 +43,6 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
     main = evidence.measuring[0]
     protocol = {
         'people': name.count, 'latents': 'z ~ N(0, I), no truncation, each mapped by its own network', 'cameras': people.cameras_are,
-        'recogniser': main, 'recogniser_of_the_loss': evidence.trained_with, 'rays': 'half' if name.half else 'full', 'pixels': '8 bit',
         'distance': 'norm of the difference of the latents over all layers (units of W+), by the mapping before',
         'points': POINTS,
         'kept': 'share of people above the verification threshold whose face is still found', 'depth': 'mean absolute change, world units'}
