@@ -16,7 +16,7 @@ from eg3d_unlearn.evaluation.audit import sentences, subjects, t1_encoder, t2_re
 from eg3d_unlearn.evaluation.audit.context import Audit
 from eg3d_unlearn.evaluation.audit.runner import fingerprint, hits
 from eg3d_unlearn.evaluation.audit.scores import cells, figures, holds_zero, of_people
-from eg3d_unlearn.evaluation.audit.subjects import APART, BYSTANDERS, Subject, check_controls, numbers_beside, people_in
+from eg3d_unlearn.evaluation.audit.subjects import BYSTANDERS, PER_PERSON, Subject, check_controls, numbers_beside, people_in
 from eg3d_unlearn.evaluation.audit.tier import Shown
 from eg3d_unlearn.evaluation.estimate import Estimate, Z, fraction, stretch
 from eg3d_unlearn.person.inversion.optimise import Inversion
@@ -343,7 +343,7 @@ def test_the_person_s_camera_and_face_are_not_the_controls(monkeypatch):
 def test_demo_controls_are_nobody_else():
     """Controls of one person are not those of another, nor the witnesses of an erasing run, nor those that are tuned on."""
     mine, theirs = numbers_beside(3, 0), numbers_beside(4, 0)
-    assert len(mine) == APART and not set(mine) & set(theirs) and not set(mine) & set(numbers_beside(3, 1))
+    assert len(mine) == PER_PERSON and not set(mine) & set(theirs) and not set(mine) & set(numbers_beside(3, 1))
     assert mine[0] != mine[BYSTANDERS] and min(mine) > 100_000 + 4 * 50
 
 

@@ -82,19 +82,18 @@ class Audit:
     def perceptual(self) -> Perceptual:
         return self.evidence.judges.perceptual
 
-    @property
-    def attackers_eye(self) -> Embed:
-        """The recogniser that attackers choose by: not the one that decides, where there are two."""
-        return self.evidence.recognisers.get(self.evidence.trained_with, self.evidence.measuring[1])
+    def seen_by_attacker(self, images: Tensor) -> Tensor:  # [N, 3, H, W] -> [N, D]
+        """Embeddings by the recogniser that attackers choose by: not the one that decides, where there are two."""
+        return faces(images, self.evidence.recognisers.get(self.evidence.trained_with, self.evidence.measuring[1]))
 
     @cached_property
     def embeddings(self) -> list[dict[str, Tensor]]:   # per subject, recogniser -> [N, D]
         """The photos as the recognisers see them."""
-        return [{name: embedded(subject.images, embed) for name, embed in self.evidence.recognisers.items()} for subject in self.subjects]
+        return [{name: faces(subject.images, embed) for name, embed in self.evidence.recognisers.items()} for subject in self.subjects]
 
     def judge(self, index: int, shown: list[Shown]) -> dict[str, Tensor]:  # recogniser -> [A, N]
         """Cosines of an attack's pictures to the photos of person ``index`` (0: the erased one)."""
-        return {name: torch.cat([cells(embedded(part.images, embed), self.embeddings[index][name], part.used if self.leaves_out else None)
+        return {name: torch.cat([cells(faces(part.images, embed), self.embeddings[index][name], part.used if self.leaves_out else None)
                                  for part in shown]) for name, embed in self.evidence.recognisers.items()}
 
     def likeness(self, index: int, shown: list[Shown]) -> float:
@@ -105,9 +104,9 @@ class Audit:
         """`likeness` of what a network shows of one latent from the front; photo number ``used`` was attacked with."""
         return self.likeness(index, [Shown(self.views(generator, ws, (0.0,)), used=used)])
 
-    def as_attacked(self, subject: Subject) -> Tensor:     # [D]
-        """The photo that an attacker has, as `attackers_eye` sees it."""
-        return embedded(subject.photo(subject.attacked)[0], self.attackers_eye)[0]
+    def attacked_photo(self, subject: Subject) -> Tensor:  # [D]
+        """The photo that an attacker has, as `seen_by_attacker`."""
+        return self.seen_by_attacker(subject.photo(subject.attacked)[0])[0]
 
     @cached_property
     def impostors(self) -> Impostors:
@@ -131,7 +130,7 @@ class Audit:
         return ufo_target(ws, self.evidence.g_s.w_avg, self.distances[0])
 
     @property
-    def rate(self) -> float:
+    def learning_rate(self) -> float:
         """Learning rate of attacks on the weights: PTI's, or the one that the network is unlearned with where that is larger."""
         return max(PTI_RATE, self.evidence.config.lr)
 
@@ -142,7 +141,7 @@ class Audit:
         light.network.neural_rendering_resolution //= 2
         return light
 
-    def whole(self, generator: Generator) -> Generator:
+    def with_all_rays(self, generator: Generator) -> Generator:
         """A tuned copy of a ``light`` network, with all its rays again."""
         if generator.is_3d:
             generator.network.neural_rendering_resolution = self.evidence.g_s.network.neural_rendering_resolution
@@ -188,6 +187,6 @@ def check_recognisers(names: list[str]) -> None:
         raise InputError('The audit measures identity with a recogniser, and --id-network=none leaves none. Give --id-network or --recogniser.')
 
 
-def embedded(images: Tensor, embed: Embed) -> Tensor:  # [N, 3, H, W] -> [N, D]
-    """`embeddings`, where a picture that is no picture (NaN) is like nobody."""
+def faces(images: Tensor, embed: Embed) -> Tensor:  # [N, 3, H, W] -> [N, D]
+    """`likeness.embeddings`, where a picture that is no picture (NaN) is like nobody."""
     return embeddings(embed, images.nan_to_num(0.0).clamp(-1, 1))

@@ -18,7 +18,7 @@ from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 
 # Numbers of people of a world: far from those whom an erasing run takes as witnesses.
-CONTROLS, BYSTANDERS, APART = 700_000, 50, 100
+CONTROLS, BYSTANDERS, PER_PERSON = 700_000, 50, 100
 GENERATED_YAWS = (-0.2, 0.2)         # cameras of a generated person's two pictures [radians]
 FEWEST = 3                           # controls; of fewer the spread says nothing
 FEWEST_PHOTOS = 2                    # of each control of a folder: one to attack with, another to judge by
@@ -86,8 +86,8 @@ def find_controls(evidence: Evidence, count: int, folder: str | None, seed: int)
 
 def numbers_beside(person: int, seed: int) -> range:
     """Held-out people beside ``person``: the first `BYSTANDERS` are controls, the others serve for harmless tuning."""
-    first = CONTROLS + (person + 1_000_000 * (seed % 5)) * APART
-    return range(first, first + APART)
+    first = CONTROLS + (person + 1_000_000 * (seed % 5)) * PER_PERSON
+    return range(first, first + PER_PERSON)
 
 
 def of_world(evidence: Evidence, world: World, number: int, photos: int) -> Subject:

@@ -24,14 +24,15 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
         pivot = make_inverter(name, config.encoder, config.encoder_mean, steps=budget.pivot_steps, lr=lr, seed=audit.seed)
         image, camera = subject.photo(subject.attacked)
         try:
-            found = PivotalTuning(pivot, budget.tuning_steps, audit.rate)(side.light, image, camera, audit.perceptual, lambda *_: step())
+            tuning = PivotalTuning(pivot, budget.tuning_steps, audit.learning_rate)
+            found = tuning(side.light, image, camera, audit.perceptual, lambda *_: step())
         except InputError:           # the optimisation diverged: the attacker is left with the latent that G_s gives
             failed[0] += 1
             return [Shown(audit.views(side.generator, subject.ws[subject.attacked, None]), used=subject.attacked)]
-        return [Shown(audit.views(audit.whole(found.generator), found.ws), used=subject.attacked)]
+        return [Shown(audit.views(audit.with_all_rays(found.generator), found.ws), used=subject.attacked)]
 
     findings = audit.on_everybody(one, 'T3', budget.pivot_steps + budget.tuning_steps)
-    findings.details = {'pivot': name, 'steps': {'pivot': budget.pivot_steps, 'tuning': budget.tuning_steps}, 'lr': audit.rate,
+    findings.details = {'pivot': name, 'steps': {'pivot': budget.pivot_steps, 'tuning': budget.tuning_steps}, 'lr': audit.learning_rate,
                         'failed': failed[0]}
     return findings
 

@@ -38,7 +38,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
                 step()
                 if done in at:
                     curve.append(audit.likeness_at(copy, index, ws))
-            copy = tuned(side.generator, ws, image, camera, audit.perceptual, budget.steps, audit.rate, audit.budget.half,
+            copy = tuned(side.generator, ws, image, camera, audit.perceptual, budget.steps, audit.learning_rate, audit.budget.half,
                          after_step=measure)
             curves.setdefault((side.name, start), []).append(curve)
             shown[start] = [Shown(audit.views(copy, ws), used=0)]
@@ -46,7 +46,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
 
     findings = audit.on_everybody(one, 'T4', 2 * (budget.steps + 1))
     findings.curve = curve_of(at, curves[AFTER, MEAN])
-    findings.details = {'lr': audit.rate, 'threshold': round(audit.threshold, 4), 'most_steps': at[-1], 'measured_every': budget.every,
+    findings.details = {'lr': audit.learning_rate, 'threshold': round(audit.threshold, 4), 'most_steps': at[-1], 'measured_every': budget.every,
                         **{start: {'curve': curve_of(at, curves[AFTER, start]), 'steps': steps_needed(at, curves[AFTER, start], audit.threshold)}
                            for start in (MEAN, ERASED)}}
     findings.details[MEAN] |= {'curve_before': curve_of(at, curves[BEFORE, MEAN]),

@@ -26,7 +26,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
             if done in at:
                 along.append([audit.likeness_at(copy, index, subject.ws[:1]) for index, subject in enumerate(audit.subjects)])
         copies[side.name] = tuned(side.generator, others.ws, others.images, others.cameras, audit.perceptual, budget.steps,
-                                  audit.rate, audit.budget.half, seed=audit.seed, desc=f'T5 tuning {side.name}', after_step=measure)
+                                  audit.learning_rate, audit.budget.half, seed=audit.seed, desc=f'T5 tuning {side.name}', after_step=measure)
         curves[side.name] = curve_of(at, list(zip(*along, strict=True)))
 
     def one(side, index, step):
@@ -35,7 +35,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
 
     findings = audit.on_everybody(one, 'T5')
     findings.curve = curves['after']
-    findings.details = {'others': len(others.ws), 'others_are': kind, 'steps': budget.steps, 'lr': audit.rate,
+    findings.details = {'others': len(others.ws), 'others_are': kind, 'steps': budget.steps, 'lr': audit.learning_rate,
                         'curve_before': curves['before']}
     return findings
 

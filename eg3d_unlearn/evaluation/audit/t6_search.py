@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.audit.context import Audit, Side, embedded
+from eg3d_unlearn.evaluation.audit.context import Audit, Side
 from eg3d_unlearn.evaluation.audit.sentences import usual
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier, curve_of
 
@@ -22,7 +22,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     def one(side, index, step):
         step()
         subject = audit.subjects[index]
-        likeness = pools[side.name] @ audit.as_attacked(subject)
+        likeness = pools[side.name] @ audit.attacked_photo(subject)
         # The best of the first 1, 3, 10 ... samples.
         best = [likeness[:number].argmax() for number in at]
         nearest[side.name].append([ws[index, None] for index in best])
@@ -38,7 +38,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
 def seen(audit: Audit, side: Side, ws: Tensor) -> Tensor:  # [N, num_ws, w_dim] -> [N, D]
     """Random people from the front, as the attacker's recogniser sees them."""
     batches = audit.in_batches(ws, f'T6 samples {side.name}')
-    return torch.cat([embedded(audit.frontal(side.light, some), audit.attackers_eye) for some in batches])
+    return torch.cat([audit.seen_by_attacker(audit.frontal(side.light, some)) for some in batches])
 
 
 TIER = Tier('T6', 'random search', 'has the network and one photo, and draws samples', attack,

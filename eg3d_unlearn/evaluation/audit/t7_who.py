@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.audit.context import Audit, embedded
+from eg3d_unlearn.evaluation.audit.context import Audit
 from eg3d_unlearn.evaluation.audit.sentences import interval, number
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
 from eg3d_unlearn.evaluation.estimate import stands_first
@@ -64,7 +64,7 @@ def suspicion(audit: Audit, generator: Generator, ws: Tensor, name: str) -> dict
         there = here if generator is g_s else audit.frontal(g_s, some)
         found['change'].append(lpips(audit.perceptual, here, there))
         mirrored = audit.frontal(generator, audit.target(some))
-        found['mirror'].append(cosines(embedded(here, audit.attackers_eye), embedded(mirrored, audit.attackers_eye)))
+        found['mirror'].append(cosines(audit.seen_by_attacker(here), audit.seen_by_attacker(mirrored)))
         # Beyond the neighbourhood that was moved along with the person (Eq. 5).
         length = torch.full([len(some)], 2 * audit.distances[1]).to(some)
         offsets = adjacent_offsets(generator.sample(len(some), rng), some, length)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.evaluation.audit.context import Audit, Side, embedded
+from eg3d_unlearn.evaluation.audit.context import Audit, Side
 from eg3d_unlearn.evaluation.audit.sentences import number, usual
 from eg3d_unlearn.evaluation.audit.subjects import Subject
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier, curve_of
@@ -26,10 +26,10 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     def one(side, index, step):
         step()
         subject = audit.subjects[index]
-        photo = audit.as_attacked(subject)
+        photo = audit.attacked_photo(subject)
         ends, likeness = {}, {}
         for way, ws in places(audit, subject, budget).items():
-            seen = embedded(audit.frontal(side.generator, ws), audit.attackers_eye) @ photo
+            seen = audit.seen_by_attacker(audit.frontal(side.generator, ws)) @ photo
             ends[way], likeness[way] = ws[seen.argmax(), None], seen.max().item()
         shown = {way: [Shown(audit.views(side.generator, ws), used=subject.attacked)] for way, ws in ends.items()}
         best[side.name].append({way: round(audit.likeness(index, part), 4) for way, part in shown.items()})

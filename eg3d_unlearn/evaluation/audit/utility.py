@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.evaluation import estimate
-from eg3d_unlearn.evaluation.audit.context import Audit, embedded
+from eg3d_unlearn.evaluation.audit.context import Audit, faces
 from eg3d_unlearn.evaluation.audit.sentences import interval, number
 from eg3d_unlearn.evaluation.detection import found_in
 from eg3d_unlearn.evaluation.likeness import cosines, lpips
@@ -33,7 +33,7 @@ def measure_utility(audit: Audit) -> dict:
     drawn = g_s.sample(audit.budget.random_people, torch.Generator().manual_seed(13 * audit.seed + 6))
     ws = torch.cat([drawn, *(subject.ws[:1] for subject in audit.subjects[1:])])
     shown = [audit.frontal(side.generator, ws, f'other people {side.name}').nan_to_num(0.0) for side in audit.sides]
-    people = [embedded(images, embed) for images in shown]
+    people = [faces(images, embed) for images in shown]
     alike = cosines(*people).nan_to_num(0.0)
     recognised = estimate.fraction(alike >= audit.threshold, audit.seed)
     result = {
@@ -76,6 +76,6 @@ def say(result: dict) -> str:
         f'({people["random"]} random, {people["controls"]} {people["controls_are"]}) are still recognised at {100 * FALSE_ACCEPTS:g} % false '
         f'accepts; identity cosine before against after {interval(result["identity"])}, LPIPS {result["lpips"]["value"]:.3f}; two different '
         f'people have {number(different["after"])} in common ({number(different["before"])} before)')
-    if faces := result['detected']:
-        sentence += f'; a face is found in {100 * faces["after"]["value"]:.0f} % of pictures ({100 * faces["before"]["value"]:.0f} % before)'
+    if found := result['detected']:
+        sentence += f'; a face is found in {100 * found["after"]["value"]:.0f} % of pictures ({100 * found["before"]["value"]:.0f} % before)'
     return sentence + '.'
