@@ -13,7 +13,7 @@ from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import MAX_JSON_BYTES, is_file, is_number, parse_json, read_bytes, read_json, shown
 
 AUDIT = 'audit.json'
-PAGE, VIDEO = 'report.html', 'before-after.mp4'
+PAGE = 'report.html'
 
 
 @dataclass
