@@ -8,8 +8,7 @@ import pytest
 from page_stand_ins import WRITTEN, Reader, bare, read
 
 from eg3d_unlearn.report.audit import ATTACKS
-from eg3d_unlearn.report.page import page
-from eg3d_unlearn.report.verdict import ALWAYS
+from eg3d_unlearn.report.page import ALWAYS, page
 
 
 def words_at_the_top(**options) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace as Section
 
-from eg3d_unlearn.evaluation.estimate import majority, stands_first
+from eg3d_unlearn.evaluation.audit.words import brought_back, found_out
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.formatting import MISSING, entries, figure, number, plain, typeset
@@ -91,30 +91,11 @@ def one_curve(curve: object, title: str) -> tuple[str, dict] | None:
     return title, charts.curve(curve['steps'], series, title, high=1.0, unit='' if curve['steps'][-1] <= 1 else ' steps')
 
 
-# ---- what the attacks got ----
-
-def attacks_of(audit: dict | None) -> list[tuple[str, bool | None]]:
-    """Of each attack of the audit that we know, whether it brings the person back.  T7, which looks for anybody, is none of them."""
-    return [(tier['tier'], brings_back(tier)) for tier in tiers_of(audit) if isinstance(tier.get('tier'), str) and tier['tier'] in ATTACKS]
-
-
-def brings_back(tier: dict) -> bool | None:
-    """Whether most of what an attack shows is taken for the person; None where the interval leaves it open.
-
-    Relearning (T4) is judged at the mean latent, but also brings back who is recognised at the latent that was erased.
-    """
-    if (dict_at(tier, 'details', 'erased_latent').get('steps') or {}).get('person') is not None:
-        return True
-    share = (dict_at(tier, 'details').get('verification') or {}).get('after') or {}
-    return majority(share) if is_number(share.get('low')) and is_number(share.get('high')) else False
-
-
-def found_out(audit: dict | None) -> list[str]:
-    """Who can find out who was erased (T7); [] where nobody could, or nobody tried."""
-    ways = []
-    for details in [dict_at(tier, 'details') for tier in tiers_of(audit) if tier.get('tier') == 'T7']:
-        for way, needs in FOUND_OUT.items():
-            rank, candidates = dict_at(details, 'ranks', way).get('person'), details.get('candidates')
-            if is_number(rank) and is_number(candidates) and stands_first(rank, candidates):
-                ways.append(needs)
-    return list(dict.fromkeys(ways))
+def outcome(audit: dict | None) -> Section:
+    """What the attacks that we know got.  T7, which looks for anybody and not for the person, is none of them."""
+    tiers = tiers_of(audit)
+    got = {tier['tier']: brought_back(tier) for tier in tiers if isinstance(tier.get('tier'), str) and tier['tier'] in ATTACKS}
+    back, at_times = ([ATTACKS[key] for key, found in got.items() if found is answer] for answer in (True, None))
+    ways = [FOUND_OUT[way] for way in found_out(tiers) if way in FOUND_OUT]
+    return Section(tried=len(got), back=back, at_times=at_times, came_back=[key for key, found in got.items() if found is not False],
+                   found_out=list(dict.fromkeys(ways)), budget=(audit or {}).get('budget', 'unknown'))

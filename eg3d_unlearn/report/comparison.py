@@ -94,43 +94,13 @@ def people(run: RunFiles, pictures: Pictures) -> Section | None:
     return Section(key='people', title='Everybody else', lead=lead, total=total)
 
 
-# ---- maps ----
-
 def maps(run: RunFiles, pictures: Pictures) -> Section | None:
     """Where the pictures changed, how the shape did, where a recogniser still finds the person."""
-    evidence = run.evidence
-    parts = {
-        'saliency': saliency(evidence['saliency'], pictures) if pictures.saliency and 'saliency' in evidence else None,
-        'difference': difference(evidence['difference']) if pictures.differences and 'difference' in evidence else None,
-        'depth': depth(evidence['depth']) if pictures.depth and 'depth' in evidence else None,
-    }
-    if not any(parts.values()):
-        return None
+    made = {'saliency': pictures.saliency, 'difference': pictures.differences, 'depth': pictures.depth}
+    shown = [name for name, found in made.items() if found and name in run.evidence]
     lead = 'The same view before and after, pixel by pixel, in depth, and through a recogniser’s eyes.'
-    return Section(key='maps', title='Where it changed', lead=lead, **parts)
+    return Section(key='maps', title='Where it changed', lead=lead, shown=shown) if shown else None
 
-
-def saliency(measured: dict, pictures: Pictures) -> dict:
-    """RISE before and after on one scale."""
-    sides = [(f'{side} (likeness to the person before: {plain(measured[side]["likeness"], 2)})', picture) for side, picture in pictures.saliency]
-    return {'by': measured['recogniser'], 'masks': counted(measured['masks'], 'random mask'), 'mean_face': measured['mean_face'],
-            'highest': [measured[side]['highest'] for side in ('before', 'after')], 'sides': sides,
-            'noise': [measured[side]['noise'] for side in ('before', 'after')],
-            'low': plain(-measured['top'], 2), 'high': '+' + plain(measured['top'], 2)}
-
-
-def difference(measured: dict) -> dict:
-    """How much a pixel changed."""
-    return {'mean': measured['mean'], 'high': f'{plain(measured["top"], 2)} and more'}
-
-
-def depth(measured: dict) -> dict:
-    """How the shape changed."""
-    return {'mean': measured['mean_change'], 'low': f'{plain(measured["far"], 2)} (change: 0)',
-            'high': f'{plain(measured["near"], 2)} (change: {plain(measured["top"], 3)})'}
-
-
-# ---- recognisers ----
 
 def recognisers(run: RunFiles) -> Section | None:
     """How far the recognisers agree."""

@@ -13,23 +13,20 @@ from typing import Callable
 
 from eg3d_unlearn import machine
 from eg3d_unlearn.bench.tables.jobs import Job
-from eg3d_unlearn.bench.tables.plots import embeddings_of
-from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS, Workbench, multiple
+from eg3d_unlearn.bench.tables.workbench import Workbench, multiple
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.console import sentence
 from eg3d_unlearn.evaluation import metrics
 from eg3d_unlearn.evaluation.cache import fingerprint
-from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.settings import Settings
-from eg3d_unlearn.report.files import is_number
 from eg3d_unlearn.run_folder import LOG, RunFolder, write_whole
 from eg3d_unlearn.unlearning.presets import GUIDE, resolve
 from eg3d_unlearn.unlearning.training_loop import Stopped
-from eg3d_unlearn.worlds.registry import world_by_network, worlds
+from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.atomic_file import cannot_write
 from torch_utils_ext.download import sha256_once
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.user_files import read_json, shown
+from torch_utils_ext.user_files import is_number, read_json, shown
 
 RESULTS, WORK, CACHE = 'results', 'work', 'cache'
 
@@ -112,18 +109,15 @@ def read_result(path: Path) -> dict:
     """
     content = read_json(path, 'result', dict)
     figures = content.get('figures')
-    if not isinstance(figures, dict) or not all(is_figure(name, figure) for name, figure in figures.items()):
+    if isinstance(figures, dict):
+        figures.pop('embeddings', None)          # of earlier versions
+    if not isinstance(figures, dict) or not all(map(is_figure, figures.values())):
         raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
     return content
 
 
-def is_figure(name: str, figure: object) -> bool:
-    """Whether a metric's entry, or the embeddings, are as tables need them."""
-    if name == EMBEDDINGS and isinstance(figure, dict):
-        states, vectors = figure.get('states'), figure.get('vectors')
-        return (isinstance(states, list) and isinstance(vectors, list) and len(states) == len(vectors) > 0
-                and all(isinstance(state, str) for state in states)
-                and all(isinstance(vector, list) and len(vector) == len(vectors[0]) and all(map(is_number, vector)) for vector in vectors))
+def is_figure(figure: object) -> bool:
+    """Whether a metric's entry is as tables need it."""
     value = figure.get('value') if isinstance(figure, dict) else None
     return figure is None or (isinstance(value, dict) and is_number(value.get('value')))
 
@@ -141,8 +135,7 @@ def check_results(jobs: list[Job], outdir: Path) -> None:
         content = read_result(path)
         if content.get('job') != described(job):
             raise InputError(f'{shown(path, 300)} is a result of another run than its name says. Move it away to have that run made again.')
-        families = [None, *(family for world in worlds() for family in world.networks.values())]
-        if not isinstance(content.get('config'), dict) or content.get('demo') not in families:
+        if not isinstance(content.get('config'), dict):
             raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
         changed = changed_since(content)
         if changed:
@@ -208,7 +201,7 @@ def run_job(
         if name.startswith('id_others') and evidence.person.ws_others is None:
             figures[name] = None     # a random latent, or somebody with one photo
             continue
-        figures[name] = embeddings(evidence) if name == EMBEDDINGS else essence(metrics.compute(name, evidence, settings))
+        figures[name] = essence(metrics.compute(name, evidence, settings))
     if evidence.g_u is not evidence.g_s:
         cache.forget(fingerprint(evidence.g_u))
     options = evidence.config.to_json()
@@ -217,7 +210,6 @@ def run_job(
         'figures': figures,
         'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
-        'demo': None if workbench.world is None else workbench.family,
         'network_sha256': workbench.pickle.sha256(),
         'encoder_sha256': None if workbench.given.encoder is None else sha256_once(Path(workbench.given.encoder)),
         'versions': machine.versions(), 'hardware': machine.hardware(evidence.device),
@@ -246,9 +238,3 @@ def forget_states(folder: Path, job: Job) -> None:
 def essence(figure: dict) -> dict:
     """A metric's result less its details by view, person and bin: what tables are made of."""
     return {key: value for key, value in figure.items() if key in ('value', 'protocol') or isinstance(value, (int, float))}
-
-
-def embeddings(evidence: Evidence) -> dict:
-    """The recogniser's embeddings of the person's photos and of both networks' pictures, to four digits."""
-    vectors, states = embeddings_of(evidence)
-    return {'states': states, 'vectors': [[round(number, 4) for number in vector] for vector in vectors.tolist()]}

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from eg3d_unlearn.evaluation.audit.scores import holds_zero
 from eg3d_unlearn.evaluation.estimate import majority, stands_first
+from torch_utils_ext.user_files import dict_at, is_number
 
 # On a network that knows the person these attacks show them; where all that do so on G_s do so on G_u, nothing is gone.
 TELLING = ('T0', 'T1', 'T2', 'T5', 'T8')
@@ -92,16 +93,22 @@ def overall(ruin: dict, tiers: list[dict]) -> list[str]:
 
 
 def found_out(tiers: list[dict]) -> list[str]:
-    """By which ways of looking (T7) the person is the most suspect of all candidates, where these are too many for chance."""
-    details = next((tier['details'] for tier in tiers if tier['tier'] == 'T7'), {})
-    return [way for way, rank in details.get('ranks', {}).items() if stands_first(rank['person'], details['candidates'])]
+    """By which ways of looking (T7) the person is the most suspect of all candidates, where these are too many for chance.
+
+    Like `brought_back` for entries of an audit.json of any version, in which parts may be missing.
+    """
+    details = next((dict_at(tier, 'details') for tier in tiers if tier.get('tier') == 'T7'), {})
+    first, candidates = {way: dict_at(details, 'ranks', way).get('person') for way in dict_at(details, 'ranks')}, details.get('candidates')
+    return [way for way, rank in first.items() if is_number(rank) and is_number(candidates) and stands_first(rank, candidates)]
 
 
 def brought_back(tier: dict) -> bool | None:
     """`back`; relearning (T4) also brings back who is recognised at the latent that was erased, not at the mean latent alone."""
-    if tier['tier'] == 'T4' and tier['details']['erased_latent']['steps']['person'] is not None:
+    details = dict_at(tier, 'details')
+    if (dict_at(details, 'erased_latent').get('steps') or {}).get('person') is not None:
         return True
-    return back(tier)
+    share = (details.get('verification') or {}).get('after') or {}
+    return majority(share) if is_number(share.get('low')) and is_number(share.get('high')) else False
 
 
 def differs(tier: dict) -> bool:
