@@ -125,7 +125,6 @@ def run_on(
     jobs: list[Job],
     names: Callable[[Job], list[str]],  # protocols of the metrics that a job's result holds
     done: Callable[[Job], None] = lambda job: None,  # after each job that has its result
-    tasks: tuple[Callable, Callable, Callable] | None = None,  # `check`, `find` and `run`
 ) -> None:
     """Do every job that has no result yet on the workers. One that fails does not keep the others back.
 
@@ -133,7 +132,6 @@ def run_on(
         InputError: at the end, if any failed; at once where a network or what a metric needs is not there, or the cluster is lost.
     """
     from eg3d_unlearn.bench.tables.runner import missing, report_failures
-    check_, find_, run_ = tasks or (check, find, run)
     outdir, wanted = setting.outdir, {}
     for job in jobs:
         if lacks := missing(outdir, job, names(job)):
@@ -143,8 +141,8 @@ def run_on(
     going: dict[Future, Job] = {}
     try:
         with _told_if_lost():
-            check_networks(client, setting, wanted, check_)
-            failed = list(hand_out(client, setting, wanted, going, done, find_, run_))
+            check_networks(client, setting, wanted)
+            failed = list(hand_out(client, setting, wanted, going, done))
     except KeyboardInterrupt:
         print('Stopping after the step that each worker is at; once more to stop at once.', file=sys.stderr)
         client.cancel(list(going), force=True)
@@ -156,7 +154,7 @@ def run_on(
     report_failures(failed, jobs)
 
 
-def check_networks(client: Client, setting: Setting, wanted: dict[Job, list[str]], check: Callable) -> None:
+def check_networks(client: Client, setting: Setting, wanted: dict[Job, list[str]]) -> None:
     """Check the metrics of each network, before the first erasure."""
     by_network: dict[str, set[str]] = {}
     for job, names in wanted.items():
@@ -164,8 +162,8 @@ def check_networks(client: Client, setting: Setting, wanted: dict[Job, list[str]
     client.gather([client.submit(check, setting, path_of(network), names, pure=False) for network, names in by_network.items()])
 
 
-def hand_out(client: Client, setting: Setting, wanted: dict[Job, list[str]], going: dict[Future, Job], done: Callable[[Job], None],
-             find: Callable, run: Callable) -> Iterator[str]:
+def hand_out(client: Client, setting: Setting, wanted: dict[Job, list[str]], going: dict[Future, Job],
+             done: Callable[[Job], None]) -> Iterator[str]:
     """Let workers make all runs, and write results as they come; what is said of each run that failed.
 
     No worker has a run in reserve: dask would take one for guilty, too, that only waits where another kills the worker.

@@ -149,7 +149,11 @@ def kept(folder: AuditFolder, key: str, make: Callable[[], dict], log: Callable[
 def check_part(part: dict, key: str, path: Path) -> None:
     """Refuse a part of an audit from which audit.json could not be made: it was damaged, or is another program's."""
     try:
-        words.overall(part, []) if key == RUIN else words.overall({'verdict': '', 'state': ''}, [part])
+        if key == RUIN:
+            words.overall(part, [])
+        else:
+            words.overall({'verdict': '', 'state': ''}, [part])
+            words.back(part)         # which every entry that this package writes has
         json.dumps(part, allow_nan=False, ensure_ascii=False).encode()
         if not part['verdict'].isprintable() or not 0 <= part['seconds'] < 1e9 or part.get('tier', RUIN) != key:
             raise ValueError
