@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -56,31 +57,44 @@ def run_jobs(
     Raises:
         InputError: at the end, if any failed; at once where a network or what a metric needs is not there, or the user stops.
     """
-    network, workbench = None, None
-    failed: list[str] = []
-    cache = metrics.Cache(outdir / CACHE)
-    for job in jobs:
-        if wanted := missing(outdir, job, names(job)):
-            if workbench is None or network != job.network:
-                workbench = None       # one network in memory at a time
-                network, workbench = job.network, make_workbench(job.network)
-                # Once for all runs, before the first erasure.
-                workbench.check({name for one in jobs if one.network == network for name in missing(outdir, one, names(one))}, real)
-            try:
-                write_result(outdir, job, run_job(job, workbench, outdir, wanted, cache, real))
-            except Stopped:
-                raise
-            except Exception as error:   # a loss that diverged, photos that cannot be used, too little memory
-                failed.append(failure(job, error))
-                continue
-            forget_states(outdir, job)
-        done(job)
+    failed, cache = [], metrics.Cache(outdir / CACHE)
+    for network, wanted in lacking(jobs, outdir, names, done).items():
+        workbench = None             # one network in memory at a time
+        workbench = make_workbench(network)
+        workbench.check(set().union(*wanted.values()), real)          # once for all runs, before the first erasure
+        for job, lacks in wanted.items():
+            said = kept_or_told(outdir, job, partial(run_job, job, workbench, outdir, lacks, cache, real), Stopped)
+            failed.append(said) if said else done(job)
     report_failures(failed, jobs)
 
 
-def failure(job: Job, error: BaseException) -> str:
-    """What is said of a run that failed."""
-    return f'{job.name}: {error if isinstance(error, InputError) else sentence(error)}'
+def lacking(jobs: list[Job], outdir: Path, names: Callable[[Job], list[str]],
+            done: Callable[[Job], None]) -> dict[str, dict[Job, list[str]]]:
+    """By network the jobs that lack protocols, and which; ``done`` is told of the others."""
+    wanted: dict[str, dict[Job, list[str]]] = {}
+    for job in jobs:
+        if lacks := missing(outdir, job, names(job)):
+            wanted.setdefault(job.network, {})[job] = lacks
+        else:
+            done(job)
+    return wanted
+
+
+def kept_or_told(
+    outdir: Path,
+    job: Job,
+    make: Callable[[], dict],        # gives what the run found
+    stops: type[BaseException],      # what ends all runs
+) -> str | None:
+    """Write the result of a run; None, or what is said of one that failed: a loss that diverged, photos that cannot be used, no memory."""
+    try:
+        write_result(outdir, job, make())
+    except stops:
+        raise
+    except Exception as error:
+        return f'{job.name}: {error if isinstance(error, InputError) else sentence(error)}'
+    forget_states(outdir, job)
+    return None
 
 
 def report_failures(failed: list[str], jobs: list[Job]) -> None:
