@@ -25,7 +25,7 @@ from torch_utils_ext.user_files import is_number
 
 TITLE = 'What the unlearned generator still shows'
 ALWAYS = 'Whoever has this file and a photo can probably make it show the person again; keep the file private.'
-GIVEN = {'seed': 'by the number of a generated face', 'latent': 'by the code of a face', **dict.fromkeys(('image', *REGISTERED), 'by a photo')}
+GIVEN = {'seed': 'by the number of a generated face', 'latent': 'by the code of a face', 'image': 'by a photo'}
 TEMPLATES = Path(__file__).with_name('templates')
 # What steers a terminal or turns the direction of reading, and half characters; of a page such letters are written as escapes.
 STEERING = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]')
@@ -42,12 +42,12 @@ def page(
         comparison.people(run, pictures), comparison.maps(run, pictures), comparison.recognisers(run), results.metrics(run.metrics),
         audit.attacks(run.audit), Section(key='limits', title='What this does and does not show', lead=None), results.curves(run.stats),
         results.final_figures(run), results.settings(run)]
-    checksum = run.network('out').get('sha256')
+    checksum, given_as = run.network('out').get('sha256'), run.person.get('given_as', '')
     text = templates().get_template('page.html').render(
         title=TITLE, written=written, style=inlined('style.css'), script=inlined('page.js'), run=run, pictures=pictures,
         checksum=f'{str(checksum)[:16]}…' if checksum else None, version=(run.report.get('versions') or {}).get('eg3d_unlearn'),
         untrained='MEANING' in run.report, attacks=audit.outcome(run.audit), nearer_to_others=nearer_to_others(run.summary),
-        given=GIVEN.get(run.person.get('given_as', ''), ''), shows_photo=shows_photo(run, pictures),
+        given=GIVEN.get('image' if given_as in REGISTERED else given_as, ''), shows_photo=shows_photo(run, pictures),
         views=[view(one) for one in pictures.views], middle=len(pictures.views) // 2,
         sections=[section for section in sections if section is not None])
     return STEERING.sub(lambda letter: letter[0].encode('unicode_escape').decode('ascii'), text)
