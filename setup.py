@@ -36,8 +36,8 @@ setup(
     ],
     # cryptography: the scheduler of `-j` has keys of its own. bokeh: dask's dashboard.
     extras_require={'cluster': ['distributed>=2024.1', 'cryptography', 'bokeh>=3.1'],
-                    'evaluate': ['torch-fidelity>=0.4', 'matplotlib', 'scikit-learn'],
+                    'evaluate': ['torch-fidelity>=0.4'],
                     'test': ['pytest>=8', 'pytest-xdist>=3.5', 'scikit-image', 'imageio', 'imageio-ffmpeg', 'torch-fidelity>=0.4',
-                             'matplotlib', 'scikit-learn', 'distributed>=2024.1', 'cryptography']},
+                             'distributed>=2024.1', 'cryptography']},
     entry_points={'console_scripts': ['eg3d-unlearn=eg3d_unlearn.command:main', 'eg3d-unlearn-evaluate=eg3d_unlearn.evaluate_command:main']},
 )

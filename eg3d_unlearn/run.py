@@ -23,8 +23,8 @@ from eg3d_unlearn.person.saved import KEPT, find_once
 from eg3d_unlearn.preflight import Checked, check, how_long
 from eg3d_unlearn.report import write_report
 from eg3d_unlearn.report.files import PAGE, settings_of
+from eg3d_unlearn.report.page import ALWAYS
 from eg3d_unlearn.report.sheet import draw_sheet
-from eg3d_unlearn.report.verdict import ALWAYS
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, Follower, RunFolder, write_whole
 from eg3d_unlearn.unlearning.erase import forget, moved, moves_to, photos_for, polish, prefixes_of
 from eg3d_unlearn.unlearning.margin import Erased
@@ -162,7 +162,7 @@ def written(run: Checked, before: figures.Views, after: figures.Views, steps: li
         'figures': figures.measure(before, after, judges.perceptual, judges.recogniser),
         **({'loss': {'first_step': steps[0], 'last_step': steps[-1]}} if steps else {}),
         'person': state['notes'],
-        'demo_world': generator.trained_on.world is not None,
+        'world': None if generator.trained_on.world is None else generator.trained_on.world.name,
         'config': config.to_json(),
         'features': generator.features_are,
         'w_avg': generator.w_avg_source,

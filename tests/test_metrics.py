@@ -12,7 +12,6 @@ from evidence_stand_in import changed, other_recogniser, stand_in
 from small import poor_mans_recogniser
 from torch.nn import functional as F
 
-from eg3d_unlearn.bench.tables.plots import embeddings_of
 from eg3d_unlearn.evaluation import cache as caching
 from eg3d_unlearn.evaluation import detection, estimate, metrics, rendering, verification
 from eg3d_unlearn.evaluation.metrics import distributions, retain
@@ -567,19 +566,6 @@ def test_labels_that_cannot_do(tmp_path):
 def test_untrained_judges_are_said_to_mean_nothing():
     assert 'MEANS NOTHING' in compute('id', stand_in(random_metric_weights=True))['MEANING']
     assert 'MEANING' not in compute('id', stand_in())
-
-
-def test_photos_are_embedded_where_the_networks_are(monkeypatch):
-    """Photos stay on the CPU; a recogniser that does not takes them from the networks' device."""
-    seen, device, evidence = [], torch.device('meta'), stand_in('3d')
-
-    def embed(images):
-        seen.append(images.device)
-        return torch.zeros(len(images), 2)
-    evidence.recognisers = {'other': embed}
-    monkeypatch.setattr(type(evidence), 'device', device)
-    found, states = embeddings_of(evidence)
-    assert len(found) == 9 and states == ['photo'] * 3 + ['before'] * 3 + ['after'] * 3 and set(seen) == {device}
 
 
 @pytest.mark.parametrize('damage', [lambda content: content[:100], lambda content: b'', lambda content: flipped(content)])

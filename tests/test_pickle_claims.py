@@ -14,11 +14,12 @@ from small import SMALL, small_generator
 
 from eg3d_unlearn import preflight, run
 from eg3d_unlearn.config import Config
+from eg3d_unlearn.evaluation.pictures import Pictures
 from eg3d_unlearn.generators.build import build, build_network
 from eg3d_unlearn.generators.checkout import SIZES as SIZES_OF_TRUSTED
 from eg3d_unlearn.generators.checkout import load_trusted
 from eg3d_unlearn.report.files import RunFiles
-from eg3d_unlearn.report.limitations import does_not_show
+from eg3d_unlearn.report.page import page
 from torch_utils_ext import network_patch, network_pickle, network_save
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import (
@@ -304,8 +305,8 @@ def test_a_network_of_our_own_holds_no_other_generator(tmp_path, states):
 def test_notes_of_the_file_stand_on_the_page():
     """The page's list of what it does not show; `run` puts the same sentences into the log and report.json."""
     found = RunFiles({'networks': {'in': {'file': 'n.pkl', 'notes': ["The file holds no 'G'.", '<script>']}, 'out': {}}, 'config': {}})
-    said = [str(line) for line in does_not_show(found)]
-    assert any('The file holds no' in line for line in said) and not any('<script>' in line for line in said)
+    text = page(found, Pictures(), '')
+    assert '<li><b>Note.</b> The file holds no' in text and '&lt;script&gt;' in text and '<li><b>Note.</b> <script>' not in text
 
 
 def test_a_run_tells_the_notes_in_log_and_report(tmp_path, states, monkeypatch):

@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import page_stand_ins as stand_ins
 import pytest
 from page_stand_ins import WRITTEN, Reader, bare, read
 
 from eg3d_unlearn.evaluation.audit import TIERS
-from eg3d_unlearn.report.page import page
-from eg3d_unlearn.report.verdict import ALWAYS
+from eg3d_unlearn.report import files
+from eg3d_unlearn.report.page import ALWAYS, page
+from eg3d_unlearn.worlds import registry
 
 
 def words_at_the_top(**options) -> str:
@@ -186,6 +188,25 @@ def test_a_page_that_shows_the_person_says_so():
     assert 'and photos of them' in read(bare(), sheet).words
     assert 'it holds no photo' in read(bare(report=stand_ins.report(person={'given_as': 'image'})), sheet).words
     assert 'and photos of them' in read(bare(report=stand_ins.report(person={'given_as': 'image'}, config={'keep_source': True})), sheet).words
+
+
+@pytest.mark.parametrize('changes', [{'person': {'given_as': 'demo'}}, {'config': {'network': 'demo-eg3d'}}, {'world': 'demo'},
+                                     {'demo_world': True}, {}])
+def test_a_demonstration_is_called_one(changes):
+    """As reports of this version and of earlier ones say it."""
+    whole = stand_ins.report(**{'person': {'given_as': 'seed'}, 'config': {'network': 'net.pkl'}, **changes})
+    words = read(bare(report=whole), stand_ins.Pictures()).words
+    assert ('It is a demonstration' in words) == ('Anything about real faces.' in words) == bool(changes)
+
+
+@pytest.mark.parametrize('made_up', [False, True])
+def test_another_world_says_itself_whether_its_people_are_made_up(monkeypatch, made_up):
+    monkeypatch.setitem(registry.REGISTERED, 'faces', 'a module')
+    monkeypatch.setattr(files, 'world_named', {'faces': SimpleNamespace(is_made_up=made_up)}.__getitem__)
+    whole = stand_ins.report(world='faces', person={'given_as': 'faces'}, config={'network': 'faces-eg3d'})
+    words = read(bare(report=whole), stand_ins.Pictures(sheet=stand_ins.picture())).words
+    assert 'A person, given by a photo, was to be removed' in words and 'and photos of them' in words
+    assert ('It is a demonstration' in words) == ('Anything about real faces.' in words) == made_up
 
 
 def test_folders_stay_out_of_the_page():

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from eg3d_unlearn.bench.tables import build, command, readme, runner
-from eg3d_unlearn.bench.tables.command import WORLDS, check_people, left_over, main, protocols_of
+from eg3d_unlearn.bench.tables.command import check_people, left_over, main, protocols_of
 from eg3d_unlearn.bench.tables.jobs import SCENARIOS, Job, Row, load_experiments
-from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS, Workbench, multiple
+from eg3d_unlearn.bench.tables.workbench import Workbench, multiple
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation.metrics import METRICS
 from eg3d_unlearn.unlearning.presets import PRESETS
@@ -34,9 +34,9 @@ def put(outdir, job, **figures):
 def test_experiments_are_complete():
     experiments = load_experiments()
     assert [one.name for one in experiments] == ['closed-form-against-guide', 'closed-form', 'figure9', 'methods', 'table1', 'table2', 'table3',
-                                                'table4', 'tsne']
+                                                'table4']
     for one in experiments:
-        assert {metric.partition(':')[0] for metric in one.metrics} <= {*METRICS, EMBEDDINGS} and set(one.scenarios) <= set(SCENARIOS)
+        assert {metric.partition(':')[0] for metric in one.metrics} <= set(METRICS) and set(one.scenarios) <= set(SCENARIOS)
         assert all(row.method is None or row.method in PRESETS for row in one.rows)
         assert len({row.title for row in one.rows}) == len(one.rows)
         for scenario, rows in one.paper.items():
@@ -53,8 +53,7 @@ def test_tables_share_their_runs():
     assert experiments['figure9'].rows[4].job('demo-eg3d', 'in-domain', 0, 0) in first
     protocols = protocols_of(list(experiments.values()), ['demo-eg3d', 'demo-stylegan2'], 1, 1, 500, 'demo')
     guide = protocols[experiments['table1'].rows[-1].job('demo-eg3d', 'in-domain', 0, 0)]
-    assert set(guide) == {
-        'id', 'id_others', 'fid_pre500-half', 'retain200-half', 'dfid_real500-half', 'embeddings'}
+    assert set(guide) == {'id', 'id_others', 'fid_pre500-half', 'retain200-half', 'dfid_real500-half'}
     assert 'fid_pre500' in protocols[experiments['table1'].rows[-1].job('demo-stylegan2', 'random', 0, 0)]
 
 
@@ -129,7 +128,7 @@ def test_the_page_of_results_and_the_tables_are_current(tmp_path):
     text = (Path(__file__).parents[1] / readme.PAGE).read_text(encoding='utf-8')
     assert readme.renewed(text) == text, 'run: python -m eg3d_unlearn.bench.tables.readme'
     shutil.copytree(readme.RESULTS / runner.RESULTS, tmp_path / runner.RESULTS)
-    build.write_tables(load_experiments(), tmp_path, list(WORLDS['demo']), readme.PEOPLE, readme.SEEDS)
+    build.write_tables(load_experiments(), tmp_path, list(readme.NETWORKS), readme.PEOPLE, readme.SEEDS)
     for name in ('tables.md', 'tables.json'):
         assert (tmp_path / name).read_bytes() == (readme.RESULTS / name).read_bytes(), 'run: python -m eg3d_unlearn.bench.tables.readme'
     assert '| no unlearning | 1.00 ± 0.00 |' in text
@@ -150,8 +149,8 @@ def test_results_tell_their_settings_and_nobody_is_in_them():
 
 def test_results_were_made_with_todays_settings_and_networks():
     """A file's name does not say with which presets a run was made: after a change results are to be made again."""
-    networks = {name: sha256_of(network_path(name)) for name in WORLDS['demo']}
-    encoders = {name: sha256_of(encoder_path(name)) for name in WORLDS['demo']}
+    networks = {name: sha256_of(network_path(name)) for name in readme.NETWORKS}
+    encoders = {name: sha256_of(encoder_path(name)) for name in readme.NETWORKS}
     for path in sorted((readme.RESULTS / runner.RESULTS).glob('*.json')):
         content = json.loads(path.read_text(encoding='utf-8'))
         job = content['job']
@@ -209,7 +208,7 @@ def test_people_keep_their_numbers(tmp_path):
 def test_multiples_of_a_default_that_moved_and_other_networks_are_noticed(monkeypatch):
     shipped = sorted((readme.RESULTS / runner.RESULTS).glob('demo-stylegan2-out-of-domain-1-*.json'))
     contents = [json.loads(path.read_text()) for path in shipped]
-    multiple = next(one for one in contents if one['job']['method'] == 'guide') | {'demo': 'stylegan2'}
+    multiple = next(one for one in contents if one['job']['method'] == 'guide')
     multiple['job'] = {**multiple['job'], 'settings': {'lambda_global': 'x1'}}
     assert runner.changed_since(multiple) == {}
     assert set(runner.changed_since({**multiple, 'network_sha256': '0' * 64})) == {'network_sha256'}
@@ -288,7 +287,7 @@ def test_what_a_metric_needs_is_asked_for_before_the_first_erasure(tmp_path):
 
 def test_a_workbench_checks_metrics_before_anything_slow():
     workbench = Workbench('demo-stylegan2')
-    workbench.check({'id', 'id_others', 'retain200', 'fid_pre500', 'dfid_real500', 'embeddings'}, None)
+    workbench.check({'id', 'id_others', 'retain200', 'fid_pre500', 'dfid_real500'}, None)
     with pytest.raises(InputError, match='asks for half the rays'):
         workbench.check({'fid_pre500-half'}, None)
 
@@ -300,7 +299,7 @@ def test_runs_without_a_result_are_named(tmp_path):
     assert left_over([JOB, other], tmp_path).startswith(f'1 of 2 runs have no result yet, the first is {other.name}.')
 
 
-def test_real_faces_leave_no_embeddings_and_need_real_pictures():
+def test_real_faces_need_real_pictures():
     experiments = load_experiments()
     guide = {one.name: one for one in experiments}['table1'].rows[-1].job('ffhq.pkl', 'in-domain', 0, 0)
 
@@ -308,6 +307,13 @@ def test_real_faces_leave_no_embeddings_and_need_real_pictures():
         return protocols_of(experiments, ['ffhq.pkl'], 1, 1, 5000, 'ffhq', **options)[guide]
     assert asked(real=True) == ['id', 'id_others', 'fid_pre5000', 'retain200', 'dfid_real5000']
     assert asked(real=False) == ['id', 'id_others', 'fid_pre5000', 'retain200']
+
+
+def test_embeddings_in_results_of_earlier_versions_are_passed_over(tmp_path):
+    put(tmp_path, JOB, id=0.1)
+    path, figures = runner.result_path(tmp_path, JOB), runner.known(tmp_path, JOB)
+    path.write_text(json.dumps({'figures': {**figures, 'embeddings': {'states': ['photo'], 'vectors': [[1.0]]}}}))
+    assert runner.known(tmp_path, JOB) == figures == {'id': {'value': {'value': 0.1}}}
 
 
 def test_what_has_a_result_is_not_run_again(tmp_path):
@@ -341,6 +347,7 @@ def test_different_numbers_of_samples_are_not_mixed(tmp_path):
 @pytest.mark.parametrize('arguments, text', [
     (['--world=ffhq', '--outdir=o'], '--data=DIR names a folder'),
     (['--table=nine', '--outdir=o'], 'closed-form, figure9, methods'),
+    (['--world=dema', '--outdir=o'], '--world=dema is not known; expected demo or ffhq. Did you mean demo?'),
 ])
 def test_errors(arguments, text, tmp_path):
     result = CliRunner().invoke(main, arguments)

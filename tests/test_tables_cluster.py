@@ -17,7 +17,6 @@ from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.unlearning.training_loop import STOP, Interruption
 from torch_utils_ext.errors import InputError
 
-TASKS = (stand_ins.check, stand_ins.find, stand_ins.run)
 SETTING = cluster.Setting('a command', None, b'', 'cpu')
 
 
@@ -30,7 +29,10 @@ def client():
 
 
 @pytest.fixture
-def setting(tmp_path, client):
+def setting(tmp_path, client, monkeypatch):
+    """Of a command whose workers do what the stand-ins do."""
+    for name in ('check', 'find', 'run'):
+        monkeypatch.setattr(cluster, name, getattr(stand_ins, name))
     (tmp_path / PEOPLE_FILE).write_text('{"salt": "1"}')
     return cluster.setting_of(client, tmp_path, 'cpu', None, None, None, is_local=True)
 
@@ -51,7 +53,7 @@ def test_runs_are_shared_among_workers_and_completed(tmp_path, client, setting, 
     written, done = runner.result_path(tmp_path, jobs[1]).read_bytes(), []
     (tmp_path / runner.WORK / f'{jobs[2].name}-01234567').mkdir(parents=True)
     with pytest.raises(InputError) as told:
-        cluster.run_on(client, setting, jobs, lambda one: ['id', 'fid_pre500'], done.append, TASKS)
+        cluster.run_on(client, setting, jobs, lambda one: ['id', 'fid_pre500'], done.append)
     lines = str(told.value).splitlines()
     assert lines[0].startswith('3 of 11 runs failed') and sorted(lines[1:]) == sorted([
         f'{jobs[8].name}: The loss grew.', *(f'{one.name}: No face was found.' for one in jobs[9:])])
@@ -66,14 +68,14 @@ def test_runs_are_shared_among_workers_and_completed(tmp_path, client, setting, 
 def test_what_a_metric_needs_is_asked_for_before_the_first_erasure(tmp_path, client, setting):
     jobs = [job(0), dataclasses.replace(job(0), network='missing.pkl')]
     with pytest.raises(InputError, match='^weights are missing$'):
-        cluster.run_on(client, setting, jobs, lambda one: ['id'], tasks=TASKS)
+        cluster.run_on(client, setting, jobs, lambda one: ['id'])
     assert not (tmp_path / runner.RESULTS).exists()
 
 
 def test_a_worker_that_dies_takes_no_other_run_with_it(tmp_path, client, setting):
     jobs = [job(0, 'salun'), job(1)]
     with pytest.raises(InputError, match=f'1 of 2 runs failed(?s:.*){jobs[0].name}: the worker process died'):
-        cluster.run_on(client, setting, jobs, lambda one: ['id'], tasks=TASKS)
+        cluster.run_on(client, setting, jobs, lambda one: ['id'])
     assert runner.result_path(tmp_path, jobs[1]).is_file()
 
 
@@ -84,9 +86,9 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path, client, setting):
     def stop(one):
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        cluster.run_on(client, setting, jobs, lambda one: ['id'], stop, TASKS)
+        cluster.run_on(client, setting, jobs, lambda one: ['id'], stop)
     assert 1 <= len(list((tmp_path / runner.RESULTS).iterdir())) < 10
-    cluster.run_on(client, setting, jobs[:2], lambda one: ['id'], tasks=TASKS)
+    cluster.run_on(client, setting, jobs[:2], lambda one: ['id'])
     assert all(runner.result_path(tmp_path, one).is_file() for one in jobs[:2])
 
 

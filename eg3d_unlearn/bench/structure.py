@@ -8,6 +8,8 @@ import ast
 from pathlib import Path
 
 import click
+import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 import eg3d_unlearn
 from eg3d_unlearn.config import OPTIONS
@@ -47,28 +49,10 @@ def imports(tree: ast.Module, known: set[str]) -> set[str]:
 
 
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
-    """Sets of modules that import each other, directly or by others (strongly connected components, Tarjan)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[set[str]] = []
-
-    def visit(name: str) -> None:
-        index[name] = low[name] = len(index)
-        stack.append(name)
-        for other in graph[name]:
-            if other not in index:
-                visit(other)
-                low[name] = min(low[name], low[other])
-            elif other in stack:
-                low[name] = min(low[name], index[other])
-        if low[name] == index[name]:
-            place = stack.index(name)
-            found.append(set(stack[place:]))
-            del stack[place:]
-    for name in graph:
-        if name not in index:
-            visit(name)
+    """Sets of modules that import each other, directly or by others: strongly connected components."""
+    edges = np.array([[other in imported for other in graph] for imported in graph.values()])
+    count, labels = connected_components(edges, connection='strong')
+    found = [{name for name, label in zip(graph, labels, strict=True) if label == number} for number in range(count)]
     return [circle for circle in found if len(circle) > 1]
 
 

@@ -135,8 +135,8 @@ def photographed(config: Config, generator: Generator, judges: Judges, mine: Pho
     what = f'the photo, {len(mine) - 1} other photos of the person'
     what += '' if others is None else f' and {len(others)} of other people'
     found, figures, turned = invert_mirrored(config, generator, judges, images, labels, log, what, len(mine))
-    notes = {'given_as': 'demo', 'forget_from': config.forget_from, 'camera': 'of the rendered photo', 'inversion': config.inversion,
-             **figures[0]}
+    notes = {'given_as': generator.trained_on.world.name, 'forget_from': config.forget_from, 'camera': 'of the rendered photo',
+             'inversion': config.inversion, **figures[0]}
     return Person(erased(found.ws[:len(mine)], config.forget_from), notes, found.ws[1:len(mine)],
                   None if others is None else found.ws[len(mine):],
                   None if labels is None else labels[1:], images, None if labels is None else labels[:1], turned)

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Iterable
 
+from jinja2 import TemplateError
+
 from eg3d_unlearn.evaluation.pictures import Picture, Pictures, jpeg
 from eg3d_unlearn.person.photo.files import MOST_BYTES, decode
 from eg3d_unlearn.report.audit import tiers_of
@@ -99,5 +101,5 @@ def can_be_shown(run: RunFiles, pictures: Pictures) -> bool:
     try:
         page(run, pictures, '').encode()
         return True
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, StopIteration):
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, StopIteration, TemplateError):
         return False

@@ -5,7 +5,6 @@ from types import SimpleNamespace as Section
 from typing import Any, Callable
 
 from eg3d_unlearn.evaluation.audit import TIERS
-from eg3d_unlearn.evaluation.audit.tier import Tier
 from eg3d_unlearn.evaluation.summary import MEANINGLESS
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.formatting import MISSING, entries, figure, number, plain, typeset
@@ -86,22 +85,14 @@ def one_curve(curve: object, title: str) -> tuple[str, dict] | None:
     return title, charts.curve(curve['steps'], series, title, high=1.0, unit='' if curve['steps'][-1] <= 1 else ' steps')
 
 
-# ---- what the attacks got ----
-
-def attacks_of(audit: dict | None) -> list[tuple[Tier, bool | None]]:
-    """Each attack of the audit that we know and that is on the person, and whether it brings them back."""
-    return [(TIERS[entry['tier']], ask(TIERS[entry['tier']].back, entry, False)) for entry in known(audit) if TIERS[entry['tier']].plain]
-
-
-def found_out(audit: dict | None) -> list[str]:
-    """How one can find out who was erased; [] where nobody could, or nobody tried."""
-    ways = [ask(TIERS[entry['tier']].exposed_by, entry, {}) for entry in known(audit) if TIERS[entry['tier']].exposed_by]
-    return list(dict.fromkeys(words for way in ways for words in way.values()))
-
-
-def known(audit: dict | None) -> list[dict]:
-    """The entries of attacks that this package makes."""
-    return [entry for entry in tiers_of(audit) if isinstance(entry.get('tier'), str) and entry['tier'] in TIERS]
+def outcome(audit: dict | None) -> Section:
+    """What the attacks that we know got: on the person, and where they looked for anybody."""
+    known = [(TIERS[entry['tier']], entry) for entry in tiers_of(audit) if isinstance(entry.get('tier'), str) and entry['tier'] in TIERS]
+    got = [(tier, ask(tier.back, entry, False)) for tier, entry in known if tier.exposed_by is None]
+    ways = [words for tier, entry in known if tier.exposed_by is not None for words in ask(tier.exposed_by, entry, {}).values()]
+    back, at_times = ([tier.plain for tier, found in got if found is answer] for answer in (True, None))
+    return Section(tried=len(got), back=back, at_times=at_times, came_back=[tier.key for tier, found in got if found is not False],
+                   found_out=list(dict.fromkeys(ways)), budget=(audit or {}).get('budget', 'unknown'))
 
 
 def ask(question: Callable[[dict], Any], entry: dict, otherwise: Any) -> Any:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from eg3d_unlearn.evaluation.pictures import Pictures
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.files import RunFiles
-from eg3d_unlearn.report.formatting import counted, figure, number, plain
+from eg3d_unlearn.report.formatting import counted, number, plain
 
 GROUPS = {                           # of `evaluation.comparison`: what they are called
     'same_photo': 'this photo, all views', 'other_photos': 'other photos of the person', 'neighbours': 'latents around the person',
@@ -94,12 +94,10 @@ def people(run: RunFiles, pictures: Pictures) -> Section | None:
     return Section(key='people', title='Everybody else', lead=lead, total=total)
 
 
-# ---- recognisers ----
 
 def recognisers(run: RunFiles) -> Section | None:
     """How far the recognisers agree."""
-    evidence = run.evidence
-    measured = evidence.get('likeness') or {}
+    measured = run.evidence.get('likeness') or {}
     if not measured:
         return None
     groups = [group for group in GROUPS if all(group in likeness for likeness in measured.values())]
@@ -110,13 +108,7 @@ def recognisers(run: RunFiles) -> Section | None:
         said = {name: f'{name} {plain(measured[name][group]["value"], 2)}' for name in names}
         rows.append((GROUPS[group], charts.marks(scale, f'{GROUPS[group]}: {", ".join(said.values())}',
                                                  [(measured[name][group]['value'], kind, said[name]) for kind, name in enumerate(names)])))
-    lines = [[name, 'yes' if name == evidence['trained_with'] else 'no', number(measured[name]['different_people']['mean']),
-              number(measured[name]['different_people']['threshold']), *(figure(measured[name][group]) for group in groups)]
-             for name in names]
-    agreement = [{'a': pair['recognisers'][0], 'b': pair['recognisers'][1], 'same_verdict': pair['same_verdict'],
-                  'pictures': counted(pair['pictures'], 'pair'), 'correlation': pair['correlation']} for pair in evidence.get('agreement', [])]
     return Section(key='recognisers', title='Do recognisers agree',
                    lead='One recogniser may be fooled where another is not. One that the loss used flatters the result.',
-                   rows=rows if len(names) > 1 else [], axis=charts.axis(scale), agreement=agreement, lines=lines,
-                   legend=[(f'kind{kind % charts.SHAPES}', name) for kind, name in enumerate(names)],
-                   head=['recogniser', 'used in the loss', 'two different people', 'same person from', *(GROUPS[group] for group in groups)])
+                   rows=rows if len(names) > 1 else [], axis=charts.axis(scale), groups={group: GROUPS[group] for group in groups},
+                   legend=[(f'kind{kind % charts.SHAPES}', name) for kind, name in enumerate(names)])

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eg3d_unlearn.config import CLOSED_FORM, Config
+from eg3d_unlearn.evaluation.metrics.registry import find
 from eg3d_unlearn.evaluation.summary import doubts
 from eg3d_unlearn.run_folder import REPORT, STATS
+from eg3d_unlearn.worlds.registry import REGISTERED, known_networks, world_named
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import MAX_JSON_BYTES, is_file, is_number, parse_json, read_bytes, read_json, shown
 
 AUDIT = 'audit.json'
-PAGE, VIDEO = 'report.html', 'before-after.mp4'
+PAGE = 'report.html'
 
 
 @dataclass
@@ -59,9 +61,29 @@ class RunFiles:
         return doubts(self.person)
 
     @property
-    def is_demo(self) -> bool:
-        return bool(self.report.get('demo_world') or str(self.config.get('network', '')).startswith('demo-')
-                    or self.person.get('given_as') == 'demo')
+    def all_notes(self) -> list[str]:
+        """What is to be known of the network's file and of those of the run."""
+        of_file = self.network('in').get('notes')
+        return [note for note in of_file if isinstance(note, str)] + self.notes if isinstance(of_file, list) else self.notes
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether network and people belong to a world in which nobody is real; earlier versions only said whether there was a world."""
+        name, network = self.report.get('world') or self.person.get('given_as'), str(self.config.get('network'))
+        world = world_named(name) if name in REGISTERED else known_networks().get(network)
+        return bool(self.report.get('demo_world')) if world is None else world.is_made_up
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a judge looked at any picture."""
+        parts = [self.summary, *(part for part in (self.report.get('figures') or {}).values() if isinstance(part, dict))]
+        return bool(self.evidence.get('lpips')) or any(
+            is_number(part.get(name)) for part in parts for name in ('erased_same_photo', 'lpips', 'identity_cosine'))
+
+    @property
+    def compares_samples(self) -> bool:
+        """Whether a metric compares many pictures of both networks."""
+        return any((found := find(str(metric.get('name')))) and found.counts == 'pictures' for metric in self.metrics)
 
     @property
     def moves_neighbours(self) -> bool:

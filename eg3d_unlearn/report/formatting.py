@@ -40,6 +40,11 @@ def number(value: object, digits: int = 2) -> Markup:
     return Markup('<data value="{}">{}</data>').format(value, plain(value, digits if isinstance(value, float) else 0))
 
 
+def percent(share: float) -> str:
+    """A share, small ones more exactly."""
+    return f'{100 * share:.0f} %' if share >= 0.095 else f'{100 * share:.1f} %'
+
+
 def interval(figure: dict | None, digits: int = 2) -> Markup:
     """[low, high] of a figure; nothing where one sample says nothing of its spread."""
     if not figure or not is_number(figure.get('low')) or not is_number(figure.get('high')) or figure['low'] == figure['high']:

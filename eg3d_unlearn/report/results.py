@@ -9,7 +9,7 @@ from eg3d_unlearn.evaluation.metrics.registry import find
 from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.comparison import GROUPS
 from eg3d_unlearn.report.files import RunFiles
-from eg3d_unlearn.report.formatting import MISSING, entries, figure, interval, number, plain, short
+from eg3d_unlearn.report.formatting import MISSING, entries, interval, number, plain, short
 from torch_utils_ext.user_files import dict_at, is_number
 
 CURVES = {                           # of stats.jsonl: what they are called
@@ -97,15 +97,10 @@ def final_figures(run: RunFiles) -> Section | None:
 
 def settings(run: RunFiles) -> Section:
     """Everything that one needs to do it again."""
-    report, lpips = run.report, run.evidence.get('lpips') or {}
-    networks = [(side, run.network(key)) for key, side in (('in', 'before'), ('out', 'after'))]
+    parts = [(title, entries(without_places(run.report[key]))) for key, title in PARTS.items()
+             if isinstance(run.report.get(key), dict) and run.report[key]]
     return Section(key='settings', title='Settings and checksums', lead='What it takes to do it again, and to know that it is the same file.',
-                   networks=[(side, network.get('file', MISSING), network.get('sha256', MISSING)) for side, network in networks],
-                   parts=[(title, entries(without_places(report[key]))) for key, title in PARTS.items()
-                          if isinstance(report.get(key), dict) and report[key]],
-                   seconds=report.get('seconds') if is_number(report.get('seconds')) else None,
-                   protocol=entries(run.evidence.get('protocol') or {}),
-                   lpips=[[GROUPS[group], figure(lpips[group], 3), number(lpips[group]['samples'])] for group in GROUPS if group in lpips])
+                   parts=parts, groups=GROUPS)
 
 
 def without_places(settings: dict) -> dict:

@@ -49,6 +49,7 @@ class World:
     default_person: int              # whom --image=NAME means
     other_photos: int                # of a person, that come with the erased one
     strangers: int                   # photos of other people that come with a person
+    is_made_up: bool = False         # whether nobody in it is real
     limits: str                      # what its networks cannot do, in a sentence that follows 'NOTE: '
     bars: dict[str, Bars]            # by family: between its people's photos and what is none of them
     precision: str | None = None     # on a CPU that can; None: fp32

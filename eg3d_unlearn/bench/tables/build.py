@@ -8,17 +8,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from eg3d_unlearn.bench.tables import plots
 from eg3d_unlearn.bench.tables.jobs import Experiment, Row
 from eg3d_unlearn.bench.tables.runner import known
-from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS
 from eg3d_unlearn.evaluation.metrics import METRICS, parse
 from eg3d_unlearn.run_folder import write_whole
-from torch_utils_ext.errors import InputError
 
-SWEEP = 'figure9'
 TABLES = 'tables.md'
 
 
@@ -56,7 +50,7 @@ def values_of(experiment: Experiment, outdir: Path, network: str, scenario: str,
     for row in experiment.rows:
         for run in itertools.product(experiment.people(people), range(seeds)):
             for name, figure in known(outdir, row.job(network, scenario, *run)).items():
-                if figure is not None and name != EMBEDDINGS and base_of(name) == base and (field or 'value') in figure:
+                if figure is not None and base_of(name) == base and (field or 'value') in figure:
                     by_name.setdefault(name, {}).setdefault(row, {})[run] = figure[field] if field else figure['value']['value']
     if not by_name:
         return {}
@@ -97,40 +91,47 @@ def rows_of(experiment: Experiment, outdir: Path, network: str, scenario: str, p
 
 def markdown(experiment: Experiment, outdir: Path, network: str, people: int, seeds: int) -> str:
     """The table of one network, scenarios side by side, and what its cells are means of; cells without a result stay empty."""
-    scenarios = [scenario for scenario in experiment.scenarios
-                 if any(any(cells.values()) for _, cells in rows_of(experiment, outdir, network, scenario, people, seeds))]
-    columns = [(scenario, metric) for scenario in scenarios for metric in experiment.metrics
-               if any(cells[metric] for _, cells in rows_of(experiment, outdir, network, scenario, people, seeds))]
-    if not columns:
+    by_scenario = {scenario: rows_of(experiment, outdir, network, scenario, people, seeds) for scenario in experiment.scenarios}
+    columns = [(scenario, metric) for scenario, lines in by_scenario.items() for metric in experiment.metrics
+               if any(cells[metric] for _, cells in lines)]
+    rows = [(row.title, [by_scenario[scenario][index][1][metric] for scenario, metric in columns]) for index, row in enumerate(experiment.rows)]
+    rows = [(title, cells) for title, cells in rows if any(cells)]
+    if len(rows) < min(2, len(experiment.rows)):     # one row of several compares nothing
         return ''
     several = len({scenario for scenario, _ in columns}) > 1
     heads = [f'{scenario}: {heading(metric)}' if several else heading(metric) for scenario, metric in columns]
-    lines = ['| ' + ' | '.join(['', *heads]) + ' |',
-             '|' + '---|' * (len(columns) + 1)]
-    by_scenario = {scenario: rows_of(experiment, outdir, network, scenario, people, seeds) for scenario in scenarios}
-    filled: list[Cell] = []
-    for index, row in enumerate(experiment.rows):
-        cells = [by_scenario[scenario][index][1][metric] for scenario, metric in columns]
-        if any(cells):
-            lines.append('| ' + ' | '.join([row.title, *('' if one is None else one.told(experiment.worst) for one in cells)]) + ' |')
-            filled += [one for one in cells if one]
-    if len(lines) < 4 and len(experiment.rows) > 1:  # one row of several compares nothing
-        return ''
     where = '' if several else f'{columns[0][0]}, '
     worst = ' The worst person in brackets.' if experiment.worst else ''
-    return f'{where}{of_what(filled)}{worst}\n\n' + '\n'.join(lines) + '\n'
+    return f'{where}{of_what([cell for _, cells in rows for cell in cells if cell])}{worst}\n\n{grid(heads, rows, experiment.worst)}\n'
+
+
+def grid(
+    heads: list[str],                # of the columns
+    rows: list[tuple[str, list[Cell | None]]],   # title and cells of each
+    worst: bool,                     # whether cells name the worst person, too
+) -> str:
+    """A table in Markdown."""
+    told = [[title, *('' if cell is None else cell.told(worst) for cell in cells)] for title, cells in rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in [['', *heads], ['---'] * (len(heads) + 1), *told])
 
 
 def of_what(cells: list[Cell]) -> str:
     """What the cells of a table stand for, in words."""
-    def counts(numbers: set[int]) -> str:
-        return '{}'.format(*numbers) if len(numbers) == 1 else f'{min(numbers)} to {max(numbers)}'
-    runs, people = {cell.runs for cell in cells}, {cell.people for cell in cells}
+    runs = {cell.runs for cell in cells}
     if runs == {1}:
         return 'one person:'
     several = all(cell.runs == cell.people for cell in cells)
-    whom = 'one person' if people == {1} else f'{counts(people)} people'
-    return f'mean ± standard deviation over {whom if several else f"{counts(runs)} runs of {whom}"}:'
+    return f'mean ± standard deviation over {whom(cells) if several else f"{counts(runs)} runs of {whom(cells)}"}:'
+
+
+def whom(cells: list[Cell]) -> str:
+    """How many people cells are about."""
+    people = {cell.people for cell in cells}
+    return 'one person' if people == {1} else f'{counts(people)} people'
+
+
+def counts(numbers: set[int]) -> str:
+    return f'{min(numbers)}' if len(numbers) == 1 else f'{min(numbers)} to {max(numbers)}'
 
 
 def ordering(experiment: Experiment, outdir: Path, network: str, people: int, seeds: int) -> list[dict]:
@@ -160,14 +161,6 @@ def write_tables(experiments: list[Experiment], outdir: Path, networks: list[str
     """Write ``tables.md`` and ``tables.json`` from the results and return the former."""
     parts, content = [], {}
     for experiment in experiments:
-        if experiment.metrics == (EMBEDDINGS,):
-            draw_neighbours(experiment, outdir, networks, people)
-            continue
-        if experiment.name == SWEEP:
-            lines = {network: rows_of(experiment, outdir, network, experiment.scenarios[0], people, seeds) for network in networks}
-            lines = {network: rows for network, rows in lines.items() if sum(any(cells.values()) for _, cells in rows) > 1}
-            if lines:
-                plots.sweep(experiment, lines, outdir / f'{SWEEP}.svg')
         for network in networks:
             table = markdown(experiment, outdir, network, people, seeds)
             if table:
@@ -180,22 +173,6 @@ def write_tables(experiments: list[Experiment], outdir: Path, networks: list[str
     write_whole(outdir / TABLES, lambda file: file.write(text.encode()))
     write_whole(outdir / 'tables.json', lambda file: file.write((json.dumps(content, indent=1, ensure_ascii=False) + '\n').encode()))
     return text
-
-
-def draw_neighbours(experiment: Experiment, outdir: Path, networks: list[str], people: int) -> None:
-    """A t-SNE of each network's people, where there are results."""
-    for network in networks:
-        vectors, whose, states = [], [], []
-        for job in experiment.jobs([network], people, 1):
-            found = known(outdir, job).get(EMBEDDINGS)
-            if found:
-                vectors += found['vectors']
-                states += found['states']
-                whose += [f'person {job.person + 1}'] * len(found['states'])
-        if len(set(map(len, vectors))) > 1:
-            raise InputError(f'The results in {outdir} hold embeddings of different recognisers. Have the runs made again.')
-        if vectors:
-            plots.neighbours(torch.tensor(vectors), whose, states, outdir / f'{experiment.name}-{Path(network).stem}.svg')
 
 
 def cells_of(lines: list[Line]) -> dict:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator
 from urllib.parse import urlsplit
@@ -125,26 +126,21 @@ def run_on(
     jobs: list[Job],
     names: Callable[[Job], list[str]],  # protocols of the metrics that a job's result holds
     done: Callable[[Job], None] = lambda job: None,  # after each job that has its result
-    tasks: tuple[Callable, Callable, Callable] | None = None,  # `check`, `find` and `run`
 ) -> None:
     """Do every job that has no result yet on the workers. One that fails does not keep the others back.
 
     Raises:
         InputError: at the end, if any failed; at once where a network or what a metric needs is not there, or the cluster is lost.
     """
-    from eg3d_unlearn.bench.tables.runner import missing, report_failures
-    check_, find_, run_ = tasks or (check, find, run)
-    outdir, wanted = setting.outdir, {}
-    for job in jobs:
-        if lacks := missing(outdir, job, names(job)):
-            wanted[job] = lacks
-        else:
-            done(job)
+    from eg3d_unlearn.bench.tables.runner import lacking, report_failures
+    wanted = lacking(jobs, setting.outdir, names, done)
     going: dict[Future, Job] = {}
     try:
         with _told_if_lost():
-            check_networks(client, setting, wanted, check_)
-            failed = list(hand_out(client, setting, wanted, going, done, find_, run_))
+            # Before the first erasure.
+            client.gather([client.submit(check, setting, path_of(network), set().union(*mine.values()), pure=False)
+                           for network, mine in wanted.items()])
+            failed = list(hand_out(client, setting, {job: lacks for mine in wanted.values() for job, lacks in mine.items()}, going, done))
     except KeyboardInterrupt:
         print('Stopping after the step that each worker is at; once more to stop at once.', file=sys.stderr)
         client.cancel(list(going), force=True)
@@ -156,21 +152,15 @@ def run_on(
     report_failures(failed, jobs)
 
 
-def check_networks(client: Client, setting: Setting, wanted: dict[Job, list[str]], check: Callable) -> None:
-    """Check the metrics of each network, before the first erasure."""
-    by_network: dict[str, set[str]] = {}
-    for job, names in wanted.items():
-        by_network.setdefault(job.network, set()).update(names)
-    client.gather([client.submit(check, setting, path_of(network), names, pure=False) for network, names in by_network.items()])
-
-
-def hand_out(client: Client, setting: Setting, wanted: dict[Job, list[str]], going: dict[Future, Job], done: Callable[[Job], None],
-             find: Callable, run: Callable) -> Iterator[str]:
+def hand_out(client: Client, setting: Setting, wanted: dict[Job, list[str]], going: dict[Future, Job],
+             done: Callable[[Job], None]) -> Iterator[str]:
     """Let workers make all runs, and write results as they come; what is said of each run that failed.
 
     No worker has a run in reserve: dask would take one for guilty, too, that only waits where another kills the worker.
     """
-    from distributed import TimeoutError, wait
+    from distributed import CancelledError, TimeoutError, wait
+
+    from eg3d_unlearn.bench.tables.runner import kept_or_told
     waiting = list(reversed(wanted))
     people: dict[tuple[str, str, int], Future] = {}   # each is found once for all runs
     while waiting or going:
@@ -186,27 +176,19 @@ def hand_out(client: Client, setting: Setting, wanted: dict[Job, list[str]], goi
             continue
         for future in ended:
             job = going.pop(future)
-            if said := kept_or_told(future, job, setting.outdir):
+            if said := kept_or_told(setting.outdir, job, partial(result_of, future), CancelledError):
                 yield said
             else:
                 done(job)
 
 
-def kept_or_told(future: Future, job: Job, outdir: Path) -> str | None:
-    """Write the result of a run that ended; None, or what is said of one that failed."""
-    from distributed import CancelledError, KilledWorker
-
-    from eg3d_unlearn.bench.tables.runner import failure, forget_states, write_result
+def result_of(future: Future) -> dict:
+    """What a run that ended found."""
+    from distributed import KilledWorker
     try:
-        write_result(outdir, job, future.result())
-    except CancelledError:
-        raise
+        return future.result()
     except KilledWorker:
-        return f'{job.name}: the worker process died each time that it was tried. Perhaps its memory is too small for a run.'
-    except Exception as error:
-        return failure(job, error)
-    forget_states(outdir, job)
-    return None
+        raise InputError('the worker process died each time that it was tried. Perhaps its memory is too small for a run.') from None
 
 
 @contextlib.contextmanager

@@ -15,15 +15,15 @@ from eg3d_unlearn.bench.tables.jobs import PEOPLE_FILE, Job, load_experiments, p
 from eg3d_unlearn.console import PATH, command
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
-from torch_utils_ext.user_files import read_json, shown
+from torch_utils_ext.user_files import did_you_mean, read_json, shown
 
-WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')}
+PUBLISHED = 'ffhq', ('ffhqrebalanced512-128.pkl', 'stylegan2-ffhq-256x256.pkl')   # name for --world, networks
 
 
 @command(stopped='Run the same command again to go on.')
-@click.option('--world', help='demo: the demo networks and their people; ffhq: the published ones, with --data.', type=click.Choice(list(WORLDS)), default='demo', show_default=True)
+@click.option('--world', help='Networks and people: of a world by its name; ffhq: the published networks, with --data.', metavar='NAME', default='demo', show_default=True)
 @click.option('--network', 'networks', help="Only this network; may be given more than once.  [default: the world's]", type=PATH, metavar='NAME', multiple=True)
-@click.option('--table', 'tables', help='Only this table: table1 to table4, figure9, tsne, methods, closed-form, closed-form-against-guide; may be given more than once.  [default: all]', metavar='NAME', multiple=True)
+@click.option('--table', 'tables', help='Only this table: table1 to table4, figure9, methods, closed-form, closed-form-against-guide; may be given more than once.  [default: all]', metavar='NAME', multiple=True)
 @click.option('--outdir', help='Folder of the results; the same command goes on.', type=PATH, metavar='DIR', required=True)
 @click.option('--data', help='Photos of real people: DIR/in-domain/PERSON/*.jpg and DIR/out-of-domain/PERSON/*.jpg.', type=PATH, metavar='DIR')
 @click.option('--real', help='Real pictures for ΔFID_real, cropped as the training pictures were: folder or zip.  [default: in the demo world its renderer; else ΔFID_real is left out]', type=PATH, metavar='DIR|ZIP')
@@ -37,9 +37,9 @@ WORLDS = {'demo': ('demo-eg3d', 'demo-stylegan2'), 'ffhq': ('ffhqrebalanced512-1
 @click.option('-n', '--dry-run', help='List the runs and exit.', is_flag=True)
 def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir: str, data: str | None, real: str | None, people: int, seeds: int, samples: int | None,
          processes: int | None, scheduler: str | None, device: str, build_only: bool, dry_run: bool) -> None:
-    """Remake the paper's Tables 1 to 4, its sweep of d (Figure 9), its t-SNE and a comparison with other methods.
+    """Remake the paper's Tables 1 to 4, its sweep of d (Figure 9) and a comparison with other methods.
 
-    Every run leaves one file in DIR/results; tables are built from these files only (DIR/tables.md, DIR/tables.json, DIR/*.svg). A run
+    Every run leaves one file in DIR/results; tables are built from these files only (DIR/tables.md, DIR/tables.json). A run
     that has its file is not made again, whichever table asks for it. With -j several runs are made at a time; with --scheduler
     they are made by the workers of a dask cluster (dask worker ADDRESS --nthreads=1), which need the same installation, networks and
     photos at the same paths, but not DIR.
@@ -54,16 +54,14 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
     from eg3d_unlearn.bench.tables.runner import RESULTS, check_results
     from eg3d_unlearn.run_folder import RunFolder, refuse_foreign_files
     experiments = load_experiments(tables)
-    if world != 'demo':
-        experiments = [experiment for experiment in experiments if experiment.name != 'tsne']
-    networks = networks or WORLDS[world]
-    if world == 'ffhq' and data is None:
-        raise InputError('--world=ffhq is about photos of real people: --data=DIR names a folder with in-domain/PERSON/*.jpg and '
+    networks = networks or networks_of(world)
+    if world == PUBLISHED[0] and data is None:
+        raise InputError(f'--world={world} is about photos of real people: --data=DIR names a folder with in-domain/PERSON/*.jpg and '
                          'out-of-domain/PERSON/*.jpg.')
     if real is not None:
         from eg3d_unlearn.person.photo.dataset import DataSet
         DataSet(real)            # one that cannot be read is refused before anything slow
-    samples = samples or (500 if world == 'demo' else 5000)
+    samples = samples or (5000 if world == PUBLISHED[0] else 500)
     jobs = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs(list(networks), people, seeds)))
     # What any table asks for, so that no run is made a second time for another one.
     protocols = protocols_of(load_experiments(), list(networks), people, seeds, samples, world, real is not None)
@@ -88,23 +86,31 @@ def main(world: str, networks: tuple[str, ...], tables: tuple[str, ...], outdir:
         raise failure
 
 
+def networks_of(world: str) -> tuple[str, ...]:
+    """The networks of a world, or the published ones."""
+    from eg3d_unlearn.worlds.registry import REGISTERED, world_named
+    if world in REGISTERED:
+        return tuple(world_named(world).networks)
+    name, networks = PUBLISHED
+    if world != name:
+        raise InputError(f'--world={shown(world)} is not known; expected {", ".join(REGISTERED)} or {name}.{did_you_mean(world, (*REGISTERED, name))}')
+    return networks
+
+
 def protocols_of(experiments: list, networks: list[str], people: int, seeds: int, samples: int, world: str, real: bool = True) -> dict[Job, list[str]]:
     """Which metrics each run's result holds, by their whole names: those of all tables that ask for it."""
     from eg3d_unlearn.evaluation.metrics import METRICS
     found: dict[Job, list[str]] = {}
-    half = '-half' if world == 'demo' else ''
     for experiment in experiments:
         for job in experiment.jobs(networks, people, seeds):
-            rays = half if 'eg3d' in job.network else ''
+            rays = '-half' if world != PUBLISHED[0] and 'eg3d' in job.network else ''
             for metric in experiment.metrics:
-                if metric == 'embeddings' and world != 'demo':
-                    continue         # a real face's are biometric data, which no result file is to hold
                 name = metric.partition(':')[0]
-                if known := METRICS.get(name):
-                    if known.needs_real and world != 'demo' and not real:
-                        continue
-                    if known.default_count is not None:
-                        name += f'{samples if known.counts == "pictures" else known.default_count}{rays}'
+                about = METRICS[name]
+                if about.needs_real and world == PUBLISHED[0] and not real:
+                    continue         # a world renders real pictures
+                if about.default_count is not None:
+                    name += f'{samples if about.counts == "pictures" else about.default_count}{rays}'
                 if name not in found.setdefault(job, []):
                     found[job].append(name)
     return found

@@ -83,9 +83,8 @@ def load_experiments(names: tuple[str, ...] = ()) -> list[Experiment]:
 
 def read_experiment(path: Path) -> Experiment:
     content = json.loads(path.read_text(encoding='utf-8'))
-    rows = tuple(Row(row['title'], row['method'], tuple(sorted(row.get('settings', {}).items()))) for row in content['rows'])
-    return Experiment(path.stem, content['title'], rows, tuple(content['metrics']), tuple(content.get('scenarios', SCENARIOS)),
-                      content.get('first', 0), content.get('most'), content.get('worst', False), content.get('paper', {}))
+    content['rows'] = [Row(row['title'], row['method'], tuple(sorted(row.get('settings', {}).items()))) for row in content['rows']]
+    return Experiment(path.stem, **{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
 
 def path_of(network: str) -> str:

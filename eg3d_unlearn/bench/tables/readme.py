@@ -12,14 +12,14 @@ from pathlib import Path
 
 import click
 
-from eg3d_unlearn.bench.tables.build import markdown, ordering, write_tables
-from eg3d_unlearn.bench.tables.command import WORLDS
+from eg3d_unlearn.bench.tables.build import grid, heading, markdown, ordering, rows_of, whom, write_tables
+from eg3d_unlearn.bench.tables.command import networks_of
 from eg3d_unlearn.bench.tables.jobs import load_experiments
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 
-RESULTS = Path(__file__).parent / 'demo'
+RESULTS, NETWORKS = Path(__file__).parent / 'demo', networks_of('demo')
 PEOPLE, SEEDS = 20, 2                # at most; cells are made of what is there
 SCENARIO = 'in-domain'               # the page's; the others stand in tables.md
 PAGE = 'docs/results.md'
@@ -31,7 +31,7 @@ BEGIN_CLOSED, END_CLOSED = '<!-- closed form: python -m eg3d_unlearn.bench.table
 def results() -> str:
     """What stands between the marks: GUIDE step by step on each demo network that has results."""
     table = dataclasses.replace(load_experiments(('table1',))[0], metrics=METRICS, scenarios=(SCENARIO,))
-    parts = [(network, markdown(table, RESULTS, network, PEOPLE, SEEDS)) for network in WORLDS['demo']]
+    parts = [(network, markdown(table, RESULTS, network, PEOPLE, SEEDS)) for network in NETWORKS]
     steps = agreement()
     alike = [step for _, step in steps if step['alike']]
     said = (f'{sum(step["agrees"] for _, step in steps)} of {len(steps)} steps from one row of Tables 1 to 4 to the next move a figure the way '
@@ -44,36 +44,25 @@ def closed_form() -> str:
     """The closed form on people of each scenario, one row each, and against GUIDE."""
     table, against = load_experiments(('closed-form', 'closed-form-against-guide'))
     parts = []
-    for network in WORLDS['demo']:
-        told = []
-        for scenario in table.scenarios:
-            one = dataclasses.replace(table, scenarios=(scenario,), rows=(dataclasses.replace(table.rows[0], title=scenario),))
-            if text := markdown(one, RESULTS, network, PEOPLE, 1):
-                told.append(text.rstrip().split('\n'))
-        if told:
-            # The scenario without other photos has fewer columns than the others.
-            columns = max((lines[-3] for lines in told), key=len).strip('| ').split(' | ')
-            rows = [dict(zip(lines[-3].strip('| ').split(' | '), lines[-1].strip('| ').split(' | ')[1:], strict=True)) for lines in told]
+    for network in NETWORKS:
+        found = {scenario: rows_of(table, RESULTS, network, scenario, PEOPLE, 1)[0][1] for scenario in table.scenarios}
+        metrics = [metric for metric in table.metrics if any(cells[metric] for cells in found.values())]
+        rows = [(f'{scenario}, {whom([cell for cell in cells.values() if cell])}', [cells[metric] for metric in metrics])
+                for scenario, cells in found.items() if any(cells.values())]
+        if rows:
             parts += [f'`{network}`, mean ± standard deviation over people, the worst of them in brackets:\n',
-                      '| | ' + ' | '.join(columns) + ' |', '|' + '---|' * (len(columns) + 1),
-                      *('| ' + ' | '.join([scenario_of(lines), *(row.get(column, '') for column in columns)]) + ' |'
-                        for lines, row in zip(told, rows, strict=True)), '']
-    for network in WORLDS['demo']:
+                      grid([heading(metric) for metric in metrics], rows, worst=True), '']
+    for network in NETWORKS:
         if text := markdown(against, RESULTS, network, PEOPLE, 1):
             parts.append(f'Against GUIDE, `{network}`, {text}')
     return '\n'.join(parts)
-
-
-def scenario_of(lines: list[str]) -> str:
-    """The title of a row, and how many people it is about."""
-    return f'{lines[-1].strip("| ").split(" | ")[0]}, {re.search("([0-9]+|one) (people|person)", lines[0])[0]}'
 
 
 def agreement() -> list[tuple[str, dict]]:
     """Every step of every table that the paper has figures for, by network."""
     found = {}
     for experiment in load_experiments():
-        for network in WORLDS['demo']:
+        for network in NETWORKS:
             for step in ordering(experiment, RESULTS, network, PEOPLE, SEEDS):   # Tables 1 and 2 share some
                 found[network, step['scenario'], step['from'], step['to'], step['metric']] = (network, step)
     return list(found.values())
@@ -96,12 +85,12 @@ def renewed(page: str) -> str:
 @command()
 @click.option('--page', help='The file to renew.', type=PATH, metavar='FILE', default=PAGE, show_default=True)
 def main(page: str) -> None:
-    """Renew the tables of docs/results.md, and tables.md, tables.json and plots beside the results."""
+    """Renew the tables of docs/results.md, and tables.md, and tables.json beside the results."""
     path = Path(page)
     if not path.is_file():
         raise InputError(f'{page} is not there. Run this from the top folder, or name the file with --page.')
     text = renewed(path.read_text(encoding='utf-8'))
-    write_tables(load_experiments(), RESULTS, list(WORLDS['demo']), PEOPLE, SEEDS)
+    write_tables(load_experiments(), RESULTS, list(NETWORKS), PEOPLE, SEEDS)
     write_whole(path, lambda file: file.write(text.encode()))
     steps = agreement()
     click.echo(f'{sum(step["agrees"] for _, step in steps)} of {len(steps)} steps go the way they go in the paper.')

@@ -8,28 +8,26 @@ import json
 import re
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
 from eg3d_unlearn import machine
 from eg3d_unlearn.bench.tables.jobs import Job
-from eg3d_unlearn.bench.tables.plots import embeddings_of
-from eg3d_unlearn.bench.tables.workbench import EMBEDDINGS, Workbench, multiple
+from eg3d_unlearn.bench.tables.workbench import Workbench, multiple
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.console import sentence
 from eg3d_unlearn.evaluation import metrics
 from eg3d_unlearn.evaluation.cache import fingerprint
-from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.settings import Settings
-from eg3d_unlearn.report.files import is_number
 from eg3d_unlearn.run_folder import LOG, RunFolder, write_whole
 from eg3d_unlearn.unlearning.presets import GUIDE, resolve
 from eg3d_unlearn.unlearning.training_loop import Stopped
-from eg3d_unlearn.worlds.registry import world_by_network, worlds
+from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.atomic_file import cannot_write
 from torch_utils_ext.download import sha256_once
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.user_files import read_json, shown
+from torch_utils_ext.user_files import is_number, read_json, shown
 
 RESULTS, WORK, CACHE = 'results', 'work', 'cache'
 
@@ -59,31 +57,44 @@ def run_jobs(
     Raises:
         InputError: at the end, if any failed; at once where a network or what a metric needs is not there, or the user stops.
     """
-    network, workbench = None, None
-    failed: list[str] = []
-    cache = metrics.Cache(outdir / CACHE)
-    for job in jobs:
-        if wanted := missing(outdir, job, names(job)):
-            if workbench is None or network != job.network:
-                workbench = None       # one network in memory at a time
-                network, workbench = job.network, make_workbench(job.network)
-                # Once for all runs, before the first erasure.
-                workbench.check({name for one in jobs if one.network == network for name in missing(outdir, one, names(one))}, real)
-            try:
-                write_result(outdir, job, run_job(job, workbench, outdir, wanted, cache, real))
-            except Stopped:
-                raise
-            except Exception as error:   # a loss that diverged, photos that cannot be used, too little memory
-                failed.append(failure(job, error))
-                continue
-            forget_states(outdir, job)
-        done(job)
+    failed, cache = [], metrics.Cache(outdir / CACHE)
+    for network, wanted in lacking(jobs, outdir, names, done).items():
+        workbench = None             # one network in memory at a time
+        workbench = make_workbench(network)
+        workbench.check(set().union(*wanted.values()), real)          # once for all runs, before the first erasure
+        for job, lacks in wanted.items():
+            said = kept_or_told(outdir, job, partial(run_job, job, workbench, outdir, lacks, cache, real), Stopped)
+            failed.append(said) if said else done(job)
     report_failures(failed, jobs)
 
 
-def failure(job: Job, error: BaseException) -> str:
-    """What is said of a run that failed."""
-    return f'{job.name}: {error if isinstance(error, InputError) else sentence(error)}'
+def lacking(jobs: list[Job], outdir: Path, names: Callable[[Job], list[str]],
+            done: Callable[[Job], None]) -> dict[str, dict[Job, list[str]]]:
+    """By network the jobs that lack protocols, and which; ``done`` is told of the others."""
+    wanted: dict[str, dict[Job, list[str]]] = {}
+    for job in jobs:
+        if lacks := missing(outdir, job, names(job)):
+            wanted.setdefault(job.network, {})[job] = lacks
+        else:
+            done(job)
+    return wanted
+
+
+def kept_or_told(
+    outdir: Path,
+    job: Job,
+    make: Callable[[], dict],        # gives what the run found
+    stops: type[BaseException],      # what ends all runs
+) -> str | None:
+    """Write the result of a run; None, or what is said of one that failed: a loss that diverged, photos that cannot be used, no memory."""
+    try:
+        write_result(outdir, job, make())
+    except stops:
+        raise
+    except Exception as error:
+        return f'{job.name}: {error if isinstance(error, InputError) else sentence(error)}'
+    forget_states(outdir, job)
+    return None
 
 
 def report_failures(failed: list[str], jobs: list[Job]) -> None:
@@ -112,18 +123,15 @@ def read_result(path: Path) -> dict:
     """
     content = read_json(path, 'result', dict)
     figures = content.get('figures')
-    if not isinstance(figures, dict) or not all(is_figure(name, figure) for name, figure in figures.items()):
+    if isinstance(figures, dict):
+        figures.pop('embeddings', None)          # of earlier versions
+    if not isinstance(figures, dict) or not all(map(is_figure, figures.values())):
         raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
     return content
 
 
-def is_figure(name: str, figure: object) -> bool:
-    """Whether a metric's entry, or the embeddings, are as tables need them."""
-    if name == EMBEDDINGS and isinstance(figure, dict):
-        states, vectors = figure.get('states'), figure.get('vectors')
-        return (isinstance(states, list) and isinstance(vectors, list) and len(states) == len(vectors) > 0
-                and all(isinstance(state, str) for state in states)
-                and all(isinstance(vector, list) and len(vector) == len(vectors[0]) and all(map(is_number, vector)) for vector in vectors))
+def is_figure(figure: object) -> bool:
+    """Whether a metric's entry is as tables need it."""
     value = figure.get('value') if isinstance(figure, dict) else None
     return figure is None or (isinstance(value, dict) and is_number(value.get('value')))
 
@@ -141,8 +149,7 @@ def check_results(jobs: list[Job], outdir: Path) -> None:
         content = read_result(path)
         if content.get('job') != described(job):
             raise InputError(f'{shown(path, 300)} is a result of another run than its name says. Move it away to have that run made again.')
-        families = [None, *(family for world in worlds() for family in world.networks.values())]
-        if not isinstance(content.get('config'), dict) or content.get('demo') not in families:
+        if not isinstance(content.get('config'), dict):
             raise InputError(f'{shown(path, 300)} is no result of evaluate.py tables, or is damaged. Move it away to have that run made again.')
         changed = changed_since(content)
         if changed:
@@ -205,10 +212,10 @@ def run_job(
     settings = Settings(seed=0, cache=cache, data=real, progress=False)
     figures: dict[str, dict | None] = {}
     for name in names:
-        if evidence.person.ws_others is None and name != EMBEDDINGS and metrics.METRICS[metrics.parse(name).base].needs_other_photos:
+        if evidence.person.ws_others is None and metrics.METRICS[metrics.parse(name).base].needs_other_photos:
             figures[name] = None     # a random latent, or somebody with one photo
             continue
-        figures[name] = embeddings(evidence) if name == EMBEDDINGS else essence(metrics.compute(name, evidence, settings))
+        figures[name] = essence(metrics.compute(name, evidence, settings))
     if evidence.g_u is not evidence.g_s:
         cache.forget(fingerprint(evidence.g_u))
     options = evidence.config.to_json()
@@ -217,7 +224,6 @@ def run_job(
         'figures': figures,
         'reconstruction': {key: evidence.person.notes[key] for key in ('lpips', 'psnr_db', 'identity') if key in evidence.person.notes},
         'config': {key: value for key, value in options.items() if key not in ('network', 'outdir', 'encoder')},
-        'demo': None if workbench.world is None else workbench.family,
         'network_sha256': workbench.pickle.sha256(),
         'encoder_sha256': None if workbench.given.encoder is None else sha256_once(Path(workbench.given.encoder)),
         'versions': machine.versions(), 'hardware': machine.hardware(evidence.device),
@@ -246,9 +252,3 @@ def forget_states(folder: Path, job: Job) -> None:
 def essence(figure: dict) -> dict:
     """A metric's result less its details by view, person and bin: what tables are made of."""
     return {key: value for key, value in figure.items() if key in ('value', 'protocol') or isinstance(value, (int, float))}
-
-
-def embeddings(evidence: Evidence) -> dict:
-    """The recogniser's embeddings of the person's photos and of both networks' pictures, to four digits."""
-    vectors, states = embeddings_of(evidence)
-    return {'states': states, 'vectors': [[round(number, 4) for number in vector] for vector in vectors.tolist()]}

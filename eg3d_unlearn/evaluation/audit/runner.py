@@ -20,6 +20,7 @@ from eg3d_unlearn.evaluation.audit import TIERS
 from eg3d_unlearn.evaluation.audit.budget import Budget
 from eg3d_unlearn.evaluation.audit.context import Audit
 from eg3d_unlearn.evaluation.audit.scores import AFTER, BEFORE, figures
+from eg3d_unlearn.evaluation.audit.sentences import back
 from eg3d_unlearn.evaluation.audit.tier import Findings, Tier
 from eg3d_unlearn.evaluation.audit.utility import measure_utility
 from eg3d_unlearn.evaluation.audit.verdict import overall
@@ -148,7 +149,11 @@ def run_audit(
 def check_part(part: dict, key: str, path: Path) -> None:
     """Refuse a part of an audit from which audit.json could not be made: it was damaged, or is another program's."""
     try:
-        overall(part, []) if key == UTILITY else overall({'verdict': '', 'state': ''}, [part])
+        if key == UTILITY:
+            overall(part, [])
+        else:
+            overall({'verdict': '', 'state': ''}, [part])
+            back(part)               # which every entry that this package writes has
         json.dumps(part, allow_nan=False, ensure_ascii=False).encode()
         if not part['verdict'].isprintable() or not 0 <= part['seconds'] < 1e9 or part.get('tier', UTILITY) != key:
             raise ValueError

@@ -30,7 +30,7 @@ class Demo(World):
     name, title, mark, people = 'demo', 'the demo world', shipped.WORLD, 'held-out people'
     networks = {name: recipe['family'] for name, recipe in NETWORKS.items()}
     default_person, other_photos, strangers = 4, 3, 2
-    precision = 'bf16'
+    precision, is_made_up = 'bf16', True
     limits = ('a demo network knows the drawn people of the demo world only; nobody real can be shown by it. For a photo of a real person take '
               'a published network, for a demo person --image=demo:N.')
     # Between photos of held-out people (none of 25 people is warned about) and what is none: a real face, a cat, a cup, strongly
