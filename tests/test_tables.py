@@ -358,8 +358,8 @@ def test_too_few_people(tmp_path):
 @pytest.mark.slow
 def test_runs_leave_results_and_tables(tmp_path, monkeypatch):
     """The command end to end on the small network, with short runs, few samples and one person."""
-    monkeypatch.setitem(TRAINING['stylegan2'], 'iters', 2)
     monkeypatch.setitem(TRAINING['stylegan2'], 'inversion', 'encoder')
+    monkeypatch.setitem(TRAINING['stylegan2'], 'iters', 2)
     monkeypatch.setitem(COUNTED, 'retain', '{}20')
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])
     assert result.exit_code == 0, result.output
