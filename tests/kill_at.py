@@ -1,16 +1,25 @@
-"""Runs unlearn.py and kills it, as ``kill -9`` does, at a chosen moment: python kill_at.py MOMENT COUNT OPTIONS..."""
+"""Runs unlearn.py in processes of its own and kills it, as ``kill -9`` does, at a chosen moment."""
+from __future__ import annotations
+
+import multiprocessing
 import os
 import signal
 import sys
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import pytest
 
-from eg3d_unlearn import run  # noqa: E402
-from eg3d_unlearn.command import main  # noqa: E402
-from eg3d_unlearn.person.inversion import optimise  # noqa: E402
-from eg3d_unlearn.unlearning import loss  # noqa: E402
-from torch_utils_ext import atomic_file, network_patch  # noqa: E402
+from eg3d_unlearn import run
+from eg3d_unlearn.command import main
+from eg3d_unlearn.person.inversion import optimise
+from eg3d_unlearn.unlearning import loss
+from torch_utils_ext import atomic_file, network_patch
+
+# Processes are forked from one that has imported all this and done nothing: to import it takes three times as long as a small run.
+SERVER = multiprocessing.get_context('forkserver')
+SERVER.set_forkserver_preload([__name__, 'torch._dynamo'])       # the latter is what the first optimiser imports
 
 
 def die_at(module, name: str, count: int, halfway=None) -> None:
@@ -40,9 +49,45 @@ MOMENTS = {
     'before the report': (run.figures, 'measure', None),
 }
 
-if __name__ == '__main__':
-    moment, count = sys.argv[1], int(sys.argv[2])
+@dataclass
+class Begun:
+    """A command that runs."""
+    process: ForkServerProcess
+    said: Path                       # what it writes on the screen
+
+    def ended(self, seconds: float | None = None) -> Ended:
+        """Wait for it."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, f'still running after {seconds} s: {self.said.read_text()}'
+        return Ended(self.process.exitcode, self.said.read_text())
+
+
+@dataclass
+class Ended:
+    """A command that ran."""
+    returncode: int                  # -N: killed by signal N
+    output: str
+
+
+def begin(words: list[str], said: Path, moment: str = 'never', count: int = 0) -> Begun:
+    """Run unlearn.py with the options ``words``; the ``count``-th time that it comes to ``moment`` it is killed."""
+    process = SERVER.Process(target=child, args=(words, said, moment, count))
+    with pytest.MonkeyPatch.context() as patch:      # for the server, which the first process starts
+        patch.setenv('PYTHONPATH', os.pathsep.join(sys.path))
+        patch.setenv('OMP_NUM_THREADS', '1')
+        process.start()
+    return Begun(process, said)
+
+
+def child(words: list[str], said: Path, moment: str, count: int) -> None:
+    """In the process itself."""
+    with open(said, 'w') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    for number in (signal.SIGTERM, signal.SIGHUP):       # which tests in the background or under nohup ignore, and this with them
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if moment != 'never':
         module, name, halfway = MOMENTS[moment]
         die_at(module, name, count, halfway)
-    main(sys.argv[3:])
+    main(words)

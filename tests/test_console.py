@@ -116,10 +116,14 @@ def test_a_full_temporary_folder_does_not_matter(monkeypatch):
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signals')
 @pytest.mark.parametrize('number', [signal.SIGTERM, getattr(signal, 'SIGHUP', signal.SIGTERM), signal.SIGINT])
 def test_kills_are_like_ctrl_c(number):
-    before = signal.getsignal(number)
-    result = CliRunner().invoke(of(lambda: os.kill(os.getpid(), number)), [])
-    assert result.exit_code == 1 and result.output == 'Error: Stopped by the user. Do it again.\n'
-    assert signal.getsignal(number) == before
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)     # tests in the background or under nohup ignore it
+    try:
+        result = CliRunner().invoke(of(lambda: os.kill(os.getpid(), number)), [])
+        assert result.exit_code == 1 and result.output == 'Error: Stopped by the user. Do it again.\n'
+        assert signal.getsignal(number) == usual
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signal')

@@ -19,8 +19,8 @@ ERASED_AT_MOST = 0.1                 # of the person, after the closed form: two
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('method', ['', '--method=guide'], ids=['default', 'guide'])
 @pytest.mark.parametrize('network', NETWORKS)
+@pytest.mark.parametrize('method', ['--method=guide', ''], ids=['guide', 'default'])
 def test_the_main_run_erases_a_person_and_nobody_else(network, method, tmp_path):
     environment = dict(os.environ, EG3D_UNLEARN_CACHE=str(tmp_path / 'cache'))
     environment['OMP_WAIT_POLICY'] = 'passive'    # threads that wait leave the core to the tests beside
@@ -28,7 +28,9 @@ def test_the_main_run_erases_a_person_and_nobody_else(network, method, tmp_path)
     environment.update(dict.fromkeys(('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'), 'http://127.0.0.1:9'))
     # GUIDE's settings of the demo networks were found on demo:3.
     who = ['--image=demo:3', method] if method else ['--image=demo']
-    command = [sys.executable, 'unlearn.py', f'--network={network}', *who, f'--outdir={tmp_path / "out"}']
+    # The pictures of the whole page prove nothing of the network: the README's command alone draws them.
+    page = [] if network == 'demo-eg3d' and not method else ['--report=brief']
+    command = [sys.executable, 'unlearn.py', f'--network={network}', *who, *page, f'--outdir={tmp_path / "out"}']
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())

@@ -23,7 +23,7 @@ RECIPES = {
 }
 # family: how far the person is from the mean and d, both in units of the latent spread; λ_L2, λ_global, steps, learning rate
 RUNS = {
-    'stylegan3': (3.0, 1.0, 4.0, 30.0, 150, 0.005),
+    'stylegan3': (3.0, 1.0, 4.0, 30.0, 100, 0.006),
 }
 
 

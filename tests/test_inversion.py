@@ -166,7 +166,7 @@ def test_an_encoder_goes_on_with_photos_and_parts_the_layers(family, tmp_path):
     data = data_set(tmp_path / 'photos', generator, 6)
     schedule = Schedule(steps=2, batch=4, width=8, chunk=4, first_chunks=1, held_out=2)
     train(generator, JUDGES, str(tmp_path / 'first'), schedule, 'abc')
-    on = replace(schedule, space='w+', image_share=1, image_every=1, image_batch=2, lambda_l2=1.0, half=generator.is_3d, steps=40)
+    on = replace(schedule, space='w+', image_share=1, image_every=1, image_batch=2, lambda_l2=1.0, half=generator.is_3d, steps=15)
     report = train(generator, JUDGES, str(tmp_path / 'second'), on, 'abc', data=data, resume=str(tmp_path / 'first' / 'encoder.pt'))
     assert {'latent_error', 'photo_lpips', 'photo_psnr_db', 'photo_identity'} <= report['figures'].keys()
     first, second = (load_encoder(tmp_path / name / 'encoder.pt', generator) for name in ('first', 'second'))

@@ -3,36 +3,31 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from kill_at import begin
 from small import save_noise, save_small
 
 from eg3d_unlearn.run_folder import LOCK, RunFolder
 
-ONE_THREAD = {**os.environ, 'OMP_NUM_THREADS': '1'}
-KILL_AT = Path(__file__).with_name('kill_at.py')
-
 
 @pytest.fixture(scope='module')
 def command(tmp_path_factory):
-    """A run of seven steps on a small network, from a photo."""
+    """A run of seven steps on a small network, from a photo: `kill_at.Begun`."""
     folder = tmp_path_factory.mktemp('resume')
     save_small(folder / 'net.pkl', 'stylegan2')
     save_noise(folder / 'jane_doe.png')
 
-    def words(outdir, moment='never', count=0, **extra):
+    def run(outdir, moment='never', count=0, **extra):
         options = {'network': folder / 'net.pkl', 'image': folder / 'jane_doe.png', 'aligned': True, 'outdir': outdir, 'iters': 7, 'snap': 3,
                    'lr': 0.01, 'inversion-steps': 5, 'lpips-net': 'squeeze', 'id-network': 'none',
                    'device': 'cpu', 'random-metric-weights': True, **extra}
-        given = [f'--{name}={value}' if value is not True else f'--{name}' for name, value in options.items()]
-        return [sys.executable, KILL_AT, moment, str(count), *given]
+        words = [f'--{name}={value}' if value is not True else f'--{name}' for name, value in options.items()]
+        return begin(words, folder / 'said.txt', moment, count)
 
-    return words
+    return run
 
 
 def files(folder):
@@ -40,16 +35,11 @@ def files(folder):
     return sorted(name for name in os.listdir(folder) if 'tfevents' not in name and name != LOCK)
 
 
-def finish(words):
-    """Run a command to its end."""
-    return subprocess.run(words, capture_output=True, text=True, env=ONE_THREAD)
-
-
 @pytest.fixture(scope='module')
 def uninterrupted(command, tmp_path_factory):
     outdir = tmp_path_factory.mktemp('whole') / 'out'
-    result = finish(command(outdir))
-    assert result.returncode == 0, result.stderr
+    result = command(outdir).ended()
+    assert result.returncode == 0, result.output
     return outdir
 
 
@@ -58,11 +48,11 @@ def uninterrupted(command, tmp_path_factory):
     ('before the report', 1),
 ])
 def test_kill_and_resume_end_in_the_same_bytes(command, uninterrupted, tmp_path, moment, count):
-    killed = finish(command(tmp_path / 'out', moment, count))
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = command(tmp_path / 'out', moment, count).ended()
+    assert killed.returncode == -signal.SIGKILL, killed.output
     assert not (tmp_path / 'out' / 'report.json').exists()
-    resumed = finish(command(tmp_path / 'out'))
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = command(tmp_path / 'out').ended()
+    assert resumed.returncode == 0, resumed.output
     for name in ('network-unlearned.pkl', 'before-after.png'):
         assert (tmp_path / 'out' / name).read_bytes() == (uninterrupted / name).read_bytes(), name
     assert files(tmp_path / 'out') == files(uninterrupted)
@@ -78,22 +68,21 @@ def test_kill_and_resume_end_in_the_same_bytes(command, uninterrupted, tmp_path,
 
 def test_the_network_did_learn(uninterrupted, command, tmp_path):
     """Same bytes would prove nothing if the steps changed nothing."""
-    other = finish(command(tmp_path / 'out', seed=1))
+    other = command(tmp_path / 'out', seed=1).ended()
     assert other.returncode == 0
     assert (tmp_path / 'out' / 'network-unlearned.pkl').read_bytes() != (uninterrupted / 'network-unlearned.pkl').read_bytes()
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_finishes_the_step_and_loses_nothing(command, tmp_path, number):
-    process = subprocess.Popen(command(tmp_path / 'out', iters=100_000), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env=ONE_THREAD)
+    begun = command(tmp_path / 'out', iters=1000)
     stats = tmp_path / 'out' / 'stats.jsonl'
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (stats.exists() and stats.read_text().count('\n') >= 4):
+    while not (stats.exists() and stats.read_text().count('\n') >= 4):
+        assert begun.process.is_alive(), begun.ended().output
         time.sleep(0.05)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and 'Nothing is lost' in output, output
+    os.kill(begun.process.pid, number)
+    stopped = begun.ended()          # if need be at the last step
+    assert stopped.returncode == 1 and 'Nothing is lost' in stopped.output, stopped.output
     saved = torch.load(tmp_path / 'out' / 'training-state.pt', weights_only=True)['step']
     assert saved == len(stats.read_text().splitlines()) >= 4
     assert (tmp_path / 'out' / 'training-state.pt').stat().st_mode & 0o777 == 0o600
@@ -107,8 +96,8 @@ def test_nothing_of_the_person_stays(uninterrupted):
 
 
 def test_keep_source_keeps_it(command, tmp_path):
-    result = finish(command(tmp_path / 'out', iters=1, **{'keep-source': True}))
-    assert result.returncode == 0, result.stderr
+    result = command(tmp_path / 'out', iters=1, **{'keep-source': True}).ended()
+    assert result.returncode == 0, result.output
     assert {'source-latent.pt', 'source-photo.png'} <= set(os.listdir(tmp_path / 'out'))
     assert 'jane_doe' in (tmp_path / 'out' / 'report.json').read_text()
 
@@ -116,8 +105,8 @@ def test_keep_source_keeps_it(command, tmp_path):
 def test_two_at_once_in_one_folder(command, tmp_path):
     (tmp_path / 'out').mkdir()
     with RunFolder(tmp_path / 'out').locked():
-        result = finish(command(tmp_path / 'out'))
-    assert result.returncode == 1 and 'in use by another run' in result.stderr
+        result = command(tmp_path / 'out').ended()
+    assert result.returncode == 1 and 'in use by another run' in result.output
 
 
 def test_the_page_of_a_resumed_run_is_that_of_an_uninterrupted_one(command, tmp_path):
@@ -126,8 +115,8 @@ def test_the_page_of_a_resumed_run_is_that_of_an_uninterrupted_one(command, tmp_
     for moment, count in (('never', 0), ('step', 4)):
         outdir, extra = tmp_path / moment, {'report': 'full', 'keep-source': True, 'inversion-steps': 2}
         if moment != 'never':
-            assert finish(command(outdir, moment, count, **extra)).returncode == -signal.SIGKILL
-        assert finish(command(outdir, **extra)).returncode == 0
+            assert command(outdir, moment, count, **extra).ended().returncode == -signal.SIGKILL
+        assert command(outdir, **extra).ended().returncode == 0
         shown.append(re.findall(r'<img [^>]*>', (outdir / 'report.html').read_text()))
         figures = json.loads((outdir / 'report.json').read_text())['evidence']
         shown.append(figures)
@@ -136,10 +125,10 @@ def test_the_page_of_a_resumed_run_is_that_of_an_uninterrupted_one(command, tmp_
 
 
 def test_a_state_of_before_the_camera_was_kept_goes_on(command, uninterrupted, tmp_path):
-    assert finish(command(tmp_path / 'out', 'step', 4)).returncode == -signal.SIGKILL
+    assert command(tmp_path / 'out', 'step', 4).ended().returncode == -signal.SIGKILL
     folder = RunFolder(tmp_path / 'out')
     state = folder.load_state()
     del state['camera']
     folder.save_state(state)
-    assert (resumed := finish(command(tmp_path / 'out'))).returncode == 0, resumed.stderr
+    assert (resumed := command(tmp_path / 'out').ended()).returncode == 0, resumed.output
     assert (tmp_path / 'out' / 'network-unlearned.pkl').read_bytes() == (uninterrupted / 'network-unlearned.pkl').read_bytes()

@@ -363,8 +363,10 @@ def test_too_few_people(tmp_path):
         workbench._folder('in-domain', 1)
 
 
+@pytest.mark.slow
 def test_runs_leave_results_and_tables(tmp_path, monkeypatch):
     """The command end to end on the small network, with short runs, few samples and one person."""
+    monkeypatch.setitem(TRAINING['stylegan2'], 'inversion', 'encoder')
     monkeypatch.setitem(TRAINING['stylegan2'], 'iters', 2)
     monkeypatch.setitem(METRICS, 'retain', dataclasses.replace(METRICS['retain'], default_count=20))
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--table=table4', f'--outdir={tmp_path}', '--people=1', '--samples=50'])

@@ -24,7 +24,7 @@ SETTING = cluster.Setting('a command', None, b'', 'cpu')
 def client():
     pytest.importorskip('distributed', reason="needs dask: pip install -e '.[cluster]'")
     with cluster.connected(2) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=300)
         yield client
 
 

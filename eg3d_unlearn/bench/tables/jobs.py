@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch_utils_ext.errors import InputError
@@ -27,7 +27,7 @@ class Job:
     @property
     def name(self) -> str:
         """The same for the same run, whichever table asks for it."""
-        mark = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        mark = hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()[:10]
         network = Path(self.network).stem
         return f'{network}-{self.scenario}-{self.person}-{self.method or "none"}-{mark}'
 

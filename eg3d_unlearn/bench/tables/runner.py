@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import glob
 import hashlib
 import json
@@ -112,7 +113,16 @@ def missing(outdir: Path, job: Job, names: list[str]) -> list[str]:
 def known(outdir: Path, job: Job) -> dict[str, dict | None]:
     """The figures of a job's result by protocol; None: cannot be measured on this person."""
     path = result_path(outdir, job)
-    return read_result(path)['figures'] if path.exists() else {}
+    if not path.exists():
+        return {}
+    state = path.stat()
+    return _known(path, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@functools.cache
+def _known(path: Path, *state: int) -> dict[str, dict | None]:
+    """Tables ask for one figure at a time: a file that stays as it is is read once."""
+    return read_result(path)['figures']
 
 
 def read_result(path: Path) -> dict:
