@@ -52,7 +52,7 @@ LINES = written()
 
 def test_the_lines_are_found():
     assert len(LINES) > 40
-    assert {'-m eg3d_unlearn.bench.benchmark --setting=tiny', 'evaluate.py report --run=out --image=demo'} <= set(LINES)
+    assert {'-m eg3d_unlearn.bench.benchmark --setting=tiny', 'evaluate.py report --run=out --image=demo [--video]'} <= set(LINES)
     assert any(line.startswith('evaluate.py metrics') and '--data=ffhq.zip' in line for line in LINES)   # over two lines
 
 

@@ -91,6 +91,7 @@ def test_the_run_is_not_overruled_by_defaults(run):
 @pytest.mark.parametrize('options, sentence', [
     (['--run={nowhere}'], 'is no folder. Name the --outdir of a finished run'),
     (['--run={run}', '--show-photo'], '--show-photo needs the person: add --image, --latent or --latent-seed'),
+    (['--run={run}', '--video'], '--video needs the person'),
     (['--run={run}', '--people=2'], 'x>=8'),
     (['--run={run}', '--before={run}/network-unlearned.pkl', '--latent-seed=1', '--image=face.png'],
      'exactly one of --image, --latent and --latent-seed'),
@@ -102,6 +103,13 @@ def test_what_is_refused(run, options, sentence):
     done = invoke(*words)
     assert done.exit_code in (1, 2) and sentence in ' '.join(done.output.split()), done.output
     assert not (run / 'report.html').exists() and 'Traceback' not in done.output
+
+
+def test_a_film_needs_its_package_before_anything_slow(run, monkeypatch):
+    from eg3d_unlearn.report import video
+    monkeypatch.setattr(video.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(command, 'evidence_from', lambda *_, **__: pytest.fail('looked before it checked'))
+    assert 'pip install imageio imageio-ffmpeg' in invoke(f'--run={run}', '--latent-seed=1', '--video').output
 
 
 def test_the_help_tells_what_the_run_knows():

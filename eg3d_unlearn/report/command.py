@@ -32,8 +32,9 @@ OF_THE_RUN = tuple(name for name, field in OPTIONS.items() if about(field).of_ru
 @click.option('--audit', help="audit.json of evaluate.py audit, or its folder.  [default: in --run, or its folder audit]", type=PATH, metavar='FILE|DIR')
 @click.option('--people', help='Random people who are measured.', metavar='INT', type=click.IntRange(min=8), default=40, show_default=True)
 @click.option('--show-photo', help="Put the person's photos into the page.", is_flag=True)
+@click.option('--video', help='Also write before-after.mp4: the person turns (EG3D), or walks to the target (2D), before and after.', is_flag=True)
 @click.pass_context
-def main(ctx: click.Context, folder: str, audit: str | None, people: int, show_photo: bool, **options) -> None:
+def main(ctx: click.Context, folder: str, audit: str | None, people: int, show_photo: bool, video: bool, **options) -> None:
     """Write report.html for a finished run: one file that opens without a network.
 
     With the person (--image, --latent or --latent-seed) both networks are looked at again: views, other photos, neighbours, other
@@ -42,9 +43,9 @@ def main(ctx: click.Context, folder: str, audit: str | None, people: int, show_p
     \b
     Examples:
       python evaluate.py report --run=out --image=demo
-      python evaluate.py report --run=out --before=ffhqrebalanced512-128.pkl --image=face.png
+      python evaluate.py report --run=out --before=ffhqrebalanced512-128.pkl --image=face.png --video
     """
-    write(Path(folder), None if audit is None else Path(audit), people, show_photo, options, {
+    write(Path(folder), None if audit is None else Path(audit), people, show_photo, video, options, {
         name for name in options if ctx.get_parameter_source(name) == ParameterSource.DEFAULT})
 
 
@@ -54,13 +55,18 @@ for parameter in main.params:
         parameter.default_is = {'before': "the run's", 'after': f'{NETWORK} of --run'}[parameter.name]
 
 
-def write(folder: Path, audit: Path | None, people: int, show_photo: bool, options: dict, defaults: set[str]) -> None:
+def write(folder: Path, audit: Path | None, people: int, show_photo: bool, video: bool, options: dict, defaults: set[str]) -> None:
     """The command, once its options are read; ``defaults`` names those that the user did not give."""
-    from eg3d_unlearn.report.files import PAGE, read_audit, read_report, settings_of
+    from eg3d_unlearn.report.files import PAGE, VIDEO, read_audit, read_report, settings_of
     report = read_report(folder)
     read_audit(folder, audit, [])    # one that cannot be read is refused before anything slow
-    if show_photo and not names_somebody(options):
-        raise InputError('--show-photo needs the person: add --image, --latent or --latent-seed.')
+    if not names_somebody(options):
+        person = [f'--{name.replace("_", "-")}' for name, given in (('show_photo', show_photo), ('video', video)) if given]
+        if person:
+            raise InputError(f'{person[0]} needs the person: add --image, --latent or --latent-seed.')
+    if video:
+        from eg3d_unlearn.report.video import check_video
+        check_video()
     evidence = None
     if names_somebody(options):
         evidence = evidence_from(completed(options, defaults, report, folder), log=click.echo, needs_lpips=False)
@@ -79,7 +85,10 @@ def write(folder: Path, audit: Path | None, people: int, show_photo: bool, optio
         report = {**report, 'evidence': measured}
         write_report(folder, pictures, report, audit, [f'WARNING: {doubt}'] if doubt else [], click.echo)
         write_json(folder / REPORT, report)
-    click.echo(f'Wrote {folder / PAGE}.')
+    if video:
+        from eg3d_unlearn.report.video import write_video
+        write_video(folder / VIDEO, evidence, settings_of(report))
+    click.echo(f'Wrote {folder / PAGE}{f" and {folder / VIDEO}" if video else ""}.')
 
 
 def completed(options: dict, defaults: set[str], report: dict, folder: Path) -> dict:

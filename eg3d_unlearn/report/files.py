@@ -15,7 +15,7 @@ from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import MAX_JSON_BYTES, is_file, is_number, parse_json, read_bytes, read_json, shown
 
 AUDIT = 'audit.json'
-PAGE = 'report.html'
+PAGE, VIDEO = 'report.html', 'before-after.mp4'
 
 
 @dataclass
