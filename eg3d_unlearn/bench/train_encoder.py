@@ -27,7 +27,7 @@ from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.identity import identity_distance
 from eg3d_unlearn.judges.judges import Judges, load_judges
 from eg3d_unlearn.person.inversion.encoder import EncoderNetwork, network_for, resume_from, save_encoder, shrink_to
-from eg3d_unlearn.person.inversion.optimise import reconstruction, shrink
+from eg3d_unlearn.person.inversion.inverter import reconstruction, shrink
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.unlearning.presets import resolve
 from eg3d_unlearn.worlds.demo.training import TrainingRun, averaged, cosine, follow

@@ -11,7 +11,8 @@ from eg3d_unlearn.evaluation.audit.setting import Audit, Side
 from eg3d_unlearn.evaluation.audit.subjects import Subject
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
 from eg3d_unlearn.evaluation.audit.words import usual
-from eg3d_unlearn.person.inversion.optimise import Inversion, Optimisation, reconstruction
+from eg3d_unlearn.person.inversion.inverter import Inversion, reconstruction
+from eg3d_unlearn.person.inversion.optimise import Optimisation
 from eg3d_unlearn.unlearning.presets import FROM_ENCODER, FROM_MEAN
 from torch_utils_ext.errors import InputError
 
@@ -24,7 +25,7 @@ def attack(audit: Audit) -> Findings:
         image, camera = subject.photo(subject.attacked)
         try:
             return Optimisation(space, steps=steps, lr=lr, seed=audit.seed)(
-                side.light, image, camera, audit.perceptual, lambda *_: step(), starts=[start])
+                side.light, image, camera, audit.perceptual, lambda *_: step(), start=start)
         except InputError:           # the optimisation diverged: the attacker is left with the start
             failed[0] += 1
             return Inversion(start, *reconstruction(side.light, start, image, camera, audit.perceptual))

@@ -120,10 +120,7 @@ def from_data(evidence: Evidence, settings: Settings, names: list[str]) -> dict[
     # One by one: memory is that of one photo, and no photo's exploration noise depends on how many there are.
     for rows in in_batches(len(images), 1, settings.bar('inverting held-out photos')):
         with torch.enable_grad():    # inversions that optimise need it
-            found = evidence.invert(generator, images[rows], None if labels is None else labels[rows])
-            ws.append(found.ws.detach().cpu())
-            if found.camera is not None:
-                labels[rows] = found.camera.to(labels)
+            ws.append(evidence.invert(generator, images[rows], None if labels is None else labels[rows]).ws.detach().cpu())
     return {'ws': torch.cat(ws), **({} if labels is None else {'cameras': labels})}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,8 @@ from torch.nn import functional as F
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
-from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.judges.weights import build_checked, load_state
-from eg3d_unlearn.person.inversion.optimise import Inversion, Recogniser, reconstruction, shrink
+from eg3d_unlearn.person.inversion.inverter import Encoder, shrink
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
@@ -165,7 +163,7 @@ def options_of(
     return options
 
 
-class Encoder:
+class OwnEncoder(Encoder):
     """The inverter around an `EncoderNetwork`."""
 
     def __init__(self, path: str | Path | None):
@@ -174,19 +172,13 @@ class Encoder:
                              '--network=PKL --outdir=DIR, and give --encoder=DIR/encoder.pt; or choose --inversion=w+.')
         self.path = Path(os.path.expanduser(path))
 
-    def load(self, generator: Generator) -> EncoderNetwork:
-        """The encoder on the generator's device, checked against it."""
-        return load_encoder(self.path, generator)
+    def check(self, generator: Generator) -> None:
+        load_encoder(self.path, generator)
 
     @torch.no_grad()
-    def encode(
-        self,
-        generator: Generator,
-        images: Tensor,              # [N, 3, H, W] in [-1, 1]
-        camera: Tensor | None,       # [1 or N, 25], None for 2D networks
-    ) -> tuple[Tensor, dict]:        # ws [N, num_ws, w_dim], notes
-        """Latents of the pictures and what is to be recorded."""
-        network = self.load(generator)
+    def encode(self, generator: Generator, images: Tensor, camera: Tensor | None) -> tuple[Tensor, dict]:
+        """By `closest`."""
+        network = load_encoder(self.path, generator)
         labels = None if camera is None else camera.to(generator.device).expand(len(images), -1)
         # In single precision: of so few passes coarser products would save next to no time.
         with arithmetic('fp32', generator.device):
@@ -194,19 +186,6 @@ class Encoder:
                      for start, part in zip(range(0, len(images), BATCH), images.split(BATCH), strict=True)]
         notes = {'weights': self.path.name, 'sha256': sha256_of(self.path)}
         return torch.cat(found).expand(-1, generator.num_ws, -1).contiguous(), notes
-
-    def __call__(
-        self,
-        generator: Generator,
-        images: Tensor,              # [N, 3, H, W] in [-1, 1], H = W = the generator's resolution
-        camera: Tensor | None,       # [1 or N, 25], None for 2D networks
-        perceptual: Perceptual | None,
-        progress: Callable[[int, dict], None] = lambda step, figures: None,
-        recogniser: Recogniser | None = None,  # not used: nothing is optimised
-    ) -> Inversion:
-        """Latents of ``images``, by `closest`."""
-        ws, notes = self.encode(generator, images, camera)
-        return Inversion(ws, *reconstruction(generator, ws, images, camera, perceptual), notes=notes)
 
 
 def closest(

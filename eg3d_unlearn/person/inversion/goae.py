@@ -23,7 +23,6 @@ class GOAE(PublishedEncoder):
     """Base latent and refinements by cross-attention, one pass."""
     name = 'goae'
     takes = f'the EG3D network of FFHQ ({RESOLUTION} pixels, {NUM_WS} latents of {W_DIM} numbers)'
-    alignment = 'eg3d'
 
     def fits(self, generator: Generator) -> bool:
         return (generator.family, generator.img_resolution, generator.num_ws, generator.w_dim) == ('eg3d', RESOLUTION, NUM_WS, W_DIM)

@@ -32,7 +32,7 @@ FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'AVIF', 'HEIF')
 ORIENTATIONS = dict(zip(range(2, 9), (PIL.Image.Transpose[name] for name in (
     'FLIP_LEFT_RIGHT', 'ROTATE_180', 'FLIP_TOP_BOTTOM', 'TRANSPOSE', 'ROTATE_270', 'TRANSVERSE', 'ROTATE_90')), strict=True))
 PHOTOMETRIC = 0x0106                 # TIFF's tag
-SHEETS = ('contact-sheet.png', 'before-after.png')  # what this package makes of photos, and
+SHEETS = ('before-after.png', 'contact-sheet.png')  # what this package makes of photos (the second: earlier versions), and
 MADE_HERE = b'eg3d_unlearn: a sheet of pictures, no photo'  # in the head of each, which is
 HEAD_BYTES = 1024
 
