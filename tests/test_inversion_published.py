@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import zlib
@@ -105,23 +106,6 @@ def test_offset_index_names_the_offset_of_every_pair():
             assert offsets[index[a, b]].tolist() == [a // window - b // window, a % window - b % window]
 
 
-def test_windows_there_and_back():
-    x = torch.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
-    windows = swin_v2.into_windows(x, 3)
-    assert windows.shape == (8, 9, 3)
-    assert torch.equal(windows[1], x[0, :3, 3:].flatten(0, 1)) and torch.equal(windows[6], x[1, 3:, :3].flatten(0, 1))
-    assert torch.equal(swin_v2.from_windows(windows, 3, 6), x)
-
-
-def test_the_mask_parts_what_the_roll_brought_together():
-    grid, window, shift = 6, 3, 1
-    place = torch.stack(torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing='ij'), -1)[None]
-    rolled = swin_v2.into_windows(place.roll((-shift, -shift), (1, 2)), window)  # [4, 9, 2] where each token came from
-    distance = (rolled[:, :, None] - rolled[:, None]).abs().amax(-1)
-    mask = swin_v2.shift_mask(grid, window, shift)
-    assert torch.equal(mask == 0, distance < window) and set(mask.unique().tolist()) == {0.0, swin_v2.FORBIDDEN}
-
-
 @pytest.mark.parametrize('shift, token, rows', [(0, 5, range(4, 8)), (2, 5, range(2, 6)), (2, 7, range(6, 8)), (2, 0, range(2))])
 def test_a_token_sees_its_window_and_nothing_else(shift, token, rows):
     torch.manual_seed(0)
@@ -136,22 +120,22 @@ def test_a_token_sees_its_window_and_nothing_else(shift, token, rows):
 
 def test_a_picture_of_one_window_is_not_shifted():
     block = swin_v2.Block(8, grid=4, heads=2, window=16, shift=8, pretrained=4)
-    assert (block.window, block.shift, block.attn_mask) == (4, 0, None)
+    assert (block.attn.window, block.attn.shift, block.attn_mask) == (4, 0, None)
     assert 'attn_mask' not in block.state_dict()
 
 
 def test_attention_is_by_direction_not_length():
     torch.manual_seed(0)
-    attention = swin_v2.WindowAttention(8, window=2, heads=2, pretrained=2)
-    x = torch.randn(3, 4, 8)
-    expected = attention(x, None)
+    attention = swin_v2.WindowAttention(8, window=2, shift=0, heads=2, pretrained=2)
+    x = torch.randn(3, 2, 2, 8)
+    expected = attention(x)
     with torch.no_grad():
         attention.qkv.weight[:8] *= 7  # queries seven times as long
-        assert torch.allclose(attention(x, None), expected, atol=1e-6)
+        assert torch.allclose(attention(x), expected, atol=1e-6)
         attention.logit_scale.fill_(50.0)
-        sharp = attention(x, None)
-        attention.logit_scale.fill_(swin_v2.MAX_LOGIT_SCALE)
-        assert torch.equal(attention(x, None), sharp) and not torch.allclose(sharp, expected, atol=1e-3)
+        sharp = attention(x)
+        attention.logit_scale.fill_(math.log(100))   # section 3.3: the temperature never falls below 0.01
+        assert torch.allclose(attention(x), sharp) and not torch.allclose(sharp, expected, atol=1e-3)
 
 
 def test_merging_takes_the_four_by_columns():
