@@ -104,7 +104,7 @@ CASES = {
     'latent that is a pickle': ([SG2, '--latent={objects.npy}'], 'holds a value of the type|asks for'),
     'latent file with several arrays': ([SG2, '--latent={several.npz}'], 'holds 2 arrays'),
     'latent is text': ([SG2, '--latent={text.npy}'], 'was not written by torch.save, numpy.save'),
-    'camera of 24 numbers': ([EG3D, '--image={face.png}', '--camera={camera.json}'], '24 numbers, expected 25'),
+    'camera of 24 numbers': ([EG3D, '--image={face.png}', '--camera={camera.json}'], '24 numbers. Expected 25'),
     'camera of words': ([EG3D, '--image={face.png}', '--camera=left'], 'not a list of numbers'),
     'camera without a photo': ([EG3D, SEED, '--camera={camera.json}'], 'camera of one photo, and 0'),
     'camera for a 2D network': ([SG2, '--image={face.png}', '--camera=' + ','.join(map(str, [

@@ -12,12 +12,12 @@ from small import PoorMansLpips, poor_mans_recogniser, small_generator
 
 from eg3d_unlearn.bench import train_encoder as train_module
 from eg3d_unlearn.bench.encoder_samples import Photographs
-from eg3d_unlearn.bench.train_encoder import Schedule, photographed, train
+from eg3d_unlearn.bench.train_encoder import Schedule, network_for, photographed, save_encoder, train
 from eg3d_unlearn.config import ENCODERS, INVERSIONS, parts_of
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.person.inversion import PUBLISHED, make_inverter
 from eg3d_unlearn.person.inversion import encoder as encoder_module
-from eg3d_unlearn.person.inversion.encoder import OwnEncoder, load_encoder, network_for, save_encoder
+from eg3d_unlearn.person.inversion.encoder import OwnEncoder, load_encoder
 from eg3d_unlearn.person.inversion.optimise import Optimisation, learning_rate
 from eg3d_unlearn.person.inversion.pti import PivotalTuning
 from eg3d_unlearn.person.photo import to_image

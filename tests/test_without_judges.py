@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from small import SMALL, PoorMansLpips, poor_mans_recogniser, save_noise, save_small, small_generator
 
 from eg3d_unlearn import duration
+from eg3d_unlearn.bench.train_encoder import network_for, save_encoder
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluate_command import main as evaluate
@@ -18,7 +19,6 @@ from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.judges import judges as judging
 from eg3d_unlearn.judges import weights
 from eg3d_unlearn.judges.judges import Judges, check_needed, needed, without_missing
-from eg3d_unlearn.person.inversion.encoder import network_for, save_encoder
 from eg3d_unlearn.preflight import check
 from eg3d_unlearn.unlearning.closed_form import affine_names
 from eg3d_unlearn.unlearning.presets import resolve

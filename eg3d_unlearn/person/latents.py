@@ -44,20 +44,20 @@ def read_latent(path: Path, generator: Generator) -> Tensor:
     return torch.from_numpy(array).expand(-1, num_ws, -1).clone().to(generator.device)
 
 
-def load_array(path: Path) -> np.ndarray:
+def load_array(path: Path, what: str = 'latent file') -> np.ndarray:
     """The one array of an .npy, .npz or .pt file, read without running code from it."""
-    content = read_tensors(path, 'latent file', NAMES, MAX_LATENT_BYTES)
+    content = read_tensors(path, what, NAMES, MAX_LATENT_BYTES)
     while isinstance(content, dict):
         arrays = {key: value for key, value in content.items() if isinstance(value, (Tensor, np.ndarray, list, dict))}
         key = next((name for name in NAMES if name in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
         if key is None:
-            raise InputError(f'The latent file {shown(path, 300)} holds {len(arrays)} arrays ({named(arrays)}); expected one, or one called w. '
-                             "Save the person's alone, with numpy.save.")
+            raise InputError(f'The {what} {shown(path, 300)} holds {len(arrays)} arrays ({named(arrays)}); expected one, or one called w. '
+                             'Save the one that counts, with numpy.save.')
         content = arrays[key]
         if isinstance(content, list):
             content = last_step(content, path)
     if not isinstance(content, (Tensor, np.ndarray)):
-        raise InputError(f'The latent file {shown(path, 300)} holds a value of the type {type(content).__name__}; expected an array of numbers.')
+        raise InputError(f'The {what} {shown(path, 300)} holds a value of the type {type(content).__name__}; expected an array of numbers.')
     if isinstance(content, Tensor):  # numpy knows no bfloat16
         return (content.float() if content.is_floating_point() else content).numpy()
     return content

@@ -5,7 +5,6 @@ are known (`python -m eg3d_unlearn.bench.train_encoder`).
 """
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.judges.weights import build_checked, load_state
 from eg3d_unlearn.person.inversion.inverter import Encoder, shrink
-from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import parse_json, shown
@@ -92,36 +90,8 @@ def shrink_to(images: Tensor, size: int) -> Tensor:   # [N, 3, H, H] -> [N, 3, s
     return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode='area')
 
 
-def network_for(generator: Generator, size: int = 128, width: int = 32, space: str = 'w') -> EncoderNetwork:
-    """An untrained encoder for ``generator``, which knows where its latents lie."""
-    network = EncoderNetwork(min(generator.img_resolution, size), generator.w_dim, 25 if generator.is_3d else 0, width,
-                             num_ws=generator.num_ws if space == 'w+' else 1)
-    ws = generator.sample(512, torch.Generator().manual_seed(0))[:, 0]
-    network.w_avg.copy_(generator.w_avg[0])
-    network.spread.copy_((ws - generator.w_avg[0]).square().mean().sqrt())
-    return network.to(generator.device)
-
-
-def save_encoder(network: EncoderNetwork, path: Path, made_for: str) -> None:
-    """Write the encoder in half precision; ``made_for`` is the sha256 of the generator's pickle."""
-    about = json.dumps({**network.options, 'network_sha256': made_for}).encode()
-    state = {name: tensor.detach().cpu().half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
-    write_whole(path, lambda file: torch.save({**state, META: torch.frombuffer(bytearray(about), dtype=torch.uint8)}, file))
-
-
-def resume_from(path: Path, generator: Generator, space: str) -> EncoderNetwork:
-    """The encoder of a file, to be trained on in ``space``; one that found a vector for all layers may learn to part them."""
-    before = load_encoder(path, generator)
-    wanted = generator.num_ws if space == 'w+' else 1
-    if before.options['num_ws'] not in (1, wanted):
-        raise InputError(f'The encoder {path} finds a latent for each layer. Go on with --space=w+.')
-    network = EncoderNetwork(**{**before.options, 'num_ws': wanted}).to(generator.device)
-    network.load_state_dict(before.state_dict(), strict=before.options['num_ws'] == wanted)
-    return network
-
-
 def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
-    """The encoder of a file that `save_encoder` wrote, checked against the generator."""
+    """The encoder of a file that `bench.train_encoder` wrote, checked against the generator."""
     if not os.path.exists(path):
         raise InputError(f'The encoder {shown(path, 300)} is not there. Train one: python -m eg3d_unlearn.bench.train_encoder --network=PKL '
                          '--outdir=DIR, or choose --inversion=w+.')

@@ -40,7 +40,7 @@ class Prepared:
     notes: list[str] = field(default_factory=list)  # what was done, and what to mind
 
     def tensor(self, resolution: int) -> Tensor:  # [1, 3, resolution, resolution] float32 in [-1, 1]
-        return to_tensor(self.image, resolution)[0]
+        return to_tensor(self.image, resolution)
 
 
 def prepare_file(path: Path, kind: str = 'eg3d', face: int | None = None, aligned: bool = False, size: int | None = None) -> Prepared:
