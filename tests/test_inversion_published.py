@@ -20,14 +20,11 @@ from torch import nn
 
 from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.judges import weights
-from eg3d_unlearn.person.inversion import PUBLISHED, make_inverter
+from eg3d_unlearn.person.inversion import PUBLISHED, make_inverter, swin_v2
 from eg3d_unlearn.person.inversion import e4e as e4e_module
 from eg3d_unlearn.person.inversion import goae as goae_module
-from eg3d_unlearn.person.inversion.e4e import E4E
-from eg3d_unlearn.person.inversion.goae import GOAE
-from eg3d_unlearn.person.inversion.networks import swin_v2
-from eg3d_unlearn.person.inversion.networks.e4e import E4EEncoder
-from eg3d_unlearn.person.inversion.networks.goae import GOAEEncoder
+from eg3d_unlearn.person.inversion.e4e import E4E, E4EEncoder
+from eg3d_unlearn.person.inversion.goae import GOAE, GOAEEncoder
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 

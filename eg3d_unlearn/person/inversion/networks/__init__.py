@@ -1,1 +1,0 @@
-"""Inversion encoders, pictures in and latents out, with the parameter names of the published weights."""
