@@ -49,7 +49,7 @@ def invert(name: str, steps: int, network: str, generator: Generator, judges: Ju
     tunes = name == TUNING
     name = 'encoder+w' if tunes else name
     lr = (FROM_ENCODER if parts_of(name)[0] else FROM_MEAN)['inversion_lr']
-    inverter = make_inverter(name, encoder_path(network), steps=steps, lr=lr)
+    inverter = make_inverter(name, encoder_path(network), lr=lr, **({'steps': steps} if steps else {}))
     if tunes:
         inverter = PivotalTuning(inverter)
     batches = [slice(number, number + 1) for number in range(len(images))] if tunes else [slice(None)]
@@ -74,7 +74,7 @@ def figures_of(found: list[Inversion], generator: Generator, judges: Judges, ima
 
 
 def read_row(text: str) -> tuple[str, int]:
-    """Inversion and steps (0: it has none) of ``encoder+w+:50``.
+    """Inversion and steps (0: it has none, or the usual ones) of ``encoder+w+:50``.
 
     Raises:
         InputError: it says something else.
