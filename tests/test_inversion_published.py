@@ -277,7 +277,7 @@ def test_mean_latents(tmp_path, stylegan2, trained, small_networks):
     torch.save(layers.clone(), tmp_path / 'mean.pt')
     added, source = inverted('other', mean=tmp_path / 'mean.pt')
     assert close(added[0], layers) and source == 'mean.pt (--encoder-mean)'
-    with pytest.raises(InputError, match=r'latent_avg of .*has shape \[18, 512\]; expected .*\[4, 512\]'):
+    with pytest.raises(InputError, match=r'latent_avg of .*has shape \[18, 512\], but this network takes .*\[4, 512\]'):
         inverted('many', latent_avg=torch.zeros(18, 512))
     with pytest.raises(InputError, match='--encoder-mean=/nowhere/mean.pt is not a file'):
         E4E(tmp_path / 'layers.pt', mean='/nowhere/mean.pt')
@@ -309,7 +309,7 @@ def spoil(content):
                                                          'expected Encoder4Editing'),
     (dict(state_dict=None), 'holds a dict with the entries latent_avg, opts; expected the checkpoint of an e4e'),
     (dict(state_dict={}), 'does not fit E4EEncoder: missing: input_layer.0.weight, '),
-    (dict(latent_avg=torch.full([512], float('nan'))), 'latent_avg of .* expected finite numbers'),
+    (dict(latent_avg=torch.full([512], float('nan'))), 'latent_avg of .* holds NaN or infinite'),
 ])
 def test_files_that_do_not_fit(tmp_path, stylegan2, trained, small_networks, entries, sentence):
     path = checkpoint(tmp_path / 'e4e.pt', trained, **entries)

@@ -65,7 +65,8 @@ class Optimisation:
             fade = NOISE * max(0.0, 1 - step / self.steps / NOISE_SHARE) ** 2 * (start is None)
             noise = torch.randn(offset.shape, generator=rng).to(offset) * fade
             ws = (begin + spread * (offset + noise)).expand(-1, generator.num_ws, -1)
-            loss = wanted.distance(generator.synthesize(ws, camera).image)
+            shown = generator.render(generator.backbone(ws), camera)
+            loss = wanted.distance(shown.image)
             if not torch.isfinite(loss).all():
                 raise InputError(f'The inversion diverged at step {step}. Lower its learning rate with --inversion-lr (now {self.lr:g}).')
             optimiser.zero_grad(set_to_none=True)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges import weights as weight_files
 from eg3d_unlearn.person.inversion.inverter import Encoder
-from eg3d_unlearn.person.latents import load_array
+from eg3d_unlearn.person.latents import latents_of, load_array
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import is_file, shown
@@ -68,7 +67,7 @@ class PublishedEncoder(Encoder):
             InputError: a generator of another kind, a file of another kind, a missing or an unexpected entry.
         """
         self.check(generator)
-        given = None if self.mean is None else mean_latent(load_array(self.mean), self.mean, generator)
+        given = None if self.mean is None else mean_latent(load_array(self.mean), shown(self.mean, 300), generator)
         state, mean, notes = self.read(self.source, generator)
         with torch.device('meta'):   # initial values would cost time and be overwritten
             network = self.architecture(generator)
@@ -94,21 +93,12 @@ class PublishedEncoder(Encoder):
 
 
 def mean_latent(
-    value,                 # array or tensor: [512], [1, 512], [num_ws, 512], with or without a first axis of 1
-    source: str | Path,    # where it came from, for the error
+    value: object,         # of a file
+    source: str,           # where it came from, for the error
     generator: Generator,
 ) -> Tensor:               # [num_ws, w_dim] float32
     """A mean latent in W or W+ for every layer of the generator."""
-    if isinstance(value, np.ndarray):
-        value = value.astype(np.float32) if value.dtype.kind in 'fiu' else None
-    if not isinstance(value, (Tensor, np.ndarray)) or not value.size:
-        raise InputError(f'The mean latent in {source} is no array of numbers.')
-    mean = torch.as_tensor(value).detach().float()
-    got = list(mean.shape)
-    mean = mean[0] if mean.ndim == 3 and len(mean) == 1 else mean
-    mean = mean[None] if mean.ndim == 1 else mean
-    num_ws, w_dim = generator.num_ws, generator.w_dim
-    if mean.shape not in ((1, w_dim), (num_ws, w_dim)) or not mean.isfinite().all():
-        raise InputError(f'The mean latent in {source} has shape {got}; expected finite numbers of shape [{w_dim}], [1, {w_dim}] or '
-                         f'[{num_ws}, {w_dim}].')
-    return mean.expand(num_ws, w_dim).clone()
+    found = latents_of(value, f'The mean latent in {source}', generator)
+    if len(found) > 1:
+        raise InputError(f'The mean latent in {source} holds {len(found)} latents, expected one.')
+    return found[0]
