@@ -93,6 +93,7 @@ class Wanted:
         return self.l2 + self.lpips
 
     def figures(self) -> dict[str, float]:
+        """The last terms, in the mean over the photos."""
         return {'lpips': self.lpips.mean().item(), 'l2': self.l2.mean().item()}
 
 

@@ -181,6 +181,7 @@ def to_tensor(
     image: PIL.Image.Image,          # square
     resolution: int,
 ) -> Tensor:                         # [1, 3, resolution, resolution] float32 in [-1, 1]
+    """A picture as networks take it."""
     image = image.resize((resolution, resolution), PIL.Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1
 
