@@ -127,8 +127,11 @@ def inverted(
     nobody a second photo.
     """
     mirrors = 0 if config.method not in CLOSED else 1 if config.forget_from == 'first' else mine
-    seen_from = None if cameras is None else torch.cat([cameras, mirrored(cameras[:mirrors])])
-    ws, figures = invert(config, generator, judges, torch.cat([images, images[:mirrors].flip(3)]), seen_from, log, what)
+    both, seen_from = images, cameras
+    if mirrors:
+        both = torch.cat([images, images[:mirrors].flip(3)])
+        seen_from = None if cameras is None else torch.cat([cameras, mirrored(cameras[:mirrors])])
+    ws, figures = invert(config, generator, judges, both, seen_from, log, what)
     ws, ws_mirrored = ws.split([len(images), mirrors])
     notes = {**notes, 'forget_from': config.forget_from, 'inversion': config.inversion, **figures[0]}
     if notes.get('photos', 1) > 1:

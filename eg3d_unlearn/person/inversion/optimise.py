@@ -57,7 +57,8 @@ class Optimisation:
         begin = (generator.w_avg.expand(len(images), -1, -1) if start is None else start).to(images)
         if self.space == 'w':
             begin = begin.mean(dim=1, keepdim=True)
-        wanted, offset = Wanted(images, perceptual), torch.zeros_like(begin).requires_grad_(True)
+        # In one memory layout, wherever the photos come from: another one gives other last digits.
+        wanted, offset = Wanted(images.contiguous(), perceptual), torch.zeros_like(begin).requires_grad_(True)
         optimiser = torch.optim.Adam([offset], betas=(0.9, 0.999))
         for step in range(self.steps):
             optimiser.param_groups[0]['lr'] = self.lr * learning_rate(step, self.steps)
