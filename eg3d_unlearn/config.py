@@ -22,7 +22,9 @@ CLOSED_FORM, POLISHED = CLOSED = ('closed-form', 'closed-form+guide')   # method
 METHODS = ('guide', 'baseline', 'extrapolated', 'adjacency', 'ft', 'ga', 'ga-descent', 'soft', 'l1-sparse', 'prune', 'salun', *CLOSED, 'sugar')
 # Targets that are drawn anew in each step: a random person; the person's own neighbourhood, away from which it goes; both in turns.
 RANDOM, SELF, SOFT = DRAWN = ('random', 'self', 'soft')
-OPTIMISERS = ('adam', 'lbfgs')       # of the inversion
+ENCODERS, SPACES = ('encoder', 'goae', 'e4e'), ('w', 'w+')
+# Optimisation in a space, an encoder alone, optimisation from where an encoder says.
+INVERSIONS = (*SPACES, *(encoder + space for encoder in ENCODERS for space in ('', '+w', '+w+')))
 PRECISIONS = ('fp32', 'tf32', 'bf16', 'fp16')
 WHO = ('image', 'people', 'latent', 'latent_seed')   # one of them says who the person is
 
@@ -62,15 +64,11 @@ class PersonOptions:
 @dataclass(frozen=True, kw_only=True)
 class InversionOptions:
     """Inversion: how a photo becomes a latent."""
-    inversion: str | None = option(click.STRING, metavar='NAME', published='w+', default_is='w+; encoder on demo-eg3d, encoder+w+ on demo-stylegan2', evaluate=True, of_run=True, help='How the photo becomes a latent: w (one for all layers) or w+ (one for each) by optimisation, encoder (trained for this network), goae, e4e, psp (published); joined with +, one begins where the other ends: encoder+w+, goae+w+, mean+encoder+w+.')
+    inversion: str | None = option(Choice(INVERSIONS), metavar='NAME', published='w+', default_is='w+; encoder on demo-eg3d, encoder+w+ on demo-stylegan2', evaluate=True, of_run=True, help='How the photo becomes a latent: w (one for all layers) or w+ (one for each) by optimisation, encoder (trained for this network), goae, e4e (published); joined with +, optimisation begins where the encoder ends: encoder+w+, goae+w+.')
     encoder: str | None = option(PATH, metavar='FILE', default_is="the demo network's own; the published one in the cache", evaluate=True, help="File of the inversion's encoder: encoder.pt of python -m eg3d_unlearn.bench.train_encoder, or the published one.")
     encoder_mean: str | None = option(PATH, metavar='FILE', evaluate=True, of_run=True, help='Mean latent that a published encoder adds to, if another than its own: .npy, .npz or .pt.')
     inversion_steps: int | None = option(COUNT, default_is='300; 100 after an encoder; fewer on the demo networks', evaluate=True, of_run=True, needs=('refining',), help='Steps of the inversion.')
-    inversion_lr: float | None = option(ABOVE_0, unit='units of the latent spread', default_is="0.1; 0.05 from an encoder's start", evaluate=True, of_run=True, needs=('refining',), help='Learning rate of the inversion (of lbfgs: length of the first step).')
-    inversion_optimiser: str = option(Choice(OPTIMISERS), 'adam', evaluate=True, of_run=True, needs=('refining',), help='How latents are refined: adam, as published; lbfgs, which on the demo networks comes as far in a tenth of the steps (not with --refine-camera).')
-    inversion_lambda_id: float = option(WEIGHT, 0.0, evaluate=True, of_run=True, needs=('refining',), help='Weight of an identity term in the inversion.')
-    inversion_early_stop: bool = flag(evaluate=True, of_run=True, needs=('refining',), help='End the inversion when nothing is gained any more.')
-    refine_camera: bool = flag(evaluate=True, of_run=True, needs=('refining', 'cameras'), help='Turn the camera along with the latent (EG3D): for photos whose label is rough.')
+    inversion_lr: float | None = option(ABOVE_0, unit='units of the latent spread', default_is="0.1; 0.05 from an encoder's start", evaluate=True, of_run=True, needs=('refining',), help='Learning rate of the inversion.')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +206,9 @@ def refuse_unused(
             raise InputError(f'{flag_of(OPTIONS[name])} {why}')
 
 
-def begins_with_encoder(inversion: str) -> bool:
-    """Whether an inversion's name begins with an encoder's."""
-    return inversion.split('+')[0] not in ('w', 'mean')
-
-
-def refines(inversion: str) -> bool:
-    """Whether an inversion's name ends with a space in which latents are refined: w or w+."""
-    return inversion.removesuffix('+').split('+')[-1] == 'w'
+def parts_of(inversion: str) -> tuple[str | None, str | None]:
+    """The encoder and the space of one of `INVERSIONS`: encoder+w+ has both, w+ no encoder, encoder no space."""
+    if inversion in SPACES:
+        return None, inversion
+    encoder, _, space = inversion.partition('+')
+    return encoder, space or None

@@ -7,14 +7,13 @@ from typing import Callable
 
 import torch
 
-from eg3d_unlearn.config import CLOSED_FORM, Config
+from eg3d_unlearn.config import CLOSED_FORM, Config, parts_of
 from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.judges.verification import IMPOSTORS
 from eg3d_unlearn.person.given import each_person, photos_of, world_person
-from eg3d_unlearn.person.inversion import plan
 from eg3d_unlearn.unlearning import closed_form
 
 ENOUGH_S = 0.3                       # what takes less is timed again: a first call also makes room and chooses kernels
@@ -102,7 +101,7 @@ def from_costs(config: Config, costs: Costs, shown: int = SHOWN) -> Estimate:
     step = (pairs * (PAIR_NETWORK * costs.seen + PAIR_JUDGE * costs.lpips)
             + bool(config.lambda_id) * pairs_of_person * PAIR_JUDGE * costs.recogniser)
     images = sum(images_of(one) for one in each_person(config) if one.image)
-    steps = config.inversion_steps if images and plan(config.inversion).space is not None else 0
+    steps = config.inversion_steps if images and parts_of(config.inversion)[1] is not None else 0
     inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))
     full_page = FULL_PAGE + (IMPOSTORS if costs.recogniser else 0)
     full = 0.0 if config.report == 'brief' else 2 * full_page * costs.picture
@@ -120,7 +119,7 @@ def shorter(config: Config, generator: Generator, seconds: float) -> str | None:
         flags.append('--lpips-resolution=256')
     if config.precision == 'fp32':
         flags.append('--precision=bf16')
-    if config.image and config.inversion_steps and config.inversion_optimiser == 'adam':
+    if config.image and config.inversion_steps:
         flags.append(f'--inversion-steps (now {config.inversion_steps})')
     if config.report == 'full':
         flags.append('--report=brief')

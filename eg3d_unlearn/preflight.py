@@ -15,8 +15,9 @@ from eg3d_unlearn.generators.memory import keep_freed_memory
 from eg3d_unlearn.generators.precision import choose_precision
 from eg3d_unlearn.judges.judges import Judges, check_judges, load_judges, without_missing
 from eg3d_unlearn.judges.weights import NotHere, fetching_nothing
+from eg3d_unlearn.person.checks import check_person
 from eg3d_unlearn.person.given import each_person, kept_people, photos_of
-from eg3d_unlearn.person.person import check_person, encoder_of
+from eg3d_unlearn.person.person import encoder_of
 from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.unlearning.checks import check_inputs, check_used
 from eg3d_unlearn.unlearning.erase import prefixes_of

@@ -66,7 +66,7 @@ def run_in(folder: RunFolder, run: Checked) -> tuple[dict, Evidence | None, Tens
     """The run itself, in a folder that is ours: what report.json holds, and what a full page looks at (None: a brief one)."""
     config, generator, judges = run.config, run.generator, run.judges
     say_what_runs(folder, run)
-    state, found, has_camera = find_once(folder, config, generator, judges)
+    state, found = find_once(folder, config, generator, judges)
     people, device = [state, *state['more']], generator.device
     ws_source = state['ws_source'].to(device)
     g_u, g_s, erased, targets, steps = erase(folder, run, distributed.from_first(state))
@@ -94,7 +94,7 @@ def run_in(folder: RunFolder, run: Checked) -> tuple[dict, Evidence | None, Tens
         person = found[0]
     else:                            # the run was resumed: the photos themselves were not kept, and are read again
         person = Person(ws_source, state['notes'], state['ws_others'], state['ws_strangers'], state['cameras'],
-                        photos_again(config, generator) if has_camera else None, state['camera'])
+                        photos_again(config, generator), state['camera'])
     recognisers, trained_with = measuring_recognisers(config, judges, (), g_s, device)
     evidence = Evidence(run.pickle, None, g_s, g_u, person, judges, recognisers, trained_with, generator.trained_on.world, config)
     return result, evidence, ws_target

@@ -105,7 +105,8 @@ def read_latent(path: Path) -> object:
 
 
 def encoders() -> list[bytes]:
-    from eg3d_unlearn.person.inversion.encoder import EncoderNetwork, save_encoder
+    from eg3d_unlearn.bench.train_encoder import save_encoder
+    from eg3d_unlearn.person.inversion.encoder import EncoderNetwork
     path = Path(_scratch().name) / 'encoder.pt'
     save_encoder(EncoderNetwork(32, 24, 0, width=8, hidden=8), path, 'a' * 64)
     return [path.read_bytes()]

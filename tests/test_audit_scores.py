@@ -245,8 +245,8 @@ def test_the_encoder_s_photos_are_told(photos, forget_from, photographed, said):
 
 def test_ends_that_are_no_pictures_can_be_kept(monkeypatch):
     """Every re-inversion of the person ends in NaN: audit.json gets a null, not an infinity that it cannot hold."""
-    monkeypatch.setattr(t2_reinversion, 'Optimisation', lambda *_, **__: lambda _, ws, *__, starts: Inversion(
-        starts[0], torch.tensor([torch.nan]), torch.zeros(1)))
+    monkeypatch.setattr(t2_reinversion, 'Optimisation', lambda *_, **__: lambda _, ws, *__, start: Inversion(
+        start, torch.tensor([torch.nan]), torch.zeros(1)))
     subject = Subject(torch.zeros(2, 3, 8, 8), None, torch.zeros(2, 2, 4))
     evidence = SimpleNamespace(g_s=SimpleNamespace(w_avg=torch.zeros(2, 4)))
     details = attacked(t2_reinversion.attack, evidence, subject, seed=0, perceptual=None, target=lambda ws: ws)
@@ -259,10 +259,10 @@ def test_latents_outside_w_are_starts_in_w_plus(monkeypatch):
     begun = []
 
     def optimisation(space, **_):
-        def invert(generator, image, camera, perceptual, progress, starts):
-            begun.append((space, starts[0]))
-            near = space == 'w+' and torch.equal(starts[0], subject.ws[:1])
-            return Inversion(starts[0], torch.tensor([0.0 if near else 1.0]), torch.zeros(1))
+        def invert(generator, image, camera, perceptual, progress, start):
+            begun.append((space, start))
+            near = space == 'w+' and torch.equal(start, subject.ws[:1])
+            return Inversion(start, torch.tensor([0.0 if near else 1.0]), torch.zeros(1))
         return invert
     monkeypatch.setattr(t2_reinversion, 'Optimisation', optimisation)
     subject = Subject(torch.zeros(2, 3, 8, 8), None, torch.arange(16.0).view(2, 2, 4))
@@ -332,12 +332,11 @@ def test_the_person_s_camera_and_face_are_not_the_controls(monkeypatch):
 
     def prepare(config, path, generator):
         seen.append(config)
-        return SimpleNamespace(tensor=lambda resolution: torch.zeros(1, 3, resolution, resolution))
+        return SimpleNamespace(tensor=lambda resolution: torch.zeros(1, 3, resolution, resolution), camera=torch.zeros(1, 25))
     monkeypatch.setattr(subjects, 'prepare_photo', prepare)
-    monkeypatch.setattr(subjects, 'photo_camera', lambda config, *_: (seen.append(config), ''))
     monkeypatch.setattr(subjects, 'inverted', lambda evidence, images, cameras: len(images))
     assert subjects.photographed(evidence, ['a.png', 'b.png']) == 2
-    assert len(seen) == 4 and all((config.camera, config.face, config.aligned) == (None, None, True) for config in seen)
+    assert len(seen) == 2 and all((config.camera, config.face, config.aligned) == (None, None, True) for config in seen)
 
 
 def test_demo_controls_are_nobody_else():

@@ -16,20 +16,20 @@ from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 
 @pytest.mark.slow
 def test_the_command(tmp_path):
-    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--people=2', '--rows=w+:3,encoder,encoder+w+:3,encoder+w+:3:lbfgs,pti:2',
+    result = CliRunner().invoke(main, ['--network=demo-stylegan2', '--people=2', '--rows=w+:3,encoder,encoder+w+:3,pti:2',
                                        f'--outfile={tmp_path / "table.json"}'])
     assert result.exit_code == 0, (result.output, result.exception)
     rows = json.loads((tmp_path / 'table.json').read_text())['rows']
-    assert [row['inversion'] for row in rows] == ['w+', 'encoder', 'encoder+w+', 'encoder+w+', 'pti']
+    assert [row['inversion'] for row in rows] == ['w+', 'encoder', 'encoder+w+', 'pti']
     mean, encoder, *_ = rows
     assert encoder['psnr_db'] > mean['psnr_db'] + 3 and encoder['identity'] > 0.8 > mean['identity']
-    assert all(row['worst_identity'] <= row['identity'] <= 1 for row in rows) and 'encoder+w+ lbfgs' in result.output
+    assert all(row['worst_identity'] <= row['identity'] <= 1 for row in rows)
 
 
-@pytest.mark.parametrize('row', ['w+:ten', 'w+:5:sgd', 'w+:5:adam:more', 'w+:-3'])
+@pytest.mark.parametrize('row', ['w+:ten', 'w+:5:lbfgs', 'psp:5', 'w+:-3'])
 def test_rows_that_say_nothing_known(row):
     result = CliRunner().invoke(main, ['--network=demo-stylegan2', f'--rows=encoder,{row}'])
-    assert result.exit_code == 1 and repr(row) in result.output and 'encoder+w+:50:lbfgs' in result.output
+    assert result.exit_code == 1 and row in result.output and 'for instance encoder+w+:50' in result.output
 
 
 @pytest.mark.parametrize('network', NETWORKS)

@@ -1,11 +1,12 @@
 """Encoders: held against the published networks' outputs, their parts by hand, and files and generators that do not fit.
 
 ``GOLDEN_DIR`` names the folder with the reference outputs (default: shared/golden beside the repository); every
-``goae-encoder*``, ``e4e-encoder*`` and ``psp-encoder*`` in it is taken.  ``-s`` prints the measured errors.
+``goae-encoder*`` and ``e4e-encoder*`` in it is taken.  ``-s`` prints the measured errors.
 """
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import zlib
@@ -19,14 +20,11 @@ from torch import nn
 
 from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.judges import weights
-from eg3d_unlearn.person.inversion import ENCODERS as STARTS
-from eg3d_unlearn.person.inversion import PUBLISHED, make_inverter
+from eg3d_unlearn.person.inversion import PUBLISHED, make_inverter, swin_v2
+from eg3d_unlearn.person.inversion import e4e as e4e_module
 from eg3d_unlearn.person.inversion import goae as goae_module
-from eg3d_unlearn.person.inversion import psp as psp_module
-from eg3d_unlearn.person.inversion.e4e import E4E
-from eg3d_unlearn.person.inversion.goae import GOAE
-from eg3d_unlearn.person.inversion.networks import ENCODERS, E4EEncoder, GOAEEncoder, PSPEncoder, swin_v2
-from eg3d_unlearn.person.inversion.psp import PSP
+from eg3d_unlearn.person.inversion.e4e import E4E, E4EEncoder
+from eg3d_unlearn.person.inversion.goae import GOAE, GOAEEncoder
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 
@@ -35,8 +33,9 @@ import golden_reference as reference  # noqa: E402  the folder is no package
 from small import PoorMansLpips, small_generator  # noqa: E402
 
 # crc32 of the published names and shapes, in order.
-KEYS = {'goae': 1088432775, 'e4e': 2592660604, 'psp': 2592660604}
-NAME = re.compile(r'(goae|e4e|psp)-encoder(?:-(\d+))?')
+KEYS = {'goae': 1088432775, 'e4e': 2592660604}
+ENCODERS = {'goae': GOAEEncoder, 'e4e': E4EEncoder}
+NAME = re.compile(r'(goae|e4e)-encoder(?:-(\d+))?')
 
 
 def golden_names() -> list:
@@ -104,23 +103,6 @@ def test_offset_index_names_the_offset_of_every_pair():
             assert offsets[index[a, b]].tolist() == [a // window - b // window, a % window - b % window]
 
 
-def test_windows_there_and_back():
-    x = torch.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
-    windows = swin_v2.into_windows(x, 3)
-    assert windows.shape == (8, 9, 3)
-    assert torch.equal(windows[1], x[0, :3, 3:].flatten(0, 1)) and torch.equal(windows[6], x[1, 3:, :3].flatten(0, 1))
-    assert torch.equal(swin_v2.from_windows(windows, 3, 6), x)
-
-
-def test_the_mask_parts_what_the_roll_brought_together():
-    grid, window, shift = 6, 3, 1
-    place = torch.stack(torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing='ij'), -1)[None]
-    rolled = swin_v2.into_windows(place.roll((-shift, -shift), (1, 2)), window)  # [4, 9, 2] where each token came from
-    distance = (rolled[:, :, None] - rolled[:, None]).abs().amax(-1)
-    mask = swin_v2.shift_mask(grid, window, shift)
-    assert torch.equal(mask == 0, distance < window) and set(mask.unique().tolist()) == {0.0, swin_v2.FORBIDDEN}
-
-
 @pytest.mark.parametrize('shift, token, rows', [(0, 5, range(4, 8)), (2, 5, range(2, 6)), (2, 7, range(6, 8)), (2, 0, range(2))])
 def test_a_token_sees_its_window_and_nothing_else(shift, token, rows):
     torch.manual_seed(0)
@@ -135,22 +117,22 @@ def test_a_token_sees_its_window_and_nothing_else(shift, token, rows):
 
 def test_a_picture_of_one_window_is_not_shifted():
     block = swin_v2.Block(8, grid=4, heads=2, window=16, shift=8, pretrained=4)
-    assert (block.window, block.shift, block.attn_mask) == (4, 0, None)
+    assert (block.attn.window, block.attn.shift, block.attn_mask) == (4, 0, None)
     assert 'attn_mask' not in block.state_dict()
 
 
 def test_attention_is_by_direction_not_length():
     torch.manual_seed(0)
-    attention = swin_v2.WindowAttention(8, window=2, heads=2, pretrained=2)
-    x = torch.randn(3, 4, 8)
-    expected = attention(x, None)
+    attention = swin_v2.WindowAttention(8, window=2, shift=0, heads=2, pretrained=2)
+    x = torch.randn(3, 2, 2, 8)
+    expected = attention(x)
     with torch.no_grad():
         attention.qkv.weight[:8] *= 7  # queries seven times as long
-        assert torch.allclose(attention(x, None), expected, atol=1e-6)
+        assert torch.allclose(attention(x), expected, atol=1e-6)
         attention.logit_scale.fill_(50.0)
-        sharp = attention(x, None)
-        attention.logit_scale.fill_(swin_v2.MAX_LOGIT_SCALE)
-        assert torch.equal(attention(x, None), sharp) and not torch.allclose(sharp, expected, atol=1e-3)
+        sharp = attention(x)
+        attention.logit_scale.fill_(math.log(100))   # section 3.3: the temperature never falls below 0.01
+        assert torch.allclose(attention(x), sharp) and not torch.allclose(sharp, expected, atol=1e-3)
 
 
 def test_merging_takes_the_four_by_columns():
@@ -171,10 +153,10 @@ def tiny_goae() -> GOAEEncoder:
 SMALL = dict(image_size=32, blocks=(1, 1, 1, 1))
 
 
-def tiny(kind: str) -> PSPEncoder:
+def tiny_e4e() -> E4EEncoder:
     """Four latents from pictures of 32 pixels; without values."""
     with torch.device('meta'):
-        network = ENCODERS[kind](4, **SMALL)
+        network = E4EEncoder(4, **SMALL)
     return network.to_empty(device='cpu')
 
 
@@ -205,20 +187,21 @@ def test_goae_refines_all_but_the_first_latent():
 
 @pytest.fixture(scope='module')
 def trained():
-    return randomised(tiny('e4e'))
+    return randomised(tiny_e4e())
 
 
-def test_e4e_is_psp_with_the_first_latent_added_to_the_others(trained):
-    psp = tiny('psp')
-    psp.load_state_dict(trained.state_dict())
-    read, ws = psp(pictures(2, 32)), trained(pictures(2, 32))
-    assert read.shape == ws.shape == (2, 4, 512)
-    assert torch.equal(ws[:, 0], read[:, 0]) and torch.allclose(ws[:, 1:], read[:, 1:] + read[:, :1])
+def test_e4e_adds_the_first_latent_to_the_others(trained):
+    images = pictures(2, 32)
+    coarse, _, _ = trained.maps(images)
+    read = torch.stack([style(coarse) for style in trained.styles[:3]], dim=1)      # before the first is added
+    ws = trained(images)
+    assert ws.shape == (2, 4, 512)
+    assert torch.allclose(ws[:, 0], read[:, 0]) and torch.allclose(ws[:, 1:3], read[:, 1:] + read[:, :1], atol=1e-6)
 
 
 def test_latents_are_read_from_coarse_middle_and_fine_maps():
     with torch.device('meta'):
-        network, images = PSPEncoder(10), torch.empty(2, 3, 256, 256)
+        network, images = E4EEncoder(10), torch.empty(2, 3, 256, 256)
         maps, ws = network.maps(images), network(images)
     assert [tuple(x.shape) for x in maps] == [(2, 512, 16, 16), (2, 512, 32, 32), (2, 512, 64, 64)]
     assert [len(style.convs) // 2 for style in network.styles] == [4, 4, 4, 5, 5, 5, 5, 6, 6, 6]
@@ -245,9 +228,8 @@ def stylegan2():
 
 @pytest.fixture
 def small_networks(monkeypatch):
-    monkeypatch.setattr(psp_module, 'INPUT_SIZE', 32)
-    monkeypatch.setattr(E4E, 'network', partial(E4EEncoder, **SMALL))
-    monkeypatch.setattr(PSP, 'network', partial(PSPEncoder, **SMALL))
+    monkeypatch.setattr(e4e_module, 'INPUT_SIZE', 32)
+    monkeypatch.setattr(e4e_module, 'E4EEncoder', partial(E4EEncoder, **SMALL))
 
 
 def checkpoint(path: Path, network: nn.Module, changes=lambda content: None, **entries) -> Path:
@@ -261,17 +243,16 @@ def checkpoint(path: Path, network: nn.Module, changes=lambda content: None, **e
 
 
 def test_inverters_by_name():
-    assert set(PUBLISHED) == set(ENCODERS) <= set(STARTS)
+    assert set(PUBLISHED) == set(ENCODERS)
     assert all(PUBLISHED[name].name == name and name in weights.REGISTRY for name in PUBLISHED)
-    assert isinstance(GOAE(random_weights=True), GOAE)
 
 
 def test_e4e_from_a_file(tmp_path, stylegan2, trained, small_networks):
     path = checkpoint(tmp_path / 'e4e.pt', trained)
     images, counted = pictures(5, 8), []
     found = make_inverter('e4e', path)(stylegan2, images, None, PoorMansLpips(), lambda done, figures: counted.append(done))
-    assert torch.allclose(found.ws, trained(psp_module.resample(images, 32)) + 0.5, atol=1e-5)
-    assert found.lpips.shape == found.psnr.shape == (5,) and counted == [4, 5]
+    assert torch.allclose(found.ws, trained(e4e_module.resample(images, 32)) + 0.5, atol=1e-5)
+    assert found.lpips.shape == found.psnr.shape == (5,) and counted == [5]
     assert found.notes == {'weights': 'e4e.pt', 'sha256': sha256_of(path), 'published': False,
                            'mean_latent': 'latent_avg of the weights file', 'trained_with_this_generator': None}
     assert torch.equal(make_inverter('e4e', path).encode(stylegan2, images)[0], found.ws)
@@ -281,7 +262,7 @@ def test_mean_latents(tmp_path, stylegan2, trained, small_networks):
     def inverted(name, mean=None, **entries):
         path = checkpoint(tmp_path / f'{name}.pt', trained, **entries)
         ws, notes = E4E(path, mean=mean).encode(stylegan2, pictures(1, 8))
-        return ws - trained(psp_module.resample(pictures(1, 8), 32)), notes['mean_latent']
+        return ws - trained(e4e_module.resample(pictures(1, 8), 32)), notes['mean_latent']
 
     def close(a, b):
         return torch.allclose(a, b, atol=1e-5)
@@ -296,7 +277,7 @@ def test_mean_latents(tmp_path, stylegan2, trained, small_networks):
     torch.save(layers.clone(), tmp_path / 'mean.pt')
     added, source = inverted('other', mean=tmp_path / 'mean.pt')
     assert close(added[0], layers) and source == 'mean.pt (--encoder-mean)'
-    with pytest.raises(InputError, match=r'latent_avg of .*has shape \[18, 512\]; expected .*\[4, 512\]'):
+    with pytest.raises(InputError, match=r'latent_avg of .*has shape \[18, 512\], but this network takes .*\[4, 512\]'):
         inverted('many', latent_avg=torch.zeros(18, 512))
     with pytest.raises(InputError, match='--encoder-mean=/nowhere/mean.pt is not a file'):
         E4E(tmp_path / 'layers.pt', mean='/nowhere/mean.pt')
@@ -324,12 +305,11 @@ def spoil(content):
 @pytest.mark.parametrize('entries, sentence', [
     (dict(changes=spoil), 'does not fit E4EEncoder: missing: latlayer1.bias; unexpected: extra, stray; wrong shape: '
                           r'styles.0.linear.weight \[3, 512\] instead of \[512, 512\]\.'),
-    (dict(opts={'encoder_type': 'GradualStyleEncoder'}), 'another encoder than --inversion=e4e: its opts say encoder_type '
-                                                         'GradualStyleEncoder. Use --inversion=psp'),
-    (dict(opts={'encoder_type': 'SingleStyleCodeEncoder'}), 'Expected one of GradualStyleEncoder, Encoder4Editing'),
-    (dict(state_dict=None), 'holds a dict with the entries latent_avg, opts; expected the checkpoint of a pSp or e4e'),
+    (dict(opts={'encoder_type': 'GradualStyleEncoder'}), 'another encoder than e4e: its opts say encoder_type GradualStyleEncoder, '
+                                                         'expected Encoder4Editing'),
+    (dict(state_dict=None), 'holds a dict with the entries latent_avg, opts; expected the checkpoint of an e4e'),
     (dict(state_dict={}), 'does not fit E4EEncoder: missing: input_layer.0.weight, '),
-    (dict(latent_avg=torch.full([512], float('nan'))), 'latent_avg of .* expected finite numbers'),
+    (dict(latent_avg=torch.full([512], float('nan'))), 'latent_avg of .* holds NaN or infinite'),
 ])
 def test_files_that_do_not_fit(tmp_path, stylegan2, trained, small_networks, entries, sentence):
     path = checkpoint(tmp_path / 'e4e.pt', trained, **entries)
@@ -339,17 +319,17 @@ def test_files_that_do_not_fit(tmp_path, stylegan2, trained, small_networks, ent
 
 def test_an_encoder_of_another_size_is_named(tmp_path, stylegan2, small_networks):
     with torch.device('meta'):
-        names = [f'encoder.{name}' for name in PSPEncoder(18).state_dict()]
-    torch.save({'state_dict': {name: torch.zeros(0) for name in names}}, tmp_path / 'psp.pt')
+        names = [f'encoder.{name}' for name in E4EEncoder(18).state_dict()]
+    torch.save({'state_dict': {name: torch.zeros(0) for name in names}}, tmp_path / 'e4e.pt')
     with pytest.raises(InputError, match='makes 18 latents, for a StyleGAN2 of 1024 pixels; this network has 4'):
-        PSP(tmp_path / 'psp.pt').encode(stylegan2, pictures(1, 8))
+        E4E(tmp_path / 'e4e.pt').encode(stylegan2, pictures(1, 8))
 
 
 @pytest.mark.parametrize('name, family, sentence', [
     ('goae', 'eg3d', r'is for the EG3D network of FFHQ \(512 pixels, 14 latents of 512 numbers\); this network is eg3d with 128 pixels'),
     ('goae', 'stylegan2', 'this network is stylegan2 with 32 pixels and 8 latents of 24 numbers. Use --inversion=w'),
     ('e4e', 'stylegan2', 'is for StyleGAN2 networks with latents of 512 numbers'),
-    ('psp', 'eg3d', 'is for StyleGAN2 networks with latents of 512 numbers .*; this network is eg3d'),
+    ('e4e', 'eg3d', 'is for StyleGAN2 networks with latents of 512 numbers .*; this network is eg3d'),
 ])
 def test_a_generator_of_another_kind_is_refused_before_the_file_is_read(tmp_path, name, family, sentence):
     (tmp_path / 'w.pt').write_bytes(b'not looked at')
@@ -358,7 +338,7 @@ def test_a_generator_of_another_kind_is_refused_before_the_file_is_read(tmp_path
         make_inverter(name, tmp_path / 'w.pt')(generator, pictures(1), None, PoorMansLpips())
 
 
-@pytest.mark.parametrize('name, filename', [('goae', 'encoder_FFHQ.pt'), ('e4e', 'e4e_ffhq_encode.pt'), ('psp', 'psp_ffhq_encode.pt')])
+@pytest.mark.parametrize('name, filename', [('goae', 'encoder_FFHQ.pt'), ('e4e', 'e4e_ffhq_encode.pt')])
 def test_missing_weights_say_what_to_fetch(name, filename):
     with pytest.raises(InputError, match=f'Fetch {filename} from https://drive.google.com/.*--encoder=PATH'):
         make_inverter(name)
@@ -376,7 +356,7 @@ def test_a_pickle_that_acts_is_refused(tmp_path, stylegan2, capsys):
         def __reduce__(self):
             return print, ('this must not run',)
     torch.save({'state_dict': {}, 'opts': Payload()}, tmp_path / 'e4e.pt')
-    with pytest.raises(InputError, match='nothing in it was run.*Expected a checkpoint of a pSp or e4e training'):
+    with pytest.raises(InputError, match='nothing in it was run.*Expected a checkpoint of an e4e training'):
         make_inverter('e4e', tmp_path / 'e4e.pt').encode(stylegan2, pictures(1, 8))
     assert capsys.readouterr().out == ''
 
@@ -407,16 +387,6 @@ def test_goae_from_a_file(tmp_path, monkeypatch):
         make_inverter('goae', tmp_path / 'goae.pt').encode(ffhq512(), images)
 
 
-def test_untrained_encoders_are_reproducible(monkeypatch):
-    monkeypatch.setattr(goae_module, 'INPUT_SIZE', 64)
-    monkeypatch.setattr(GOAE, 'architecture', lambda self, generator: tiny_goae())
-    before = torch.random.get_rng_state()
-    ws, notes = GOAE(random_weights=True).encode(ffhq512(), pictures(1, 64))
-    again, other = (GOAE(random_weights=True, seed=seed).encode(ffhq512(), pictures(1, 64))[0] for seed in (0, 1))
-    assert torch.equal(ws, again) and not torch.allclose(ws, other, atol=1e-3) and notes['weights'] == 'untrained'
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
 def test_goae_sees_what_pillow_shrinks():
     import numpy as np
     import PIL.Image
@@ -424,5 +394,5 @@ def test_goae_sees_what_pillow_shrinks():
     pixels = np.random.RandomState(0).randint(80, 176, [32, 32, 3], dtype=np.uint8).repeat(16, 0).repeat(16, 1)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
     pillow = torch.from_numpy(np.array(PIL.Image.fromarray(pixels).resize((256, 256)))).permute(2, 0, 1)[None].float() / 127.5 - 1
-    difference = (GOAE(random_weights=True).see(image) - pillow).abs().max().item()
+    difference = (GOAE.see(None, image) - pillow).abs().max().item()
     assert difference < 1.5 / 127.5  # grey levels; Pillow rounds twice

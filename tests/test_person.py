@@ -11,8 +11,8 @@ from torch.nn import functional
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.generators.precision import arithmetic
-from eg3d_unlearn.person import person as finding
-from eg3d_unlearn.person.person import BLURRED, too_poor
+from eg3d_unlearn.person.person import invert
+from eg3d_unlearn.person.quality import BLURRED, fine_detail, too_poor
 from eg3d_unlearn.preflight import check
 from eg3d_unlearn.run import summarise
 from eg3d_unlearn.worlds.demo.photo import photos_of
@@ -42,7 +42,7 @@ def blurred(images: torch.Tensor) -> torch.Tensor:
 
 def doubts(run, images: torch.Tensor, cameras: torch.Tensor) -> list[str | None]:
     with arithmetic('fp32', run.generator.device):
-        _, figures = finding.invert(run.config, run.generator, run.judges, images, cameras if run.generator.is_3d else None, lambda line: None,
+        _, figures = invert(run.config, run.generator, run.judges, images, cameras if run.generator.is_3d else None, lambda line: None,
                                     'photos')
     return [too_poor(each, run.judges, run.generator.family) for each in figures]
 
@@ -94,7 +94,7 @@ def test_without_a_recogniser_the_others_judge():
 
 def test_fine_detail_is_what_a_small_picture_does_not_show():
     noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert finding.fine_detail(torch.ones(1, 3, 64, 64)) == 0 and finding.fine_detail(blurred(noise)) < 0.2 * finding.fine_detail(noise)
+    assert fine_detail(torch.ones(1, 3, 64, 64)) == 0 and fine_detail(blurred(noise)) < 0.2 * fine_detail(noise)
 
 
 @pytest.mark.parametrize('warning', [None, 'identity cosine 0.10 by arcface, below 0.4.'])

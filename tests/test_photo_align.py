@@ -7,8 +7,7 @@ import PIL.Image
 import pytest
 from golden_reference import SUBSET_DIR
 
-from eg3d_unlearn.judges.identity.crop import ARCFACE_POINTS
-from eg3d_unlearn.person.photo.align import SQUARES, STANDARD_FACE, Square, arcface_square, cut, eg3d_square, ffhq_square, is_aligned, whole
+from eg3d_unlearn.person.photo.align import SQUARES, STANDARD_FACE, Square, cut, eg3d_square, ffhq_square, is_aligned, whole
 
 LANDMARKS = np.array([[200, 180], [300, 200], [240, 250], [190, 290], [280, 310.0]])
 
@@ -72,18 +71,6 @@ def test_ffhq_by_hand():
     assert (square.side, square.angle_deg) == pytest.approx((800, 30))
     middle = 500 + 300j + 20j * turn
     assert (square.x, square.y) == pytest.approx((middle.real, middle.imag))
-
-
-def test_arcface_brings_the_landmarks_onto_the_template():
-    template = np.array(ARCFACE_POINTS)
-    square = arcface_square(template)
-    assert (square.x, square.y, square.side, square.angle_deg) == pytest.approx((56, 56, 112, 0), abs=1e-9)
-    turn = 2.5 * np.exp(1j * math.radians(-25))
-    points = template @ [1, 1j] * turn + 300 - 40j
-    landmarks = np.stack([points.real, points.imag], 1)
-    square = arcface_square(landmarks)
-    assert (square.side, square.angle_deg) == pytest.approx((280, -25))
-    assert square.to_crop(landmarks) * 112 == pytest.approx(template)
 
 
 def test_there_and_back():

@@ -66,7 +66,7 @@ def test_without_any_label_the_camera_is_frontal(tmp_path):
 
 
 @pytest.mark.parametrize('change, sentence', [
-    (lambda n: n[:24], '24 numbers, expected 25'),
+    (lambda n: n[:24], '24 numbers. Expected 25'),
     (lambda n: n[:3] + [float('nan')] + n[4:], 'NaN'),
     (lambda n: [2 * n[0]] + n[1:], 'not a rotation'),
     (lambda n: n[:16] + [1015.0] + n[17:], 'focal length 1015'),
@@ -194,9 +194,10 @@ HEADER = array_file(np.zeros(25)).replace(b"'shape': (25,)", b"'shape': (2500000
 
 
 @pytest.mark.parametrize('content, sentence', [
-    (b'', 'no plain numbers'), (b'text', 'no plain numbers'), (array_file(np.zeros(25))[:-8], 'no plain numbers'), (HEADER, 'no plain numbers'),
-    (array_file(np.array([{}], object), allow_pickle=True), 'no plain numbers'), (array_file(np.zeros(16)), '16 numbers, expected 25'),
-    (archive_of(np.zeros(25), np.zeros(25)), '2 arrays'), (b'PK\3\4' + bytes(50), 'no plain numbers'), (bytes(2 << 20), 'far more than'),
+    (b'', 'not written by'), (b'text', 'not written by'), (array_file(np.zeros(25))[:-8], 'announces 200 bytes and holds 192'),
+    (HEADER, 'announces 200,000,000,000,000 bytes'), (array_file(np.array([{}], object), allow_pickle=True), 'expected an array of numbers'),
+    (array_file(np.zeros(16)), '16 numbers. Expected 25'), (array_file(np.array(['a'] * 25)), 'not a list of numbers'),
+    (archive_of(np.zeros(25), np.zeros(25)), '2 arrays'), (b'PK\3\4' + bytes(50), 'is damaged'), (bytes(2 << 20), 'not written by'),
 ])
 def test_arrays_that_are_no_label(tmp_path, content, sentence):
     (tmp_path / 'label.npy').write_bytes(content)

@@ -13,7 +13,6 @@ from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluation.audit.subjects import people_in
 from eg3d_unlearn.generators.cameras import look_at
 from eg3d_unlearn.person.given import photos_of
-from eg3d_unlearn.person.photo import dataset
 from eg3d_unlearn.person.photo.__main__ import main
 from eg3d_unlearn.person.photo.dataset import DataSet
 from eg3d_unlearn.person.photo.files import MADE_HERE, read_image, write_sheet
@@ -31,9 +30,9 @@ def bytes_of(image=PICTURE, write=lambda file, image: image.save(file, format='p
 
 PNG, SHEET = bytes_of(), bytes_of(write=write_sheet)
 FORK = b'\0\5\26\7\0\2\0\0Mac OS X        ' + bytes(60)
-# Of macOS, Windows, Synology, hidden ones, and of this package, renamed and copied as well.
+# Of macOS, Windows, Synology, hidden ones, and of this package.
 OTHERS = {'._one.png': FORK, '.hidden.jpg': PNG, '.DS_Store': b'x', 'Thumbs.db': b'x', 'desktop.ini': b'x', 'report.html': b'x',
-          'contact-sheet.png': PNG, 'Before-After.png': PNG, 'holiday (1).png': SHEET, 'log.txt': b'x', 'dataset.json': b'{"labels": null}'}
+          'contact-sheet.png': PNG, 'Before-After.png': PNG, 'log.txt': b'x', 'dataset.json': b'{"labels": null}'}
 DEEPER = {'__MACOSX/._one.png': FORK, '__MACOSX/one.png': PNG, '@eaDir/one.jpg': PNG, '.thumbnails/one.png': PNG}
 
 
@@ -49,7 +48,7 @@ def folder(tmp_path):
 
 def test_a_folder_of_photos(folder):
     assert [path.name for path in pictures_at(folder)] == ['TWO.JPG', 'one.png', 'three.heic']
-    assert sheets_at(folder) == ['Before-After.png', 'contact-sheet.png', 'holiday (1).png']
+    assert sheets_at(folder) == ['Before-After.png', 'contact-sheet.png']
     config = Config(network='x.pkl', outdir='out', image=(str(folder),))
     assert photos_of(config) == pictures_at(folder)
 
@@ -60,14 +59,6 @@ def test_a_folder_and_a_zip_of_a_data_set(folder, tmp_path):
             archive.write(path, path.relative_to(folder))
     for data in (folder, tmp_path / 'photos.zip'):
         assert DataSet(data).names == ['TWO.JPG', 'one.png', 'three.heic']
-
-
-def test_what_is_beyond_looking_into_is_refused_when_it_is_met(folder, monkeypatch):
-    monkeypatch.setattr(dataset, 'LOOKED_INTO', 0)
-    data = DataSet(folder)
-    assert 'holiday (1).png' in data.names
-    with pytest.raises(InputError, match='is a sheet that eg3d_unlearn made'):
-        data.picture('holiday (1).png', 32)
 
 
 def test_a_folder_of_nothing_but_others_says_so(tmp_path):
@@ -81,10 +72,11 @@ def test_a_folder_of_nothing_but_others_says_so(tmp_path):
         DataSet(tmp_path)
 
 
-def test_a_sheet_by_its_path_is_refused(tmp_path):
+def test_a_renamed_sheet_is_refused_when_it_is_read(tmp_path):
     (tmp_path / 'a.png').write_bytes(SHEET)
-    with pytest.raises(InputError, match='is a sheet of pictures that eg3d_unlearn made'):
-        read_image(tmp_path / 'a.png')
+    for read in (lambda: read_image(tmp_path / 'a.png'), lambda: DataSet(tmp_path).picture('a.png', 32)):
+        with pytest.raises(InputError, match='a.png.* is a sheet of pictures that eg3d_unlearn made'):
+            read()
 
 
 def test_a_sheet_is_marked_and_shows_what_it_should():

@@ -15,12 +15,11 @@ from small import small_generator
 
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generators.cameras import look_at
-from eg3d_unlearn.person.person import photo_camera, prepare_photo
+from eg3d_unlearn.person.person import prepare_photo
 from eg3d_unlearn.person.photo import align, detect, read_image
 from eg3d_unlearn.person.photo.__main__ import main
 from eg3d_unlearn.person.photo.align import eg3d_square
 from eg3d_unlearn.person.photo.detect import Face
-from eg3d_unlearn.person.photo.folders import pictures_at, sheets_at
 from eg3d_unlearn.person.photo.pose import MEAN_FACE, PIVOT, RADIUS, project, rotation
 from eg3d_unlearn.person.photo.prepare import prepare, prepare_file
 from eg3d_unlearn.run import shown_photos
@@ -55,26 +54,24 @@ def faces(monkeypatch):
 def test_a_photo_with_one_face(faces):
     faces.append(face_at(400, 300, 400, yaw=20))
     prepared = prepare(PHOTO)
-    assert prepared.image.size == (512, 512) and not prepared.aligned and prepared.camera.shape == (1, 25)
+    assert prepared.image.size == (512, 512) and prepared.camera.shape == (1, 25)
     assert prepared.square == eg3d_square(faces[0].landmarks)
-    assert prepared.landmarks == pytest.approx(prepared.square.to_crop(faces[0].landmarks))
     assert 15 < prepared.pose.yaw_deg < 25
     assert any('eg3d crop of' in note for note in prepared.notes) and any('yaw' in note for note in prepared.notes)
     tensor = prepared.tensor(64)
     assert tensor.shape == (1, 3, 64, 64) and tensor.dtype == torch.float32 and tensor.abs().max() <= 1
 
 
-@pytest.mark.parametrize('kind, size', [('ffhq', 1024), ('arcface', 112)])
-def test_other_crops_have_no_camera(faces, kind, size):
+def test_ffhqs_crop_has_no_camera(faces):
     faces.append(face_at(400, 300, 400))
-    prepared = prepare(PHOTO, kind)
-    assert prepared.image.size == (size, size) and prepared.camera is None
+    prepared = prepare(PHOTO, 'ffhq')
+    assert prepared.image.size == (1024, 1024) and prepared.camera is None
 
 
 def test_the_largest_face_is_taken_and_the_others_are_named(faces):
     faces += [face_at(150, 300, 200), face_at(500, 300, 300)]
     prepared = prepare(PHOTO)
-    assert prepared.face is faces[1] and prepared.others == [faces[0]]
+    assert prepared.face is faces[1]
     assert 'took face 2, the largest' in prepared.notes[0] and 'face 1: 92 x 116 pixels at 104,240' in prepared.notes[0]
     assert '--face=N' in prepared.notes[0]
     chosen = prepare(PHOTO, face=1)
@@ -94,7 +91,7 @@ ERRORS = {
     'no face at all': ([Face((300, 200, 500, 400), np.array([[320, 250], [480, 250], [400, 320], [470, 390], [330, 390.0]]), 0.99)], {},
                        'does not look like a face'),
     'face and aligned': ([face_at(400, 300, 300)], {'face': 1, 'aligned': True}, '--face chooses .* Leave one'),
-    'unknown crop': ([face_at(400, 300, 300)], {'kind': 'egg'}, "no crop 'egg'; expected one of eg3d, ffhq, arcface"),
+    'unknown crop': ([face_at(400, 300, 300)], {'kind': 'egg'}, "no crop 'egg'; expected one of eg3d, ffhq"),
 }
 
 
@@ -131,13 +128,13 @@ def test_an_aligned_picture_is_left_alone(faces):
     picture = PIL.Image.fromarray(np.random.RandomState(1).randint(0, 255, (512, 512, 3), np.uint8))
     faces.append(face_at(258, 255, 505))
     prepared = prepare(picture)
-    assert prepared.aligned and np.array_equal(np.asarray(prepared.image), np.asarray(picture))
+    assert np.array_equal(np.asarray(prepared.image), np.asarray(picture))
     assert prepared.camera is not None and 'left as it is' in prepared.notes[0]
 
 
 def test_aligned_needs_no_face(faces):
     prepared = prepare(PHOTO, aligned=True)
-    assert prepared.aligned and prepared.camera is None and prepared.face is None
+    assert prepared.camera is None and prepared.face is None
     assert np.array_equal(np.asarray(prepared.image), np.asarray(PHOTO.resize((512, 512), PIL.Image.Resampling.LANCZOS, box=(100, 0, 700, 600))))
     assert any('central square of 800 x 600' in note for note in prepared.notes)
     assert any('its camera is not known' in note for note in prepared.notes)
@@ -164,7 +161,7 @@ def plain(astronaut):
 
 def test_a_real_photo(plain):
     assert len(plain.notes) <= 3 and plain.pose.misfit < 2
-    eyes = plain.landmarks[:2]
+    eyes = plain.square.to_crop(plain.face.landmarks)[:2]
     # In EG3D's crop the eyes are at about 0.38 of the height and a quarter of the width apart.
     assert eyes[:, 1] == pytest.approx(0.38, abs=0.06) and 0.15 < eyes[1, 0] - eyes[0, 0] < 0.33
     assert abs(plain.pose.yaw_deg) < 30 and abs(plain.pose.pitch_deg) < 20
@@ -224,9 +221,9 @@ def test_what_is_no_face_keeps_its_landmarks():
 
 def test_a_crop_is_recognised_as_one(plain):
     again = prepare(plain.image)
-    assert again.aligned and again.pose.yaw_deg == pytest.approx(plain.pose.yaw_deg, abs=2)
+    assert 'left as it is' in again.notes[0] and again.pose.yaw_deg == pytest.approx(plain.pose.yaw_deg, abs=2)
     forced = prepare(plain.image, aligned=True)
-    assert forced.aligned and forced.pose.pitch_deg == pytest.approx(plain.pose.pitch_deg, abs=2)
+    assert '--aligned' in forced.notes[0] and forced.pose.pitch_deg == pytest.approx(plain.pose.pitch_deg, abs=2)
 
 
 def test_upside_down_and_no_face(astronaut):
@@ -301,20 +298,23 @@ def test_where_a_run_takes_the_camera_from(tmp_path, faces):
     generator = small_generator('eg3d')
     config = Config(network='x.pkl', outdir='out', image=(str(tmp_path / 'a.png'),))
     faces.append(face_at(400, 300, 400, yaw=20))
-    prepared = prepare_photo(config, tmp_path / 'a.png', generator)
-    camera, source = photo_camera(config, tmp_path / 'a.png', generator, prepared)
-    assert torch.equal(camera, prepared.camera) and 'landmarks' in source
-    label = ','.join(map(str, look_at(0.2, 0.0, [0, 0, 0.2])[0].tolist()))
-    assert photo_camera(dataclasses.replace(config, camera=label), tmp_path / 'a.png', generator, prepared)[1] == '--camera'
-    faces.clear()
-    prepared = prepare_photo(dataclasses.replace(config, aligned=True), tmp_path / 'a.png', generator)
-    assert photo_camera(config, tmp_path / 'a.png', generator, prepared) == (None, 'frontal')
-    assert photo_camera(config, tmp_path / 'a.png', small_generator('stylegan2'), prepared)[0] is None
+
+    def found(network=generator, **options):
+        prepared = prepare_photo(dataclasses.replace(config, **options), tmp_path / 'a.png', network)
+        return prepared.camera, prepared.source
+    solved, source = found()
+    assert source == "the face's landmarks" and torch.equal(solved, prepare(PHOTO).camera)
+    label = look_at(0.2, 0.0, [0, 0, 0.2])
+    given, source = found(camera=','.join(map(str, label[0].tolist())))
+    assert source == '--camera' and torch.allclose(given, label)
+    assert found(small_generator('stylegan2')) == (None, 'none (2D network)')
     (tmp_path / 'dataset.json').write_text('{"labels": [["b.png", null]]}')
-    faces.append(face_at(400, 300, 400, yaw=20))
-    prepared = prepare_photo(config, tmp_path / 'a.png', generator)
-    assert photo_camera(config, tmp_path / 'a.png', generator, prepared) == (
-        prepared.camera, "the face's landmarks, since the dataset.json beside the photo does not name this photo")
+    again, source = found()
+    assert torch.equal(again, solved) and source == "the face's landmarks, since the dataset.json beside the photo does not name this photo"
+    (tmp_path / 'dataset.json').unlink()
+    faces.clear()
+    frontal, source = found(aligned=True)
+    assert source == 'frontal' and torch.equal(frontal, generator.frontal())
 
 
 # ---- the command ----
@@ -328,14 +328,10 @@ def test_the_command(astronaut, tmp_path):
     result = CliRunner().invoke(main, [str(photos), f'--outdir={out}'])
     assert result.exit_code == 1 and '2 failed, for the reasons above: a.png, c.jpg.' in result.output, result.output
     assert 'a.png: No face' in result.output and 'c.jpg is not a picture' in result.output and '1 of 3 photos' in result.output
-    assert sorted(path.name for path in out.iterdir()) == ['b.png', 'contact-sheet.png', 'dataset.json']
+    assert sorted(path.name for path in out.iterdir()) == ['b.png', 'dataset.json']
     labels = json.loads((out / 'dataset.json').read_text())['labels']
     assert [name for name, _ in labels] == ['b.png'] and len(labels[0][1]) == 25
     assert PIL.Image.open(out / 'b.png').size == (512, 512)
-    # The crops can be given back as a folder, also where the sheet was renamed.
-    assert pictures_at(out) == [out / 'b.png']
-    (out / 'contact-sheet.png').rename(out / 'a.png')
-    assert pictures_at(out) == [out / 'b.png'] and sheets_at(out) == ['a.png']
     before = (out / 'b.png').read_bytes()
     again = CliRunner().invoke(main, [str(photos / 'b.png'), f'--outdir={out}'])
     assert again.exit_code == 1 and 'not overwritten' in again.output and (out / 'b.png').read_bytes() == before
@@ -356,7 +352,7 @@ def test_a_fault_of_ours_costs_one_photo_only(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, [str(tmp_path), f'--outdir={tmp_path / "out"}', '--aligned', '--crop=ffhq'])
     assert result.exit_code == 1 and 'unexpected ZeroDivisionError' in result.output
     assert r'1 failed, for the reasons above: b\n.png.' in result.output
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png', 'contact-sheet.png']
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['a.png']
 
 
 @pytest.mark.parametrize('make, sentence', [

@@ -17,6 +17,7 @@ from eg3d_unlearn.generators.families.stylegan2 import Trusted2D
 from eg3d_unlearn.generators.trained_on import TrainedOn, by_words, orbit_of, trained_on
 from eg3d_unlearn.judges.judges import alignment_of
 from eg3d_unlearn.person import person as finding
+from eg3d_unlearn.person.checks import check_person
 from eg3d_unlearn.person.photo.prepare import Prepared
 from eg3d_unlearn.run import unlearn
 from torch_utils_ext.errors import InputError
@@ -124,16 +125,16 @@ def test_photos_are_cut_out_like_ffhq_only_for_networks_of_ffhq(family, tmp_path
     photo = dict(image=(str(tmp_path / 'cat.png'),), inversion='w+')
     cats = small_generator(family, data=TrainedOn('AFHQ', False, 'the path of its data set'))
     with pytest.raises(InputError, match='AFHQ .the path of its data set says so.*add --aligned'):
-        finding.check_person(config(**photo), cats)
-    finding.check_person(config(**photo, aligned=True), cats)
-    finding.check_person(config(**photo, aligned=True), small_generator(family, data=TrainedOn()))
+        check_person(config(**photo), cats)
+    check_person(config(**photo, aligned=True), cats)
+    check_person(config(**photo, aligned=True), small_generator(family, data=TrainedOn()))
 
 
 @pytest.mark.parametrize('rendering, fov_deg, taken', [
     (CAMERAS['FFHQ'], None, True), (CAMERAS['FFHQ'], 18.837, True), (CAMERAS['FFHQ'], 30.0, False), ({'avg_camera_radius': 1.2}, None, False),
 ])
 def test_landmarks_tell_the_camera_of_networks_that_see_like_ffhq(rendering, fov_deg, taken, monkeypatch):
-    found = Prepared(None, 'eg3d', None, False, pose=SimpleNamespace(label='of the landmarks'), notes=['cut out'])
+    found = Prepared(None, None, camera='of the landmarks', notes=['cut out'])
     monkeypatch.setattr(finding, 'prepare_file', lambda *args: found)
     generator = eg3d(rendering, fov_deg=fov_deg, data=TrainedOn('FFHQ') if 'avg_camera_pivot' in rendering else None)
     prepared = finding.prepare_photo(config(), Path('face.png'), generator)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from small import SMALL, PoorMansLpips, poor_mans_recogniser, save_noise, save_small, small_generator
 
 from eg3d_unlearn import duration
+from eg3d_unlearn.bench.train_encoder import network_for, save_encoder
 from eg3d_unlearn.command import main
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.evaluate_command import main as evaluate
@@ -18,7 +19,6 @@ from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.judges import judges as judging
 from eg3d_unlearn.judges import weights
 from eg3d_unlearn.judges.judges import Judges, check_needed, needed, without_missing
-from eg3d_unlearn.person.inversion.encoder import network_for, save_encoder
 from eg3d_unlearn.preflight import check
 from eg3d_unlearn.unlearning.closed_form import affine_names
 from eg3d_unlearn.unlearning.presets import resolve
@@ -168,7 +168,7 @@ def test_demo_networks_and_untrained_judges_stay():
 
 @pytest.mark.parametrize('options, recogniser, lpips', [
     ({'latent_seed': 1}, False, False), ({'image': ('a.png',), 'inversion': 'encoder'}, False, False),
-    ({'image': ('a.png',)}, False, True), ({'image': ('a.png',), 'inversion_lambda_id': 0.5}, True, True),
+    ({'image': ('a.png',)}, False, True),
     ({'people': 'demo:4-5'}, False, True), ({'latent_seed': 1, 'method': 'closed-form+guide'}, True, True)])
 def test_what_needs_which_judge(options, recogniser, lpips):
     given = Config(network='n.pkl', outdir='o', **{'method': 'closed-form', **options})

@@ -11,7 +11,7 @@ import click
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.config import OPTIMISERS, Config, borrow
+from eg3d_unlearn.config import INVERSIONS, Config, borrow, parts_of
 from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import choose_device, load_generator
@@ -19,18 +19,21 @@ from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.judges import Judges, load_judges
 from eg3d_unlearn.machine import hardware, versions
 from eg3d_unlearn.person.inversion import make_inverter
-from eg3d_unlearn.person.inversion.optimise import Inversion
+from eg3d_unlearn.person.inversion.inverter import Inversion
+from eg3d_unlearn.person.inversion.pti import PivotalTuning
 from eg3d_unlearn.run_folder import write_json
-from eg3d_unlearn.unlearning.presets import FROM_ENCODER, FROM_MEAN, begins_with_encoder, resolve
+from eg3d_unlearn.unlearning.presets import FROM_ENCODER, FROM_MEAN, resolve
 from eg3d_unlearn.worlds.demo.photo import photos_of
 from eg3d_unlearn.worlds.demo.recipes import NETWORKS
 from eg3d_unlearn.worlds.demo.shipped import encoder_path
 from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
+from torch_utils_ext.user_files import shown
 
+TUNING = 'pti'                       # a pivot by encoder+w, then the weights
 FIRST_PERSON = 200                   # of the held-out people; the main run's is not among them
-ROWS = ('w:500', 'w+:500', 'encoder', 'encoder+w:50', 'encoder+w+:50', 'encoder+w+:50:lbfgs', 'pti:50')
+ROWS = ('w:500', 'w+:500', 'encoder', 'encoder+w:50', 'encoder+w+:50', 'pti:50')
 
 
 def photos(people: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
@@ -41,21 +44,18 @@ def photos(people: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
 
 
 def invert(name: str, steps: int, network: str, generator: Generator, judges: Judges, images: Tensor,
-           cameras: Tensor | None, optimiser: str = 'adam') -> tuple[list[Inversion], float]:
+           cameras: Tensor | None) -> tuple[list[Inversion], float]:
     """The photos inverted, and seconds a photo; pivotal tuning takes them one by one, since it bends the network to each."""
-    start = FROM_ENCODER if name == 'pti' or begins_with_encoder(name) else FROM_MEAN
-    options = {'steps': steps, 'lr': start['inversion_lr'], 'optimiser': optimiser} if steps else {}
-    inverter = make_inverter(name, encoder_path(network), **options)
-    batches = range(len(images)) if name == 'pti' else [slice(None)]
+    tunes = name == TUNING
+    name = 'encoder+w' if tunes else name
+    lr = (FROM_ENCODER if parts_of(name)[0] else FROM_MEAN)['inversion_lr']
+    inverter = make_inverter(name, encoder_path(network), lr=lr, **({'steps': steps} if steps else {}))
+    if tunes:
+        inverter = PivotalTuning(inverter)
+    batches = [slice(number, number + 1) for number in range(len(images))] if tunes else [slice(None)]
     begun, found = time.perf_counter(), []
-    with tqdm(total=len(batches) * (steps + (inverter.steps if name == 'pti' else 0)) or 1, desc=name, unit='step', leave=False) as bar:
-        for batch in batches:
-            one = slice(batch, batch + 1) if isinstance(batch, int) else batch
-            done = bar.n
-
-            def progress(step: int, figures: dict, done: int = done) -> None:
-                bar.update(done + step - bar.n)
-            found.append(inverter(generator, images[one], None if cameras is None else cameras[one], judges.perceptual, progress))
+    for part in tqdm(batches, desc=name, leave=False):
+        found.append(inverter(generator, images[part], None if cameras is None else cameras[part], judges.perceptual))
     return found, (time.perf_counter() - begun) / len(images)
 
 
@@ -73,37 +73,30 @@ def figures_of(found: list[Inversion], generator: Generator, judges: Judges, ima
             'identity': round(cosine.mean().item(), 4), 'worst_identity': round(cosine.min().item(), 4)}
 
 
-def read_row(text: str) -> tuple[str, int, str]:
-    """Inversion, steps (0: it has none) and optimiser of ``encoder+w+:50:lbfgs``.
+def read_row(text: str) -> tuple[str, int]:
+    """Inversion and steps (0: it has none, or the usual ones) of ``encoder+w+:50``.
 
     Raises:
         InputError: it says something else.
     """
-    name, _, rest = text.partition(':')
-    steps, _, optimiser = rest.partition(':')
-    optimiser = optimiser or 'adam'
-    if not (steps or '0').isdigit() or optimiser not in OPTIMISERS:
-        raise InputError(f'--rows: {text!r} is not NAME, NAME:STEPS or NAME:STEPS:OPTIMISER, for instance encoder+w+:50:lbfgs. '
-                         f'Optimisers: {", ".join(OPTIMISERS)}.')
-    return name, int(steps or 0), optimiser
+    name, _, steps = text.partition(':')
+    if name not in (*INVERSIONS, TUNING) or not (steps or '0').isdigit():
+        raise InputError(f'--rows: {shown(text)} is not NAME or NAME:STEPS, for instance encoder+w+:50. Names: {", ".join((*INVERSIONS, TUNING))}.')
+    return name, int(steps or 0)
 
 
 def table(rows: list[dict]) -> str:
     """The rows as text."""
     lines = [f'{"inversion":<20}{"steps":>6}{"s/photo":>9}{"LPIPS":>8}{"PSNR":>7}{"identity":>10}{"worst":>8}']
-    lines += [f'{title_of(row):<20}{row["steps"]:>6}{row["seconds_per_photo"]:>9.1f}{row["lpips"]:>8.3f}{row["psnr_db"]:>7.1f}'
+    lines += [f'{row["inversion"]:<20}{row["steps"]:>6}{row["seconds_per_photo"]:>9.1f}{row["lpips"]:>8.3f}{row["psnr_db"]:>7.1f}'
               f'{row["identity"]:>10.3f}{row["worst_identity"]:>8.3f}' for row in rows]
     return '\n'.join(lines)
-
-
-def title_of(row: dict) -> str:
-    return row['inversion'] + (' lbfgs' if row['optimiser'] == 'lbfgs' else '')
 
 
 @command()
 @click.option('--network', help='Which demo network.', type=click.Choice(list(NETWORKS)), required=True)
 @click.option('--people', help='People, one photo each.', type=click.IntRange(min=1), default=8, show_default=True)
-@click.option('--rows', help='Inversions with their steps and, if it is not adam, their optimiser, separated by commas.', metavar='NAME:STEPS[:lbfgs],...', default=','.join(ROWS), show_default=True)
+@click.option('--rows', help='Inversions with their steps, separated by commas.', metavar='NAME:STEPS,...', default=','.join(ROWS), show_default=True)
 @click.option('--outfile', help='Also write the figures as json.', type=PATH, metavar='FILE')
 @borrow('device')
 def main(network: str, people: int, rows: str, outfile: str | None, device: str) -> None:
@@ -120,10 +113,10 @@ def main(network: str, people: int, rows: str, outfile: str | None, device: str)
     precision = choose_precision(None, world_by_network(network)[0], place)
     images, cameras = (None if part is None else part.to(place) for part in photos(people, generator))
     results = []
-    for name, steps, optimiser in wanted:
+    for name, steps in wanted:
         with arithmetic(precision, place):
-            found, seconds = invert(name, steps, network, generator, judges, images, cameras, optimiser)
-        results.append({'inversion': name, 'optimiser': optimiser, 'steps': steps, 'seconds_per_photo': round(seconds, 2),
+            found, seconds = invert(name, steps, network, generator, judges, images, cameras)
+        results.append({'inversion': name, 'steps': steps, 'seconds_per_photo': round(seconds, 2),
                         **figures_of(found, generator, judges, images, cameras)})
         click.echo(table(results[-1:]).splitlines()[1] if len(results) > 1 else table(results))
     if outfile:

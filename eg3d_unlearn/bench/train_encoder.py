@@ -9,6 +9,7 @@ photos only the picture is known: there the loss is what the network makes of th
 """
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -26,8 +27,8 @@ from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.identity import identity_distance
 from eg3d_unlearn.judges.judges import Judges, load_judges
-from eg3d_unlearn.person.inversion.encoder import EncoderNetwork, network_for, resume_from, save_encoder, shrink_to
-from eg3d_unlearn.person.inversion.optimise import reconstruction, shrink
+from eg3d_unlearn.person.inversion.encoder import META, EncoderNetwork, load_encoder, shrink_to
+from eg3d_unlearn.person.inversion.inverter import reconstruction, shrink
 from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.unlearning.presets import resolve
 from eg3d_unlearn.worlds.demo.training import TrainingRun, averaged, cosine, follow
@@ -78,6 +79,34 @@ def photographed(images: Tensor) -> Tensor:           # [N, 3, H, H] -> the same
     images = images.lerp(coarse, some(0.4) * between(0, 1))
     images = (images * between(0.9, 1.1) + between(-0.06, 0.06, 3)).clamp(-1, 1)
     return images + some(0.4) * between(0, 0.06) * torch.randn_like(images)
+
+
+def network_for(generator: Generator, size: int = 128, width: int = 32, space: str = 'w') -> EncoderNetwork:
+    """An untrained encoder for ``generator``, which knows where its latents lie."""
+    network = EncoderNetwork(min(generator.img_resolution, size), generator.w_dim, 25 if generator.is_3d else 0, width,
+                             num_ws=generator.num_ws if space == 'w+' else 1)
+    ws = generator.sample(512, torch.Generator().manual_seed(0))[:, 0]
+    network.w_avg.copy_(generator.w_avg[0])
+    network.spread.copy_((ws - generator.w_avg[0]).square().mean().sqrt())
+    return network.to(generator.device)
+
+
+def save_encoder(network: EncoderNetwork, path: Path, made_for: str) -> None:
+    """Write the encoder in half precision; ``made_for`` is the sha256 of the generator's pickle."""
+    about = json.dumps({**network.options, 'network_sha256': made_for}).encode()
+    state = {name: tensor.detach().cpu().half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
+    write_whole(path, lambda file: torch.save({**state, META: torch.frombuffer(bytearray(about), dtype=torch.uint8)}, file))
+
+
+def resume_from(path: Path, generator: Generator, space: str) -> EncoderNetwork:
+    """The encoder of a file, to be trained on in ``space``; one that found a vector for all layers may learn to part them."""
+    before = load_encoder(path, generator)
+    wanted = generator.num_ws if space == 'w+' else 1
+    if before.options['num_ws'] not in (1, wanted):
+        raise InputError(f'The encoder {path} finds a latent for each layer. Go on with --space=w+.')
+    network = EncoderNetwork(**{**before.options, 'num_ws': wanted}).to(generator.device)
+    network.load_state_dict(before.state_dict(), strict=before.options['num_ws'] == wanted)
+    return network
 
 
 def latent_loss(found: Tensor, w: Tensor, spread: Tensor) -> Tensor:  # [N, 1 or num_ws, w_dim], [N, w_dim], [] -> [N]

@@ -17,8 +17,10 @@ from eg3d_unlearn.generators.memory import keep_freed_memory
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.identity import NAMES, load_identity
 from eg3d_unlearn.judges.judges import Embed, Judges, alignment_of, check_needed, load_judges
-from eg3d_unlearn.person.inversion import make_inverter, plan
-from eg3d_unlearn.person.person import Person, check_person, encoder_of, find_person
+from eg3d_unlearn.person.checks import check_person
+from eg3d_unlearn.person.inversion import make_inverter
+from eg3d_unlearn.person.inversion.inverter import Inversion
+from eg3d_unlearn.person.person import Person, encoder_of, find_person
 from eg3d_unlearn.run_folder import OPTIONS
 from eg3d_unlearn.unlearning.checks import check_inputs
 from eg3d_unlearn.unlearning.presets import resolve
@@ -81,20 +83,14 @@ class Evidence:
         generator: Generator,        # G_s or G_u
         images: Tensor,              # [N, 3, H, W] in -1 to 1
         cameras: Tensor | None,      # [N, 25]; None for 2D networks
-        name: str | None = None,     # as `inversion.plan` reads it, or 'pti'; None = as the person's photo was inverted
-        progress: Callable[[int, dict], None] = lambda step, figures: None,
-        **options,                   # of `make_inverter`: steps, lr, seed, tuning_steps ...
-    ):
-        """An `Inversion` of photos into one of the networks, by the encoder and the judges of this evidence."""
-        name = name or self.config.inversion
-        if name != 'pti' and plan(name).space is not None:
-            config = self.config
-            options = {'steps': config.inversion_steps or 100, 'lr': config.inversion_lr or 0.05, 'optimiser': config.inversion_optimiser,
-                       'lambda_id': config.inversion_lambda_id, 'early_stop': config.inversion_early_stop, 'seed': config.seed,
-                       'refine_camera': config.refine_camera, **options}
-        inverter = make_inverter(name, self.config.encoder, self.config.encoder_mean, **options)
+        name: str | None = None,     # of `config.INVERSIONS`; None = as the person's photo was inverted
+    ) -> Inversion:
+        """Photos inverted into one of the networks, by the encoder and the judges of this evidence."""
+        config = self.config
+        inverter = make_inverter(name or config.inversion, config.encoder, config.encoder_mean, steps=config.inversion_steps or 100,
+                                 lr=config.inversion_lr or 0.05, seed=config.seed)
         return inverter(generator, images.to(self.device), None if cameras is None else cameras.to(self.device),
-                        self.judges.perceptual, progress, self.judges.recogniser)
+                        self.judges.perceptual)
 
 
 def gather(

@@ -8,7 +8,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from eg3d_unlearn.config import CLOSED_FORM, Config, JudgesOptions, refines, refuse_unused
+from eg3d_unlearn.config import CLOSED_FORM, Config, JudgesOptions, parts_of, refuse_unused
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.identity import load_identity
 from eg3d_unlearn.judges.perceptual import NETS, Lpips, Perceptual
@@ -70,9 +70,9 @@ def real_lpips(options: JudgesOptions, device: torch.device) -> Lpips:
 
 def needed(config: Config) -> dict[str, bool]:
     """Whether a run needs a recogniser and LPIPS, by the option that names them: an optimisation does, a formula does not."""
-    optimises = config.person_kind in ('image', 'people') and refines(config.inversion)
+    optimises = config.person_kind in ('image', 'people') and parts_of(config.inversion)[1] is not None
     trains = config.method != CLOSED_FORM
-    return {'id_network': trains or optimises and config.inversion_lambda_id > 0, 'lpips_net': trains or optimises}
+    return {'id_network': trains, 'lpips_net': trains or optimises}
 
 
 def check_needed(config: Config) -> None:

@@ -103,9 +103,6 @@ REGISTRY: dict[str, WeightFile] = {
         'e4e_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (e4e)', 'encoder4editing: MIT',
         '--encoder', page='https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view',
         size=1_201_649_680, sha256='2ace1d9a8c05c10a399bcd500b8dda118f759ff1aac89dbdab7435f2136a0999'),
-    'psp': WeightFile(
-        'psp_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (pSp)', 'pixel2style2pixel: MIT',
-        '--encoder', page='https://drive.google.com/file/d/1bMTNWkh5LArlaWSc_wa8VKyq2V42T2z0/view'),
 }
 
 

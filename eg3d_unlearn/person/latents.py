@@ -25,41 +25,46 @@ def read_latent(path: Path, generator: Generator) -> Tensor:
     """
     if not os.path.exists(path):     # False, too, for names that the system cannot look for
         raise InputError(f'The latent file {shown(path, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
-    array = load_array(path)
-    name = f'The latent in {shown(path, 300)}'
+    return latents_of(load_array(path), f'The latent in {shown(path, 300)}', generator).to(generator.device)
+
+
+def latents_of(
+    value: object,                   # of a file: a tensor or an array, else it is refused
+    name: str,                       # how the sentence of an error begins
+    generator: Generator,
+) -> Tensor:                         # [K, num_ws, w_dim] float32, on the CPU
+    """Latents of ``generator`` from numbers in W or W+."""
     num_ws, w_dim = generator.num_ws, generator.w_dim
     shapes = f'[{w_dim}], [1, {w_dim}], [{num_ws}, {w_dim}] or [1, {num_ws}, {w_dim}]'
-    got = shown(list(array.shape))
-    if array.dtype.kind not in 'fiu':
-        raise InputError(f'{name} holds {shown(array.dtype)} values, expected numbers of shape {shapes}.')
-    if array.ndim < 3:
-        array = array[None] if array.ndim == 2 else array[None, None]
+    if isinstance(value, Tensor):    # numpy knows no bfloat16
+        value = (value.detach().float() if value.is_floating_point() else value).numpy()
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in 'fiu':
+        raise InputError(f'{name} holds {shown(getattr(value, "dtype", type(value).__name__))} values, expected numbers of shape {shapes}.')
+    array = value[None] if value.ndim == 2 else value[None, None] if value.ndim < 2 else value
     if array.ndim != 3 or len(array) == 0 or array.shape[1:] not in ((1, w_dim), (num_ws, w_dim)):
-        raise InputError(f'{name} has shape {got}, but this network takes {shapes}; of several photos of one person '
+        raise InputError(f'{name} has shape {shown(list(value.shape))}, but this network takes {shapes}; of several photos of one person '
                          f'[photos, {num_ws}, {w_dim}].')
     with np.errstate(over='ignore'):
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
         raise InputError(f'{name} holds NaN or infinite values. Was its inversion finished?')
-    return torch.from_numpy(array).expand(-1, num_ws, -1).clone().to(generator.device)
+    return torch.from_numpy(array).expand(-1, num_ws, -1).clone()
 
 
-def load_array(path: Path) -> np.ndarray:
+def load_array(path: Path, what: str = 'latent file') -> Tensor | np.ndarray:
     """The one array of an .npy, .npz or .pt file, read without running code from it."""
-    content = read_tensors(path, 'latent file', NAMES, MAX_LATENT_BYTES)
+    content = read_tensors(path, what, NAMES, MAX_LATENT_BYTES)
     while isinstance(content, dict):
         arrays = {key: value for key, value in content.items() if isinstance(value, (Tensor, np.ndarray, list, dict))}
         key = next((name for name in NAMES if name in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
         if key is None:
-            raise InputError(f'The latent file {shown(path, 300)} holds {len(arrays)} arrays ({named(arrays)}); expected one, or one called w. '
-                             "Save the person's alone, with numpy.save.")
+            raise InputError(f'The {what} {shown(path, 300)} holds {len(arrays)} arrays ({named(arrays)}); expected one, or one called w. '
+                             'Save the one that counts, with numpy.save.')
         content = arrays[key]
         if isinstance(content, list):
             content = last_step(content, path)
     if not isinstance(content, (Tensor, np.ndarray)):
-        raise InputError(f'The latent file {shown(path, 300)} holds a value of the type {type(content).__name__}; expected an array of numbers.')
-    if isinstance(content, Tensor):  # numpy knows no bfloat16
-        return (content.float() if content.is_floating_point() else content).numpy()
+        raise InputError(f'The {what} {shown(path, 300)} holds a value of the type {type(content).__name__}; expected an array of numbers.')
     return content
 
 

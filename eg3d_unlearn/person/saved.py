@@ -15,27 +15,23 @@ from torch_utils_ext.errors import InputError
 
 # What a saved state holds of the person until the run ends.
 KEPT = ('person', 'ws_source', 'notes', 'ws_others', 'ws_strangers', 'cameras', 'camera', 'ws_mirrored', 'more', 'ws_kept')
-LATER = {'camera': None, 'ws_mirrored': None, 'more': [], 'ws_kept': None}   # what states of older versions lack
 
 
-def find_once(folder: RunFolder, config: Config, generator: Generator, judges: Judges) -> tuple[dict, list[Person] | None, bool]:
-    """The people as the folder's state holds them until the run ends; as they were found, None for a resumed run; whether cameras were kept."""
-    state = folder.load_state()
-    who = digest(config.person_kind, names_of(config))
-    has_camera = state is None or 'camera' in state      # states of before it was kept go on without the photos
+def find_once(folder: RunFolder, config: Config, generator: Generator, judges: Judges) -> tuple[dict, list[Person] | None]:
+    """The people as the folder's state holds them until the run ends, and as they were found: None for a resumed run."""
+    state, who = folder.load_state(), digest(config.person_kind, names_of(config))
     if state is not None:
-        state = {**LATER, **state}
         if not all(name in state for name in KEPT):
             raise folder.damaged('something is missing')
         if state['person'] != who:
             raise InputError(f'--outdir={folder.path} was begun for another person. Choose another folder.')
-        return state, None, has_camera
+        return state, None
     with arithmetic(config.precision, generator.device):
         found = find_each(config, generator, judges, folder.log)
         ws_kept = latents_kept(config, generator, judges, folder.log) if config.method in CLOSED else None
     state = {'step': 0, 'person': who, **kept_of(found[0]), 'more': [kept_of(one) for one in found[1:]], 'ws_kept': ws_kept}
     folder.save_state(state)
-    return state, found, has_camera
+    return state, found
 
 
 def find_each(config: Config, generator: Generator, judges: Judges, log: Callable[[str], None]) -> list[Person]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from eg3d_unlearn.config import CLOSED, CLOSED_FORM, OPTIONS, POLISHED, Config, begins_with_encoder, refines
+from eg3d_unlearn.config import CLOSED, CLOSED_FORM, OPTIONS, POLISHED, Config, parts_of
 from eg3d_unlearn.options import about
 from eg3d_unlearn.person.given import photos_of
 from eg3d_unlearn.worlds.registry import World
@@ -61,10 +61,10 @@ def resolve(
     settings = {**GUIDE, **usual, **method, 'forget_from': 'all' if several else 'first', **judges}
     if world is not None and config.method == POLISHED:
         settings['lr'] = usual['lr']
-    start = 'encoder' if begins_with_encoder(config.inversion or settings['inversion']) else 'mean'
-    settings.update(FROM_ENCODER if start == 'encoder' else FROM_MEAN)
+    encoder, space = parts_of(config.inversion or settings['inversion'])
+    settings.update(FROM_ENCODER if encoder else FROM_MEAN)
     if world is not None:
-        settings['inversion_steps'] = world.inversion_steps(family, start) or settings['inversion_steps']
-    if not refines(config.inversion or settings['inversion']):
+        settings['inversion_steps'] = world.inversion_steps(family, 'encoder' if encoder else 'mean') or settings['inversion_steps']
+    if space is None:
         settings.update(inversion_steps=None, inversion_lr=None)
     return dataclasses.replace(config, **{name: value for name, value in settings.items() if getattr(config, name) is None})

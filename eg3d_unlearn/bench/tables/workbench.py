@@ -14,6 +14,7 @@ from eg3d_unlearn.generators.loading import choose_device, load_generator
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.judges.judges import load_judges
 from eg3d_unlearn.person import person as finding
+from eg3d_unlearn.person.checks import check_person
 from eg3d_unlearn.person.person import Person
 from eg3d_unlearn.person.photo.folders import folders_in
 from eg3d_unlearn.person.saved import KEPT
@@ -75,7 +76,7 @@ class Workbench:
             mine = self.world.photos_of(FIRST_PERSON + number, PHOTOS, self.g_s.img_resolution, out_of_domain=scenario == 'out-of-domain')
             return finding.photographed(config, self.g_s, self.judges, mine, None, log)
         config = dataclasses.replace(config, image=(str(self._folder(scenario, number)),))
-        finding.check_person(config, self.g_s)
+        check_person(config, self.g_s)
         return finding.find_person(config, self.g_s, self.judges, log)
 
     def _folder(self, scenario: str, number: int) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 from eg3d_unlearn.evaluation.evidence import Evidence
 from eg3d_unlearn.evaluation.rendering import from_yaws, rendered
 from eg3d_unlearn.person.given import world_person
-from eg3d_unlearn.person.person import photo_camera, prepare_photo
+from eg3d_unlearn.person.person import prepare_photo, stacked
 from eg3d_unlearn.person.photo.folders import PICTURES, folders_in, pictures_at
 from eg3d_unlearn.worlds.registry import World
 from torch_utils_ext.errors import InputError
@@ -97,16 +97,9 @@ def of_world(evidence: Evidence, world: World, number: int, photos: int) -> Subj
 
 def photographed(evidence: Evidence, photos: list[Path]) -> Subject:
     """A control person from photos."""
-    generator, images, labels = evidence.g_s, [], []
     # --camera and --face are about the erased person's photo.
     config = dataclasses.replace(evidence.config, camera=None, face=None)
-    for path in photos:
-        prepared = prepare_photo(config, path, generator)
-        camera, _ = photo_camera(config, path, generator, prepared)
-        images.append(prepared.tensor(generator.img_resolution))
-        labels.append(generator.frontal() if camera is None and generator.is_3d else camera)
-    cameras = torch.cat([label.to(generator.device) for label in labels]) if generator.is_3d else None
-    return inverted(evidence, torch.cat(images), cameras)
+    return inverted(evidence, *stacked([prepare_photo(config, path, evidence.g_s) for path in photos], evidence.g_s))
 
 
 @torch.no_grad()
@@ -129,7 +122,7 @@ def inverted(evidence: Evidence, images: Tensor, cameras: Tensor | None) -> Subj
     """A person whose latents come the way the erased person's did."""
     images, cameras = images.to(evidence.device), None if cameras is None else cameras.to(evidence.device)
     found = evidence.invert(evidence.g_s, images, cameras)
-    return Subject(images, cameras if found.camera is None else found.camera, found.ws.clone())
+    return Subject(images, cameras, found.ws.clone())
 
 
 @torch.no_grad()

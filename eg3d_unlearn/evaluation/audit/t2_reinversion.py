@@ -12,7 +12,8 @@ from eg3d_unlearn.evaluation.audit.context import Audit, Side
 from eg3d_unlearn.evaluation.audit.sentences import usual
 from eg3d_unlearn.evaluation.audit.subjects import Subject
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
-from eg3d_unlearn.person.inversion.optimise import Inversion, Optimisation, reconstruction
+from eg3d_unlearn.person.inversion.inverter import Inversion, reconstruction
+from eg3d_unlearn.person.inversion.optimise import Optimisation
 from eg3d_unlearn.unlearning.presets import FROM_ENCODER, FROM_MEAN
 from torch_utils_ext.errors import InputError
 
@@ -25,7 +26,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
         image, camera = subject.photo(subject.attacked)
         try:
             return Optimisation(space, steps=steps, lr=lr, seed=audit.seed)(
-                side.light, image, camera, audit.perceptual, lambda *_: step(), starts=[start])
+                side.light, image, camera, audit.perceptual, lambda *_: step(), start=start)
         except InputError:           # the optimisation diverged: the attacker is left with the start
             failed[0] += 1
             return Inversion(start, *reconstruction(side.light, start, image, camera, audit.perceptual))

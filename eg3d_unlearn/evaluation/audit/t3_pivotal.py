@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from eg3d_unlearn.config import parts_of
 from eg3d_unlearn.evaluation.audit.context import Audit
 from eg3d_unlearn.evaluation.audit.sentences import NO_LOCK, usual
 from eg3d_unlearn.evaluation.audit.tier import Findings, Shown, Tier
-from eg3d_unlearn.person.inversion import make_inverter, plan
+from eg3d_unlearn.person.inversion import make_inverter
 from eg3d_unlearn.person.inversion.pti import PivotalTuning
 from eg3d_unlearn.unlearning.presets import FROM_ENCODER, FROM_MEAN
 from torch_utils_ext.errors import InputError
@@ -15,9 +16,9 @@ from torch_utils_ext.errors import InputError
 def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
     """One photo: a latent near it, then the weights."""
     config, failed = audit.evidence.config, [0]
-    encoders = plan(config.inversion).encoders
-    name = '+'.join((*encoders, 'w'))
-    lr = (FROM_ENCODER if encoders else FROM_MEAN)['inversion_lr']
+    encoder, _ = parts_of(config.inversion)
+    name = f'{encoder}+w' if encoder else 'w'
+    lr = (FROM_ENCODER if encoder else FROM_MEAN)['inversion_lr']
 
     def one(side, index, step):
         subject = audit.subjects[index]

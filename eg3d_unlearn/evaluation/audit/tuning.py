@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.perceptual import Perceptual
-from eg3d_unlearn.person.inversion.optimise import Optimisation, Wanted
+from eg3d_unlearn.person.inversion.optimise import Wanted
 from torch_utils_ext.progress import tqdm
 
 
@@ -40,13 +40,13 @@ def tuned(
     """Adam on the part that unlearning trained, with the loss of pivotal tuning (arXiv 2106.05744, Eq. 3): LPIPS and L2."""
     copy, parameters = learning_copy(generator)
     optimiser = torch.optim.Adam(parameters, lr=lr)
-    loss, rng = Optimisation('w'), torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     after_step(0, copy)
     for step in tqdm(range(steps), desc=desc, unit='step', dynamic_ncols=True, disable=desc is None):
         chosen = torch.randperm(len(ws), generator=rng)[:batch].to(ws.device)
         camera = None if cameras is None else cameras[chosen]
         shown = copy.render(copy.backbone(ws[chosen]), camera, half=half and copy.is_3d).image
-        distance = loss.distance(shown, Wanted(images[chosen], perceptual, None)).mean()
+        distance = Wanted(images[chosen], perceptual).distance(shown).mean()
         optimiser.zero_grad(set_to_none=True)
         if torch.isfinite(distance):  # a network that is broken is not taught anything, and its pictures say so
             distance.backward()

@@ -5,10 +5,8 @@ are known (`python -m eg3d_unlearn.bench.train_encoder`).
 """
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +14,8 @@ from torch.nn import functional as F
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.precision import arithmetic
-from eg3d_unlearn.judges.perceptual import Perceptual
 from eg3d_unlearn.judges.weights import build_checked, load_state
-from eg3d_unlearn.person.inversion.optimise import Inversion, Recogniser, reconstruction, shrink
-from eg3d_unlearn.run_folder import write_whole
+from eg3d_unlearn.person.inversion.inverter import Encoder, shrink
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import parse_json, shown
@@ -94,36 +90,8 @@ def shrink_to(images: Tensor, size: int) -> Tensor:   # [N, 3, H, H] -> [N, 3, s
     return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode='area')
 
 
-def network_for(generator: Generator, size: int = 128, width: int = 32, space: str = 'w') -> EncoderNetwork:
-    """An untrained encoder for ``generator``, which knows where its latents lie."""
-    network = EncoderNetwork(min(generator.img_resolution, size), generator.w_dim, 25 if generator.is_3d else 0, width,
-                             num_ws=generator.num_ws if space == 'w+' else 1)
-    ws = generator.sample(512, torch.Generator().manual_seed(0))[:, 0]
-    network.w_avg.copy_(generator.w_avg[0])
-    network.spread.copy_((ws - generator.w_avg[0]).square().mean().sqrt())
-    return network.to(generator.device)
-
-
-def save_encoder(network: EncoderNetwork, path: Path, made_for: str) -> None:
-    """Write the encoder in half precision; ``made_for`` is the sha256 of the generator's pickle."""
-    about = json.dumps({**network.options, 'network_sha256': made_for}).encode()
-    state = {name: tensor.detach().cpu().half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
-    write_whole(path, lambda file: torch.save({**state, META: torch.frombuffer(bytearray(about), dtype=torch.uint8)}, file))
-
-
-def resume_from(path: Path, generator: Generator, space: str) -> EncoderNetwork:
-    """The encoder of a file, to be trained on in ``space``; one that found a vector for all layers may learn to part them."""
-    before = load_encoder(path, generator)
-    wanted = generator.num_ws if space == 'w+' else 1
-    if before.options['num_ws'] not in (1, wanted):
-        raise InputError(f'The encoder {path} finds a latent for each layer. Go on with --space=w+.')
-    network = EncoderNetwork(**{**before.options, 'num_ws': wanted}).to(generator.device)
-    network.load_state_dict(before.state_dict(), strict=before.options['num_ws'] == wanted)
-    return network
-
-
 def load_encoder(path: Path, generator: Generator) -> EncoderNetwork:
-    """The encoder of a file that `save_encoder` wrote, checked against the generator."""
+    """The encoder of a file that `bench.train_encoder` wrote, checked against the generator."""
     if not os.path.exists(path):
         raise InputError(f'The encoder {shown(path, 300)} is not there. Train one: python -m eg3d_unlearn.bench.train_encoder --network=PKL '
                          '--outdir=DIR, or choose --inversion=w+.')
@@ -165,7 +133,7 @@ def options_of(
     return options
 
 
-class Encoder:
+class OwnEncoder(Encoder):
     """The inverter around an `EncoderNetwork`."""
 
     def __init__(self, path: str | Path | None):
@@ -174,19 +142,13 @@ class Encoder:
                              '--network=PKL --outdir=DIR, and give --encoder=DIR/encoder.pt; or choose --inversion=w+.')
         self.path = Path(os.path.expanduser(path))
 
-    def load(self, generator: Generator) -> EncoderNetwork:
-        """The encoder on the generator's device, checked against it."""
-        return load_encoder(self.path, generator)
+    def check(self, generator: Generator) -> None:
+        load_encoder(self.path, generator)
 
     @torch.no_grad()
-    def encode(
-        self,
-        generator: Generator,
-        images: Tensor,              # [N, 3, H, W] in [-1, 1]
-        camera: Tensor | None,       # [1 or N, 25], None for 2D networks
-    ) -> tuple[Tensor, dict]:        # ws [N, num_ws, w_dim], notes
-        """Latents of the pictures and what is to be recorded."""
-        network = self.load(generator)
+    def encode(self, generator: Generator, images: Tensor, camera: Tensor | None) -> tuple[Tensor, dict]:
+        """By `closest`."""
+        network = load_encoder(self.path, generator)
         labels = None if camera is None else camera.to(generator.device).expand(len(images), -1)
         # In single precision: of so few passes coarser products would save next to no time.
         with arithmetic('fp32', generator.device):
@@ -194,19 +156,6 @@ class Encoder:
                      for start, part in zip(range(0, len(images), BATCH), images.split(BATCH), strict=True)]
         notes = {'weights': self.path.name, 'sha256': sha256_of(self.path)}
         return torch.cat(found).expand(-1, generator.num_ws, -1).contiguous(), notes
-
-    def __call__(
-        self,
-        generator: Generator,
-        images: Tensor,              # [N, 3, H, W] in [-1, 1], H = W = the generator's resolution
-        camera: Tensor | None,       # [1 or N, 25], None for 2D networks
-        perceptual: Perceptual | None,
-        progress: Callable[[int, dict], None] = lambda step, figures: None,
-        recogniser: Recogniser | None = None,  # not used: nothing is optimised
-    ) -> Inversion:
-        """Latents of ``images``, by `closest`."""
-        ws, notes = self.encode(generator, images, camera)
-        return Inversion(ws, *reconstruction(generator, ws, images, camera, perceptual), notes=notes)
 
 
 def closest(

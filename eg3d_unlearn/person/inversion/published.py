@@ -6,19 +6,15 @@ as much as the encoder does, so it is recorded, as is the checksum of the file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges import weights as weight_files
-from eg3d_unlearn.judges.perceptual import Perceptual
-from eg3d_unlearn.person.inversion.optimise import Inversion, Recogniser, reconstruction
-from eg3d_unlearn.person.latents import load_array
+from eg3d_unlearn.person.inversion.inverter import Encoder
+from eg3d_unlearn.person.latents import latents_of, load_array
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import is_file, shown
@@ -26,33 +22,20 @@ from torch_utils_ext.user_files import is_file, shown
 BATCH = 4                            # pictures that go through at once: these networks are large
 
 
-@dataclass
-class Loaded:
-    """An encoder that is ready for one generator."""
-    network: nn.Module               # pictures -> offsets from the mean latent
-    mean: Tensor                     # [num_ws, w_dim] the mean latent that the offsets belong to
-    notes: dict                      # weights, sha256, published, mean_latent; perhaps a warning
-
-
-class PublishedEncoder:
+class PublishedEncoder(Encoder):
     """The inverter around a published network; subclasses know one network and its file each."""
     name = ''                        # of the inversion, and of the file in `weights.REGISTRY`
     takes = ''                       # the generators that it was trained for, for the error
-    alignment = ''                   # how the pictures that it was trained on were cropped: 'eg3d' or 'ffhq'
 
     def __init__(
         self,
         weights: str | Path | None = None,  # the published file; None = the one in the cache folder
         mean: str | Path | None = None,     # file with another mean latent, W or W+; None = the weights file's, else the generator's
-        random_weights: bool = False,       # untrained: for tests and timings, the latents mean nothing
-        seed: int = 0,                      # of the untrained weights
     ):
-        self.source = None if random_weights else weight_files.find(self.name, weights)
-        self.mean, self.seed = None if mean is None else Path(os.path.expanduser(mean)), seed
+        self.source = weight_files.find(self.name, weights)
+        self.mean = None if mean is None else Path(os.path.expanduser(mean))
         if self.mean is not None and not is_file(self.mean):
             raise InputError(f'--encoder-mean={shown(mean, 300)} is not a file; expected an .npy, .npz or .pt file with a mean latent.')
-
-    # ---- what a subclass fills in ----
 
     def fits(self, generator: Generator) -> bool:
         """Whether the encoder can have been trained for such a generator."""
@@ -70,8 +53,6 @@ class PublishedEncoder:
         """The pictures, shrunk as for the encoder's training."""
         raise NotImplementedError
 
-    # ---- the way of the data ----
-
     def check(self, generator: Generator):
         """Raise InputError unless the generator is of the kind that the encoder was trained for."""
         if not self.fits(generator):
@@ -79,86 +60,45 @@ class PublishedEncoder:
                 f'--inversion={self.name} is for {self.takes}; this network is {generator.family} with {generator.img_resolution} '
                 f'pixels and {generator.num_ws} latents of {generator.w_dim} numbers. Use --inversion=w+, which takes any network.')
 
-    def load(self, generator: Generator) -> Loaded:
-        """The encoder on the generator's device and the mean latent that goes with it.
+    def load(self, generator: Generator) -> tuple[nn.Module, Tensor, dict]:
+        """The encoder on the generator's device, the mean latent [num_ws, w_dim] that its offsets belong to, and notes.
 
         Raises:
             InputError: a generator of another kind, a file of another kind, a missing or an unexpected entry.
         """
         self.check(generator)
-        given = None if self.mean is None else mean_latent(load_array(self.mean), self.mean, generator)
-        mean, notes = None, {}
-        if self.source is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
-                network = self.architecture(generator)
-            notes = {'weights': 'untrained', 'sha256': None, 'published': False}
-        else:
-            state, mean, notes = self.read(self.source, generator)
-            with torch.device('meta'):  # initial values would cost time and be overwritten
-                network = self.architecture(generator)
-            network = network.to_empty(device='cpu')
-            weight_files.load_into(network, state, self.source)
-            sha256 = sha256_of(self.source)
-            notes = {'weights': self.source.name, 'sha256': sha256, 'published': weight_files.published(self.name, sha256), **notes}
+        given = None if self.mean is None else mean_latent(load_array(self.mean), shown(self.mean, 300), generator)
+        state, mean, notes = self.read(self.source, generator)
+        with torch.device('meta'):   # initial values would cost time and be overwritten
+            network = self.architecture(generator)
+        network = network.to_empty(device='cpu')
+        weight_files.load_into(network, state, self.source)
+        sha256 = sha256_of(self.source)
+        notes = {'weights': self.source.name, 'sha256': sha256, 'published': weight_files.published(self.name, sha256), **notes}
         if given is not None:
             mean, notes['mean_latent'] = given, f'{self.mean.name} (--encoder-mean)'
         elif mean is None:
             mean, notes['mean_latent'] = generator.w_avg, f"the generator's: {generator.w_avg_source}"
-        return Loaded(network.eval().requires_grad_(False).to(generator.device), mean.to(generator.device), notes)
+        return network.eval().requires_grad_(False).to(generator.device), mean.to(generator.device), notes
 
     @torch.no_grad()
-    def encode(
-        self,
-        generator: Generator,
-        images: Tensor,  # [N, 3, H, W] in [-1, 1], RGB, aligned as `alignment` says
-        camera: Tensor | None = None,  # these encoders do not look at it
-        progress: Callable[[int, dict], None] = lambda step, figures: None,
-    ) -> tuple[Tensor, dict]:  # ws [N, num_ws, w_dim], notes
-        """Latents of the pictures and what is to be recorded; ``progress`` counts pictures."""
-        loaded = self.load(generator)
-        parts, done = [], 0
-        for part in images.to(generator.device, torch.float32).split(BATCH):
-            out = loaded.network(self.see(part))
-            parts.append(out[0] if isinstance(out, tuple) else out)
-            done += len(part)
-            progress(done, {})
-        ws = torch.cat(parts) + loaded.mean
+    def encode(self, generator: Generator, images: Tensor, camera: Tensor | None = None) -> tuple[Tensor, dict]:
+        """Pictures aligned as the encoder's training pictures were; these encoders do not look at the camera."""
+        network, mean, notes = self.load(generator)
+        found = [network(self.see(part)) for part in images.to(generator.device, torch.float32).split(BATCH)]
+        ws = torch.cat([out[0] if isinstance(out, tuple) else out for out in found]) + mean
         if not ws.isfinite().all():
             raise InputError(f'--inversion={self.name} gave NaN or infinite latents. Are the weights in {self.source} damaged?')
-        return ws, loaded.notes
-
-    def __call__(
-        self,
-        generator: Generator,
-        images: Tensor,              # [N, 3, H, W] in [-1, 1], H = W = the generator's resolution
-        camera: Tensor | None,       # [1 or N, 25] where reconstructions are judged from, None = frontal / 2D
-        perceptual: Perceptual | None,
-        progress: Callable[[int, dict], None] = lambda step, figures: None,
-        recogniser: Recogniser | None = None,  # not used: nothing is optimised
-    ) -> Inversion:
-        """Latents of ``images`` in one pass each."""
-        ws, notes = self.encode(generator, images, camera, progress)
-        lpips, psnr = reconstruction(generator, ws, images.to(ws), camera, perceptual)
-        return Inversion(ws=ws, lpips=lpips, psnr=psnr, notes=notes)
+        return ws, notes
 
 
 def mean_latent(
-    value,                 # array or tensor: [512], [1, 512], [num_ws, 512], with or without a first axis of 1
-    source: str | Path,    # where it came from, for the error
+    value: object,         # of a file
+    source: str,           # where it came from, for the error
     generator: Generator,
 ) -> Tensor:               # [num_ws, w_dim] float32
     """A mean latent in W or W+ for every layer of the generator."""
-    if isinstance(value, np.ndarray):
-        value = value.astype(np.float32) if value.dtype.kind in 'fiu' else None
-    if not isinstance(value, (Tensor, np.ndarray)) or not value.size:
-        raise InputError(f'The mean latent in {source} is no array of numbers.')
-    mean = torch.as_tensor(value).detach().float()
-    got = list(mean.shape)
-    mean = mean[0] if mean.ndim == 3 and len(mean) == 1 else mean
-    mean = mean[None] if mean.ndim == 1 else mean
-    num_ws, w_dim = generator.num_ws, generator.w_dim
-    if mean.shape not in ((1, w_dim), (num_ws, w_dim)) or not mean.isfinite().all():
-        raise InputError(f'The mean latent in {source} has shape {got}; expected finite numbers of shape [{w_dim}], [1, {w_dim}] or '
-                         f'[{num_ws}, {w_dim}].')
-    return mean.expand(num_ws, w_dim).clone()
+    found = latents_of(value, f'The mean latent in {source}', generator)
+    if len(found) > 1:
+        raise InputError(f'The mean latent in {source} holds {len(found)} latents, expected one.')
+    return found[0]

@@ -13,27 +13,26 @@ import click
 from eg3d_unlearn.config import borrow
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.person.photo.camera_labels import LABELS
-from eg3d_unlearn.person.photo.files import SHEETS, write_sheet
+from eg3d_unlearn.person.photo.files import SHEETS
 from eg3d_unlearn.person.photo.folders import no_photo, pictures_at, sheets_at
 from torch_utils_ext.atomic_file import replacing
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 from torch_utils_ext.user_files import shown
 
-SHEET = SHEETS[0]
-SHOWN = 60                           # photos on the contact sheet
+SHOWN = 60                           # names in one sentence
 
 
 @command()
 @click.argument('files', nargs=-1, required=True, type=PATH, metavar='FILES...')
-@click.option('--outdir', help='Folder for the crops (NAME.png), dataset.json and contact-sheet.png.', type=PATH, metavar='DIR', required=True)
-@click.option('--crop', help="Which crop: EG3D's (512 pixels, with camera labels), FFHQ's for StyleGAN (1024), or ArcFace's template (112).", type=click.Choice(['eg3d', 'ffhq', 'arcface']), default='eg3d', show_default=True)
+@click.option('--outdir', help='Folder for the crops (NAME.png), and dataset.json.', type=PATH, metavar='DIR', required=True)
+@click.option('--crop', help="Which crop: EG3D's (512 pixels, with camera labels), or FFHQ's for StyleGAN (1024).", type=click.Choice(['eg3d', 'ffhq']), default='eg3d', show_default=True)
 @borrow('face')
 @borrow('aligned', help='The pictures are crops already: take them as they are.')
 def main(files: tuple[str, ...], outdir: str, crop: str, face: int | None, aligned: bool) -> None:
     """Find the face in each photo, cut it out as the networks were trained to see it, and solve its camera.
 
-    FILES are pictures or folders of pictures; hidden files and sheets that this command made are no photos. A file that
+    FILES are pictures or folders of pictures; hidden files and sheets that eg3d_unlearn made are no photos. A file that
     fails gets a line that says why; the others go on, and the exit code is 1 at the end. Nothing that is there already is
     overwritten.
 
@@ -48,8 +47,6 @@ def main(files: tuple[str, ...], outdir: str, crop: str, face: int | None, align
     failed = prepare_all(paths, folder, crop, face, aligned)
     done = len(paths) - len(failed)
     click.echo(f'{done} of {len(paths)} photos are ready{f" in {shown(folder, 300)}" if done else ""}.')
-    if done > SHOWN:
-        click.echo(f'{SHEET} shows the first {SHOWN} of them.')
     if failed:
         more = f' and {len(failed) - SHOWN} more' if len(failed) > SHOWN else ''
         raise click.ClickException(f'{len(failed)} failed, for the reasons above: {", ".join(shown(path.name) for path in failed[:SHOWN])}{more}.')
@@ -78,18 +75,16 @@ def check_free(paths: list[Path], folder: Path) -> None:
         raise InputError(f'A photo is called {ours[0]}, as a sheet that eg3d_unlearn makes. Rename it.')
     if folder.exists() and not folder.is_dir():
         raise InputError(f'--outdir={shown(folder, 300)} is a file, expected a folder.')
-    taken = [name for name in (*(f'{name}.png' for name in names), LABELS, SHEET) if (folder / name).exists()]
+    taken = [name for name in (*(f'{name}.png' for name in names), LABELS) if (folder / name).exists()]
     if taken:
         raise InputError(f'{shown(folder / taken[0], 300)} is there already{f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""} and is not '
                          'overwritten. Choose another --outdir.')
 
 
 def prepare_all(paths: list[Path], folder: Path, crop: str, face: int | None, aligned: bool) -> list[Path]:
-    """Crops, labels and sheet; the photos that failed."""
-    # Heavy imports only when there is work to do.
-    from eg3d_unlearn.person.photo.prepare import prepare_file
-    from eg3d_unlearn.person.photo.sheet import contact_sheet, entry
-    labels, entries, failed = [], [], []
+    """Crops and labels; the photos that failed."""
+    from eg3d_unlearn.person.photo.prepare import prepare_file  # heavy imports only when there is work to do
+    labels, failed = [], []
     bar = tqdm(paths, desc='photos', unit='photo', dynamic_ncols=True)
     for path in bar:
         try:
@@ -109,15 +104,10 @@ def prepare_all(paths: list[Path], folder: Path, crop: str, face: int | None, al
             prepared.image.save(file, format='png')
         if prepared.camera is not None:
             labels.append([name, [round(number, 6) for number in prepared.camera[0].tolist()]])
-        if len(entries) < SHOWN:
-            entries.append(entry(shown(path.name), prepared.photo, prepared))
     if labels:
         # EG3D's own format; readers look a label up by name, so a photo that failed shifts nothing.
         with replacing(folder / LABELS) as file:
             file.write(json.dumps({'labels': labels}).encode())
-    if entries:
-        with replacing(folder / SHEET) as file:
-            write_sheet(file, contact_sheet(entries))
     return failed
 
 

@@ -4,7 +4,7 @@ Five landmarks everywhere: eye on the left of the picture, eye on the right, nos
 right; pixels, x to the right, y down, the first pixel covers 0 to 1.
 
 Sources of the numbers: EG3D's data set tools (arXiv 2112.07945: face at 300 of 1024 pixels, middle 700, 512), the FFHQ
-data set's alignment (Karras et al., arXiv 1812.04948: half side max(2 E, 1.8 M)), ArcFace's template (arXiv 1801.07698).
+data set's alignment (Karras et al., arXiv 1812.04948: half side max(2 E, 1.8 M)).
 """
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 
-from eg3d_unlearn.judges.identity.crop import ARCFACE_POINTS, ARCFACE_SIZE
-
 # The standard face on which EG3D's crop is defined: five points of Deep3DFaceRecon's mean landmarks, which are public
 # numbers, here made symmetric and rounded (a crop of 512 pixels moves by a pixel at most); y up, z out of the face.
 STANDARD_FACE = np.array([
     [-0.3106, 0.2900, 0.1328], [0.3106, 0.2900, 0.1328], [0.0, -0.0462, 0.5524], [-0.2503, -0.3813, 0.2232], [0.2503, -0.3813, 0.2232]])
 EG3D_FACE, EG3D_CROP = 300, 700      # pixels of one unit of the standard face, and of the crop around it
-SIZES = {'eg3d': 512, 'ffhq': 1024, 'arcface': ARCFACE_SIZE}  # pixels of the crop, as the data sets have it
+SIZES = {'eg3d': 512, 'ffhq': 1024}  # pixels of the crop, as the data sets have it
 # A picture that already is the crop: how far another detector's landmarks may disagree.
 SAME_SHIFT, SAME_SCALE, SAME_ANGLE = 0.05, 0.10, 5.0          # of the side, of the side, degrees
 MARGIN = 4                           # pixels that a resampling filter looks beyond the crop
@@ -105,20 +103,7 @@ def ffhq_square(
     return Square(*(eyes + 0.1 * eye_to_mouth), *right)
 
 
-def arcface_square(
-    landmarks: np.ndarray,  # [5, 2] pixels
-) -> Square:
-    """The recognisers' crop: the similarity that brings the landmarks nearest to ArcFace's template (least squares)."""
-    points, template = np.asarray(landmarks, float) @ [1, 1j], np.array(ARCFACE_POINTS) @ [1, 1j]
-    # As complex numbers a similarity is one factor and one shift: points = factor * template + shift.
-    centred = template - template.mean()
-    factor = (centred.conj() @ (points - points.mean())) / (centred.conj() @ centred).real
-    half = ARCFACE_SIZE / 2
-    centre, right = points.mean() + factor * (half + 1j * half - template.mean()), factor * half
-    return Square(centre.real, centre.imag, right.real, right.imag)
-
-
-SQUARES = {'eg3d': eg3d_square, 'ffhq': ffhq_square, 'arcface': arcface_square}
+SQUARES = {'eg3d': eg3d_square, 'ffhq': ffhq_square}
 
 
 def is_aligned(square: Square, image: PIL.Image.Image) -> bool:

@@ -4,22 +4,20 @@ A label is found by the photo's path within the data set, else by its name where
 """
 from __future__ import annotations
 
-import io
 import os
 import unicodedata
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from eg3d_unlearn.person.latents import load_array
 from eg3d_unlearn.person.photo.folders import PICTURES
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import MAX_JSON_BYTES, parse_json, read_bytes, shown
 
 LABELS = 'dataset.json'
-MOST_BYTES = 1 << 20                 # of an .npy or .npz file with 25 numbers
 ARRAYS = ('.npy', '.npz')
 EXPECTED = 'Expected 25: a 4x4 cam2world matrix and 3x3 intrinsics, row by row'
 
@@ -31,8 +29,7 @@ def check_label(numbers, source: str) -> Tensor:
     except (TypeError, ValueError, OverflowError):
         raise InputError(f'The camera in {source} is not a list of numbers. {EXPECTED}.') from None
     if label.size != 25:
-        raise InputError(f'The camera in {source} has {label.size} numbers, expected 25: a 4x4 cam2world matrix and '
-                         '3x3 intrinsics, row by row.')
+        raise InputError(f'The camera in {source} has {label.size} numbers. {EXPECTED}.')
     if not np.isfinite(label).all():
         raise InputError(f'The camera in {source} holds a NaN or infinite number.')
     rotation = label[:16].reshape(4, 4)[:3, :3]
@@ -131,7 +128,7 @@ def parse_camera(text: str, image: Path | None = None) -> Tensor:
     """
     ending = text[-5:].lower()
     if ending.endswith(ARRAYS):
-        return check_label(read_array(Path(text)), shown(text, 300))
+        return check_label(load_array(Path(text), 'camera file').ravel().tolist(), shown(text, 300))
     if not ending.endswith('.json'):
         return check_label(text.replace(',', ' ').replace('[', ' ').replace(']', ' ').split(), '--camera')
     content, labels = read_labels(Path(text))
@@ -173,20 +170,3 @@ def find_camera(option: str | None, image: Path | None) -> tuple[Tensor | None, 
         return check_label(content, shown(beside, 300)), f'{LABELS} beside the photo'
     label, words = labels.look_up(image.name)
     return label, f'{LABELS} beside the photo{words}' if label is not None else f'the {LABELS} beside the photo {words}'
-
-
-def read_array(path: Path) -> list[float]:
-    """The numbers of an .npy file, or of the one array of an .npz."""
-    name, content = f'The camera file {shown(path, 300)}', read_bytes(path, 'camera file', MOST_BYTES)
-    try:
-        if content.startswith(b'PK'):
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                members = archive.infolist()
-                if len(members) != 1 or members[0].file_size > MOST_BYTES:
-                    raise InputError(f'{name} holds {len(members)} arrays or more than {MOST_BYTES:,} bytes, expected one array of 25 numbers.')
-                content = archive.read(members[0])
-        return np.load(io.BytesIO(content), allow_pickle=False).ravel().tolist()
-    except InputError:
-        raise
-    except Exception:                # a damaged file makes numpy's and zipfile's parsers fail in every way there is
-        raise InputError(f'{name} holds no plain numbers. {EXPECTED}, as numpy.save writes them.') from None

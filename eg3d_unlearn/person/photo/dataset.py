@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.person.photo.camera_labels import LABELS, Labels
-from eg3d_unlearn.person.photo.files import HEAD_BYTES, MOST_BYTES, decode, is_sheet
+from eg3d_unlearn.person.photo.files import MOST_BYTES, decode_photo
 from eg3d_unlearn.person.photo.folders import PICTURES, is_photo_name
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import MAX_JSON_BYTES, open_file, parse_json, shown
-
-LOOKED_INTO = 5000                   # pictures of a data set, at most, whose heads are read to find sheets of this package
 
 
 class DataSet:
@@ -31,8 +29,7 @@ class DataSet:
         self._zip = None if self.path.is_dir() else self._opened()
         listed = self._zip.namelist() if self._zip else [
             file.relative_to(self.path).as_posix() for file in self.path.rglob('*') if not file.is_dir()]
-        names = sorted({name for name in listed if is_photo_name(name)})
-        self.names = [name for name in names if not self._is_sheet(name)] if len(names) <= LOOKED_INTO else names
+        self.names = sorted({name for name in listed if is_photo_name(name)})
         if not self.names:
             besides = ', only other files' if listed else ''
             raise InputError(f'{self.called} holds no picture{besides}. Expected {", ".join(PICTURES)}; hidden files and sheets that '
@@ -55,24 +52,12 @@ class DataSet:
             size = self._zip.getinfo(name).file_size if self._zip else (self.path / name).stat().st_size
             if size > at_most:
                 raise InputError(f'{what} has {size:,} bytes, far more than was expected (at most {at_most:,}). Take it out.')
-            return self._head(name, at_most)
+            with self._zip.open(name) if self._zip else open_file(self.path / name, 'picture') as file:
+                return file.read(at_most)
         except InputError:
             raise
         except Exception as error:   # encrypted, an unknown compression, a damaged stream
             raise InputError(f'{what} cannot be read ({shown(error) or type(error).__name__}).') from None
-
-    def _head(self, name: str, count: int) -> bytes:
-        with self._zip.open(name) if self._zip else open_file(self.path / name, 'picture') as file:
-            return file.read(count)
-
-    def _is_sheet(self, name: str) -> bool:
-        """Whether this package made it; what cannot be read is judged when it is needed."""
-        if not name.lower().endswith('.png'):
-            return False
-        try:
-            return is_sheet(self._head(name, HEAD_BYTES))
-        except Exception:
-            return False
 
     def labels(self) -> dict[str, list[float]] | None:
         """Camera labels by picture name; None where there is no ``dataset.json``, or one without cameras."""
@@ -86,10 +71,8 @@ class DataSet:
         return {name: label[0].tolist() for name, label in found.items() if label is not None} or None
 
     def picture(self, name: str, resolution: int) -> Tensor:   # [3, resolution, resolution] uint8
-        called, content = f'The picture {shown(name)} of {self.called}', self.bytes_of(name)
-        if is_sheet(content):
-            raise InputError(f'{called} is a sheet that eg3d_unlearn made of several pictures, not a photo. Take it out.')
-        image, _ = decode(content, called)
+        called = f'The picture {shown(name)} of {self.called}'
+        image, _ = decode_photo(self.bytes_of(name), called)
         if image.width != image.height:
             raise InputError(f'{called} has {image.width} x {image.height} pixels. Expected squares cropped as '
                              'the network\'s training pictures were; python -m eg3d_unlearn.person.photo cuts them out.')

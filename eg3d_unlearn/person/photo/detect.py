@@ -81,15 +81,10 @@ def look(image: PIL.Image.Image, side: int, smallest: int) -> list[Face]:
 
 
 def find_faces(image: PIL.Image.Image) -> list[Face]:
-    """The faces of an upright photo, from left to right."""
+    """The faces of an upright photo, from left to right, as --face counts them."""
     faces = look(image, SIDE, SMALLEST_FACE)
     if not faces and max(image.size) > SIDE:
         faces = look(image, FINE_SIDE, FINE_FACE)
-    return from_left(faces)
-
-
-def from_left(faces: list[Face]) -> list[Face]:
-    """In the order in which --face counts them."""
     return sorted(faces, key=lambda face: face.box[0] + face.box[2])
 
 
@@ -97,14 +92,14 @@ def find_turn(image: PIL.Image.Image) -> int | None:
     """By how many degrees counter-clockwise a picture without upright faces has to be turned until there is one."""
     image = image.copy()
     image.thumbnail((SIDE, SIDE), reducing_gap=3.0)
-    found = {turn: max((face.probability for face in look(turned(image, turn), SIDE // 2, SMALLEST_FACE)), default=0.0) for turn in TURNS}
-    best = max(found, key=found.get)
-    return best if found[best] else None
+    found = seen_turned(image, SIDE // 2, SMALLEST_FACE)
+    return max(found, key=found.get, default=None)
 
 
-def turned(image: PIL.Image.Image, degrees: int) -> PIL.Image.Image:
-    """The picture turned counter-clockwise by a multiple of 90 degrees."""
-    return image.rotate(degrees, expand=True)
+def seen_turned(image: PIL.Image.Image, side: int, smallest: int) -> dict[int, float]:
+    """The probability of the largest face by the turn, degrees counter-clockwise, that makes it upright."""
+    found = {turn: best_of(look(image.rotate(turn, expand=True), side, smallest)) for turn in TURNS}
+    return {turn: face.probability for turn, face in found.items() if face is not None}
 
 
 def refine(image: PIL.Image.Image, face: Face) -> tuple[Face, int]:
@@ -120,8 +115,7 @@ def refine(image: PIL.Image.Image, face: Face) -> tuple[Face, int]:
     near = near.resize(tuple(max(1, round(length * scale)) for length in near.size), PIL.Image.Resampling.BICUBIC, reducing_gap=3.0)
     upright = best_of(look(near, NEAR_SIDE, NEAR_FACE))
     if face.probability < DOUBTFUL or upright is None:
-        sideways = {turn: best_of(look(turned(near, turn), NEAR_SIDE, NEAR_FACE)) for turn in TURNS}
-        sideways = {turn: found.probability for turn, found in sideways.items() if found is not None}
+        sideways = seen_turned(near, NEAR_SIDE, NEAR_FACE)
         turn = max(sideways, key=sideways.get, default=0)
         if turn and sideways[turn] > max(face.probability, upright.probability if upright else 0.0):
             return face, turn

@@ -32,9 +32,8 @@ FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'AVIF', 'HEIF')
 ORIENTATIONS = dict(zip(range(2, 9), (PIL.Image.Transpose[name] for name in (
     'FLIP_LEFT_RIGHT', 'ROTATE_180', 'FLIP_TOP_BOTTOM', 'TRANSPOSE', 'ROTATE_270', 'TRANSVERSE', 'ROTATE_90')), strict=True))
 PHOTOMETRIC = 0x0106                 # TIFF's tag
-SHEETS = ('contact-sheet.png', 'before-after.png')  # what this package makes of photos, and
+SHEETS = ('before-after.png', 'contact-sheet.png')  # what this package makes of photos (the second: earlier versions), and
 MADE_HERE = b'eg3d_unlearn: a sheet of pictures, no photo'  # in the head of each, which is
-HEAD_BYTES = 1024
 
 
 def read_image(path: Path) -> PIL.Image.Image:
@@ -48,10 +47,14 @@ def read_photo(path: Path) -> tuple[PIL.Image.Image, list[str]]:
     Raises:
         InputError: no such file, no picture, a damaged, huge or tiny one, or a sheet that this package made.
     """
-    content, name = read_bytes(path, 'photo', MOST_BYTES), f'The photo {shown(path, 300)}'
+    return decode_photo(read_bytes(path, 'photo', MOST_BYTES), f'The photo {shown(path, 300)}', SMALLEST)
+
+
+def decode_photo(content: bytes, name: str, smallest: int = 1) -> tuple[PIL.Image.Image, list[str]]:
+    """As `decode`; a sheet that this package made is refused."""
     if is_sheet(content):
         raise InputError(f'{name} is a sheet of pictures that eg3d_unlearn made, such as {" or ".join(SHEETS)}. Give the photos themselves.')
-    return decode(content, name, SMALLEST)
+    return decode(content, name, smallest)
 
 
 def decode(
@@ -169,26 +172,18 @@ def write_sheet(file: BinaryIO, image: PIL.Image.Image) -> None:
     image.save(file, format='png', pnginfo=marks)
 
 
-def is_sheet(head: bytes) -> bool:
-    """Whether a file that begins so was written by `write_sheet`."""
-    return MADE_HERE in head[:HEAD_BYTES]
+def is_sheet(content: bytes) -> bool:
+    """Whether a file was written by `write_sheet`."""
+    return MADE_HERE in content[:1024]
 
 
-def to_tensor(image: PIL.Image.Image, resolution: int) -> tuple[Tensor, str | None]:
-    """The picture as [1, 3, resolution, resolution] float32 in [-1, 1], and a warning if it had to be cropped.
-
-    A picture that is not square is cropped to its central square: finding and aligning faces is not done here.
-    """
-    warning = None
-    if image.width != image.height:
-        side = min(image.size)
-        warning = (f'the photo has {image.width} x {image.height} pixels and was cropped to its central square: give an aligned '
-                   'face crop for a good inversion')
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
+def to_tensor(
+    image: PIL.Image.Image,          # square
+    resolution: int,
+) -> Tensor:                         # [1, 3, resolution, resolution] float32 in [-1, 1]
+    """A picture as networks take it."""
     image = image.resize((resolution, resolution), PIL.Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).unsqueeze(0)
-    return pixels.float() / 127.5 - 1, warning
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1
 
 
 def to_image(tensor: Tensor) -> PIL.Image.Image:      # [3, H, W] in [-1, 1]

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eg3d_unlearn.person.photo.files import HEAD_BYTES, SHEETS, is_sheet
+from eg3d_unlearn.person.photo.files import SHEETS
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.user_files import open_file, shown
+from torch_utils_ext.user_files import shown
 
 # By their endings; those of telephones too, which not every Pillow reads: nothing is left out in silence.
 PICTURES = ('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.mpo', '.heic', '.heif', '.avif')
@@ -25,17 +25,17 @@ def is_hidden(part: str) -> bool:
 
 def pictures_at(path: Path) -> list[Path]:
     """The photos of a folder, by name; a file is itself."""
-    return [path] if not path.is_dir() else [file for file in files_of(path) if is_photo_name(file.name) and not made_here(file)]
+    return [path] if not path.is_dir() else [file for file in files_of(path) if is_photo_name(file.name)]
 
 
 def sheets_at(path: Path) -> list[str]:
     """The names of the sheets that this package made in a folder, which are no photos."""
-    return [shown(file.name) for file in files_of(path) if file.name.lower() in SHEETS or made_here(file)] if path.is_dir() else []
+    return [shown(file.name) for file in files_of(path) if file.name.lower() in SHEETS] if path.is_dir() else []
 
 
 def no_photo(path: Path) -> InputError:
     """The error about a folder without one."""
-    left, sheets = [file for file in files_of(path)], sheets_at(path)
+    left, sheets = files_of(path), sheets_at(path)
     besides = f', only what eg3d_unlearn itself made of photos ({", ".join(sheets[:3])})' if sheets else ', only other files' if left else ''
     return InputError(f'The folder {shown(path, 300)} holds no photo{besides}. Expected {", ".join(PICTURES)}; hidden files do not count.')
 
@@ -54,14 +54,3 @@ def entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError as error:
         raise InputError(f'The folder {shown(folder, 300)} cannot be read: {error.strerror}.') from None
-
-
-def made_here(file: Path) -> bool:
-    """Whether a png carries the mark of our sheets, whatever it is called; what cannot be opened is judged by who reads it."""
-    if file.suffix.lower() != '.png':
-        return False
-    try:
-        with open_file(file) as opened:
-            return is_sheet(opened.read(HEAD_BYTES))
-    except (InputError, OSError):
-        return False

@@ -89,9 +89,8 @@ def project(
 def residuals(
     parameters: np.ndarray,  # [6 + modes]
     landmarks: np.ndarray,   # [5, 2] fractions of the crop's side
-    mean_face: np.ndarray = MEAN_FACE,  # [5, 3] world
 ) -> np.ndarray:             # [10 + 5 + modes] in standard deviations; half their squared sum is -log p
-    face = mean_face + np.tensordot(parameters[6:], MODES, 1)
+    face = MEAN_FACE + np.tensordot(parameters[6:], MODES, 1)
     off = (project(face, *camera_of(parameters)) - landmarks).ravel() / NOISE
     yaw, pitch, _, right, down, distance = parameters[:6]
     prior = [math.degrees(yaw) / TURN, (math.degrees(pitch) - NOD_MEAN) / NOD, right / SHIFT, down / SHIFT,
@@ -99,32 +98,20 @@ def residuals(
     return np.concatenate([off, prior, parameters[6:]])
 
 
-def minimise(
-    start: np.ndarray,       # [6 + modes]
-    landmarks: np.ndarray,   # [5, 2] fractions of the crop's side
-    mean_face: np.ndarray = MEAN_FACE,  # [5, 3] world
-) -> tuple[np.ndarray, float]:
-    """Levenberg-Marquardt on `residuals`: parameters and half their squared sum."""
-    from scipy.optimize import least_squares
-    found = least_squares(residuals, start, method='lm', args=(landmarks, mean_face))
-    return found.x, float(found.cost)
-
-
 def pose_of(
     landmarks: np.ndarray,  # [5, 2] fractions of the EG3D crop's side, x to the right, y down
-    mean_face: np.ndarray = MEAN_FACE,  # [5, 3] world; of other beings than people, if need be
 ) -> Pose:
     """The most probable pose; the position is scaled to radius 2.7, as in EG3D's labels."""
+    from scipy.optimize import least_squares
     landmarks = np.asarray(landmarks, float)
     eyes = landmarks[1] - landmarks[0]
     roll = math.atan2(eyes[1], eyes[0])
     rest = [0.0, -roll, 0.0, 0.0, RADIUS - PIVOT[2], *[0.0] * len(MODES)]
-    best, _ = min((minimise(np.array([yaw, *rest]), landmarks, mean_face) for yaw in STARTS), key=lambda found: found[1])
-    turn, position = camera_of(best)
+    found = min((least_squares(residuals, [yaw, *rest], method='lm', args=(landmarks,)) for yaw in STARTS), key=lambda found: found.cost)
+    turn, position = camera_of(found.x)
     position *= RADIUS / np.linalg.norm(position)
     cam2world = np.eye(4)
     cam2world[:3, :3], cam2world[:3, 3] = turn, position
     label = torch.cat([torch.from_numpy(cam2world.flatten()), intrinsics().double().flatten()]).float().unsqueeze(0)
-    off = residuals(best, landmarks, mean_face)
     return Pose(label, math.degrees(math.atan2(position[0], position[2])), math.degrees(math.asin(position[1] / RADIUS)),
-                math.degrees(roll), float(np.sqrt(off @ off / landmarks.size)))
+                math.degrees(roll), float(np.sqrt(2 * found.cost / landmarks.size)))

@@ -32,25 +32,15 @@ NOT_A_FACE = ('If it is the aligned crop already, or the network does not make h
 class Prepared:
     """What came of a photo."""
     image: PIL.Image.Image           # the crop, square, 8-bit RGB
-    kind: str                        # 'eg3d', 'ffhq' or 'arcface'
     square: align.Square             # where the crop lies in the photo
-    aligned: bool                    # the picture was taken as it is
     face: Face | None = None         # in the photo; None where --aligned met none
     pose: Pose | None = None         # for EG3D's crop, where there is a face
-    others: list[Face] = field(default_factory=list)
+    camera: Tensor | None = None     # [1, 25] float32, by the pose, until somebody knows it better
+    source: str = ''                 # where the camera came from
     notes: list[str] = field(default_factory=list)  # what was done, and what to mind
-    photo: PIL.Image.Image | None = None  # where it came from, if from a file
-
-    @property
-    def camera(self) -> Tensor | None:  # [1, 25] float32
-        return None if self.pose is None else self.pose.label
-
-    @property
-    def landmarks(self) -> np.ndarray | None:  # [5, 2] fractions of the crop's side
-        return None if self.face is None else self.square.to_crop(self.face.landmarks)
 
     def tensor(self, resolution: int) -> Tensor:  # [1, 3, resolution, resolution] float32 in [-1, 1]
-        return to_tensor(self.image, resolution)[0]
+        return to_tensor(self.image, resolution)
 
 
 def prepare_file(path: Path, kind: str = 'eg3d', face: int | None = None, aligned: bool = False, size: int | None = None) -> Prepared:
@@ -60,12 +50,12 @@ def prepare_file(path: Path, kind: str = 'eg3d', face: int | None = None, aligne
         prepared = prepare(image, kind, face, aligned, size)
     except InputError as error:
         raise InputError(f'{shown(path, 300)}: {error}') from None
-    return replace(prepared, photo=image, notes=notes + prepared.notes)
+    return replace(prepared, notes=notes + prepared.notes)
 
 
 def prepare(
     image: PIL.Image.Image,          # upright RGB, any size
-    kind: str = 'eg3d',              # 'eg3d', 'ffhq' or 'arcface': the crop that the network was trained on
+    kind: str = 'eg3d',              # 'eg3d' or 'ffhq': the crop that the network was trained on
     face: int | None = None,         # which face, counted from the left from 1; None = the largest
     aligned: bool = False,           # the picture is the crop already: no search, no error without a face
     size: int | None = None,         # pixels of the crop; None = as in the crop's data set
@@ -83,35 +73,33 @@ def prepare(
     faces = detect.find_faces(image)
     if not faces:
         raise InputError(_no_face(image))
-    chosen, others, notes = choose(faces, face)
+    chosen, notes = choose(faces, face)
     chosen, turn = detect.refine(image, chosen)
     if turn:
         raise InputError(_turned(turn))
     square = align.SQUARES[kind](chosen.landmarks)
     if align.is_aligned(square, image):
         prepared = _as_it_is(image, kind, None, size, chosen)
-        return replace(prepared, others=others, notes=notes + prepared.notes)
+        return replace(prepared, notes=notes + prepared.notes)
     pose = pose_of(align.eg3d_square(chosen.landmarks).to_crop(chosen.landmarks))
     notes += judge(image, chosen, square, pose)
     notes.append(f'{kind} crop of {square.side:.0f} pixels about {square.x:.0f},{square.y:.0f} brought to {size}')
-    return Prepared(align.cut(image, square, size), kind, square, False, chosen, pose if kind == 'eg3d' else None, others,
-                    notes + _camera_note(kind, pose) + doubts(image, chosen, pose, 'crop and camera' if kind == 'eg3d' else 'the crop'))
+    return _prepared(image, kind, square, size, chosen, pose, 'crop and camera' if kind == 'eg3d' else 'the crop', notes)
 
 
-def choose(faces: list[Face], number: int | None) -> tuple[Face, list[Face], list[str]]:
-    """The face to take, the others, and a sentence about them; ``faces`` from left to right."""
+def choose(faces: list[Face], number: int | None) -> tuple[Face, list[str]]:
+    """The face to take, and a sentence about the others; ``faces`` from left to right."""
     if number is not None and not 1 <= number <= len(faces):
         found = '; '.join(f'face {i}: {face}' for i, face in enumerate(faces, 1))
         raise InputError(f'--face={number}, but there {"is 1 face" if len(faces) == 1 else f"are {len(faces)} faces"} in the photo, '
                          f'counted from the left from 1 ({found}). Give one of these numbers, or leave --face out to take the largest.')
     index = number - 1 if number is not None else max(range(len(faces)), key=lambda i: faces[i].area)
-    others = [face for i, face in enumerate(faces) if i != index]
-    if not others:
-        return faces[index], others, []
+    if len(faces) == 1:
+        return faces[index], []
     named = '; '.join(f'face {i}: {face}' for i, face in enumerate(faces, 1) if i != index + 1)
     why = 'as asked' if number is not None else 'the largest'
-    return faces[index], others, [f'{len(faces)} faces, counted from the left; took face {index + 1}, {why} ({faces[index]}); '
-                                  f'not taken: {named}. --face=N chooses']
+    return faces[index], [f'{len(faces)} faces, counted from the left; took face {index + 1}, {why} ({faces[index]}); '
+                          f'not taken: {named}. --face=N chooses']
 
 
 def judge(image: PIL.Image.Image, face: Face, square: align.Square, pose: Pose) -> list[str]:
@@ -166,18 +154,17 @@ def _as_it_is(image: PIL.Image.Image, kind: str, face: int | None, size: int, kn
     pose = None if kind != 'eg3d' or found is None else pose_of(square.to_crop(found.landmarks))
     if pose is not None and (pose.misfit > BAD_MISFIT or abs(pose.roll_deg) > TILTED_DEG):
         found = pose = None          # what was found is no face, or no face that fills the crop
-    notes += _camera_note(kind, pose)
-    if pose is not None:
-        notes += doubts(image, found, pose, 'the camera')
-    return Prepared(align.cut(image, square, size), kind, square, True, found, pose, [], notes)
+    return _prepared(image, kind, square, size, found, pose, 'the camera', notes)
 
 
-def _camera_note(kind: str, pose: Pose | None) -> list[str]:
+def _prepared(image: PIL.Image.Image, kind: str, square: align.Square, size: int, face: Face | None, pose: Pose | None, what: str,
+              notes: list[str]) -> Prepared:
+    """The crop, with a camera where it is EG3D's; ``what`` hangs on the landmarks."""
+    crop, unsure = align.cut(image, square, size), [] if pose is None else doubts(image, face, pose, what)
     if kind != 'eg3d':
-        return []
-    if pose is None:
-        return ['no face seen, so that its camera is not known']
-    return [f'camera: {pose.angles()}']
+        return Prepared(crop, square, face, notes=notes + unsure)
+    said = 'no face seen, so that its camera is not known' if pose is None else f'camera: {pose.angles()}'
+    return Prepared(crop, square, face, pose, None if pose is None else pose.label, notes=[*notes, said, *unsure])
 
 
 def _no_face(image: PIL.Image.Image) -> str:

@@ -36,8 +36,8 @@ def main(network: str) -> None:
     taken = [WORLD.photos_of(FIRST_PERSON + number, 1, generator.img_resolution, first=1) for number in range(PEOPLE)]
     images, labels = (torch.cat([getattr(one, part) for one in taken]) for part in ('images', 'cameras'))
     judges = load_judges(config, generator, generator.device)
-    found, _ = invert(config, generator, judges, images, labels if generator.is_3d else None, click.echo, f'{PEOPLE} photos')
-    ws = found.ws if (found.ws != found.ws[:, :1]).any() else found.ws[:, :1]
+    ws, _ = invert(config, generator, judges, images, labels if generator.is_3d else None, click.echo, f'{PEOPLE} photos')
+    ws = ws if (ws != ws[:, :1]).any() else ws[:, :1]
     pack({'w': ws.cpu().contiguous()}, people_path(network))
 
 

@@ -7,16 +7,14 @@ published models.  Tokens keep their place in the picture, [N, rows, columns, C]
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 PATCH = 4                            # pixels a side that become one token
 BIAS_HIDDEN = 512                    # width of the network that makes position biases
 BIAS_PEAK = 16.0                     # position biases lie between 0 and this
-MAX_LOGIT_SCALE = math.log(100.0)    # section 3.3: the temperature τ never falls below 0.01
-FORBIDDEN = -100.0                   # added to the logit of tokens that only the cyclic shift made neighbours
 
 
 def log_offsets(
@@ -40,44 +38,12 @@ def offset_index(
     return (rows * (2 * window - 1) + columns).reshape(window ** 2, window ** 2)
 
 
-def shift_mask(
-    grid: int,    # tokens a side of the picture
-    window: int,  # tokens a side of a window
-    shift: int,   # tokens by which the picture was rolled up and to the left
-) -> Tensor:      # [windows, window ** 2, window ** 2] float32: 0 or FORBIDDEN
-    """Keeps apart, in the last windows, what the roll brought there from the picture's other side."""
-    wrapped = (torch.arange(grid) >= grid - shift).float()
-    region = (2 * wrapped[:, None] + wrapped).reshape(1, grid, grid, 1)
-    region = into_windows(region, window).flatten(1)  # [windows, window ** 2]
-    return (region[:, :, None] != region[:, None, :]).float() * FORBIDDEN
-
-
-def into_windows(
-    x: Tensor,    # [N, H, W, C]
-    window: int,  # divides H and W
-) -> Tensor:      # [N * windows, window ** 2, C]
-    """Tokens by window, windows row by row."""
-    x = x.unflatten(2, (-1, window)).unflatten(1, (-1, window))  # [N, rows, window, columns, window, C]
-    return x.transpose(2, 3).flatten(0, 2).flatten(1, 2)
-
-
-def from_windows(
-    x: Tensor,    # [N * windows, window ** 2, C]
-    window: int,
-    grid: int,    # tokens a side of the picture
-) -> Tensor:      # [N, grid, grid, C]
-    """The inverse of `into_windows`."""
-    side = grid // window
-    x = x.reshape(-1, side, side, window, window, x.shape[-1])
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
 class WindowAttention(nn.Module):
-    """Multi-head attention among the tokens of a window, by cosine and position."""
+    """Multi-head attention among the tokens of a window, by cosine and position (eq. 2), in torchvision's hands."""
 
-    def __init__(self, channels: int, window: int, heads: int, pretrained: int):
+    def __init__(self, channels: int, window: int, shift: int, heads: int, pretrained: int):
         super().__init__()
-        self.heads = heads
+        self.window, self.shift, self.heads = window, shift, heads
         self.logit_scale = nn.Parameter(torch.full([heads, 1, 1], math.log(10)))
         self.q_bias = nn.Parameter(torch.zeros(channels))
         self.v_bias = nn.Parameter(torch.zeros(channels))
@@ -92,51 +58,30 @@ class WindowAttention(nn.Module):
         table = self.cpb_mlp(self.relative_coords_table).flatten(0, 2)
         return BIAS_PEAK * table[self.relative_position_index].permute(2, 0, 1).sigmoid()
 
-    def forward(
-        self,
-        x: Tensor,            # [N * windows, T, C]
-        mask: Tensor | None,  # [windows, T, T], added to the logits; None = all may see each other
-    ) -> Tensor:              # [N * windows, T, C]
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [N * windows, heads, T, C / heads]
-        scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-        # Eq. 2: cos(q, k) / τ + B
-        logits = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * scale + self.position_bias()
-        if mask is not None:
-            logits = (logits.unflatten(0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
-        return self.proj((logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
-
-
-class Mlp(nn.Module):
-    """Two linear layers with GELU between them, for each token by itself."""
-
-    def __init__(self, channels: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
-
-    def forward(self, x: Tensor) -> Tensor:  # [..., C] -> [..., C]
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: Tensor) -> Tensor:  # [N, H, W, C]
+        from torchvision.models.swin_transformer import shifted_window_attention  # slow to import
+        return shifted_window_attention(
+            x, self.qkv.weight, self.proj.weight, self.position_bias(), [self.window] * 2, self.heads, [self.shift] * 2,
+            qkv_bias=torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]), proj_bias=self.proj.bias,
+            logit_scale=self.logit_scale, training=False)
 
 
 class Block(nn.Module):
-    """Attention in windows, then the MLP; the norm comes last in either branch (section 3.2)."""
+    """Attention in windows, then two linear layers; the norm comes last in either branch (section 3.2)."""
 
     def __init__(self, channels: int, grid: int, heads: int, window: int, shift: int, pretrained: int):
         super().__init__()
         # A picture no larger than one window is that window, and there is nothing to shift.
-        self.grid, self.window, self.shift = grid, min(window, grid), shift if grid > window else 0
-        self.register_buffer('attn_mask', shift_mask(grid, window, shift) if self.shift else None)
+        window, shift = min(window, grid), shift if grid > window else 0
+        # The published files hold it; torchvision makes its own.
+        self.register_buffer('attn_mask', torch.zeros((grid // window) ** 2, window ** 2, window ** 2) if shift else None)
         self.norm1 = nn.LayerNorm(channels)
-        self.attn = WindowAttention(channels, self.window, heads, pretrained)
+        self.attn = WindowAttention(channels, window, shift, heads, pretrained)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = Mlp(channels, 4 * channels)
+        self.mlp = nn.Sequential(OrderedDict(fc1=nn.Linear(channels, 4 * channels), act=nn.GELU(), fc2=nn.Linear(4 * channels, channels)))
 
     def forward(self, x: Tensor) -> Tensor:  # [N, grid, grid, C]
-        rolled = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
-        seen = from_windows(self.attn(into_windows(rolled, self.window), self.attn_mask), self.window, self.grid)
-        x = x + self.norm1(seen.roll((self.shift, self.shift), (1, 2)) if self.shift else seen)
+        x = x + self.norm1(self.attn(x))
         return x + self.norm2(self.mlp(x))
 
 
