@@ -4,11 +4,11 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from small import PoorMansLpips, poor_mans_recogniser, save_small, small_generator
+from small import guide_loss, poor_mans_judges, save_small, small_generator
 from torch import nn
 
 from eg3d_unlearn.config import CLOSED_FORM, POLISHED
-from eg3d_unlearn.unlearning.loss import GLOBAL, LOCAL, UnlearningLoss, Weights
+from eg3d_unlearn.unlearning.loss import GLOBAL, LOCAL, UnlearningLoss
 from eg3d_unlearn.unlearning.methods.ewc import ElasticWeights, fisher_information
 from eg3d_unlearn.unlearning.methods.prune import Pruning, kept
 from eg3d_unlearn.unlearning.methods.saliency import Saliency, threshold
@@ -19,14 +19,14 @@ from eg3d_unlearn.unlearning.target import mean_target, ufo_target
 COMPARED = [name for name in PRESETS if name not in ('guide', 'baseline', CLOSED_FORM)]  # which trains nothing: test_closed_form
 
 
-def make(family='stylegan2', drawn=None, **options):
+def make(family='stylegan2', drawn=None, batch=1, **options):
     g_u = small_generator(family)
     parameters = g_u.freeze_except([g_u.trainable])
     g_s = g_u.twin()
     g_s.network.requires_grad_(False)
     ws = g_u.map_seed(5)
     target = mean_target(ws, g_u.w_avg) if drawn else ufo_target(ws, g_u.w_avg, 3.0)
-    return UnlearningLoss(g_u, g_s, ws, target, PoorMansLpips(), poor_mans_recogniser, drawn=drawn, **options), parameters
+    return UnlearningLoss(g_u, g_s, ws, target, poor_mans_judges(), guide_loss(**options), batch, drawn=drawn), parameters
 
 
 def test_sparsity_adds_the_sign_of_each_weight():
@@ -141,7 +141,7 @@ def test_drawn_targets(drawn, signs):
 @pytest.mark.parametrize('batch', [1, 8])
 def test_ascent_is_descent_turned_round(family, batch):
     """Away from a neighbour: minus the gradient of the distance, whatever goes through at once."""
-    loss, parameters = make(family, drawn='self', batch=batch, n_global=0, weights=Weights(l2=0.0), alpha_max=2.0)
+    loss, parameters = make(family, drawn='self', batch=batch, n_global=0, lambda_l2=0.0, alpha_max=2.0)
     terms = loss.accumulate_gradients(1)
     assert terms['loss'] == pytest.approx(-(terms['local'] + terms['adj']), rel=1e-5) and terms['local'] > 0
     before = sum(terms[name] for name in ('local', 'adj'))
@@ -155,7 +155,7 @@ def test_ascent_is_descent_turned_round(family, batch):
 
 
 def test_fine_tuning_with_the_source_as_teacher_has_no_gradient():
-    loss, parameters = make(weights=Weights(local=0.0, adj=0.0))
+    loss, parameters = make(lambda_local=0.0, lambda_adj=0.0)
     assert loss.accumulate_gradients(3)['loss'] == 0
     assert all(p.grad is None or not p.grad.any() for p in parameters.values())
 

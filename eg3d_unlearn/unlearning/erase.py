@@ -14,7 +14,7 @@ from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.unlearning import margin
 from eg3d_unlearn.unlearning.closed_form import LatentEdit, affine_names
-from eg3d_unlearn.unlearning.loss import UnlearningLoss, Weights
+from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.methods import make_rule
 from eg3d_unlearn.unlearning.methods.surrogate import surrogate_target
 from eg3d_unlearn.unlearning.polish import Watch
@@ -75,9 +75,8 @@ def moved(config: Config, g_u: Generator, judges: Judges, state: dict,
 def forget(folder: RunFolder, config: Config, g_u: Generator, g_s: Generator, parameters: dict[str, nn.Parameter], judges: Judges,
            ws_source: Tensor, ws_target: Tensor, state: dict | None, keep: dict, **loop) -> list[dict]:
     """Let ``parameters`` of G_u forget ``ws_source``, from ``state`` on; the first and the last step's figures."""
-    loss = UnlearningLoss(g_u, g_s, ws_source, ws_target, judges.perceptual, judges.recogniser, Weights.of(config), config.n_adj,
-                          config.n_global, config.n_near, config.alpha_max, config.loss_resolution, batch_size(g_u, config.batch),
-                          config.seed, drawn=config.target if config.target in DRAWN else None)
+    loss = UnlearningLoss(g_u, g_s, ws_source, ws_target, judges, config, batch_size(g_u, config.batch), config.seed,
+                          config.target if config.target in DRAWN else None)
     folder.log(f'Forgetting: {config.method}, {config.iters} steps, {sum(p.numel() for p in parameters.values()) / 1e6:.1f} M '
                f'parameters in {", ".join(prefixes_of(config, g_u))}.')
     with arithmetic(config.precision, g_u.device):
