@@ -87,5 +87,5 @@ def poor_mans_judges(recogniser=poor_mans_recogniser) -> Judges:
 
 def guide_loss(group: type = LossOptions, **changes) -> LossOptions:
     """The published settings of the loss, with ``changes``."""
-    published = {field.name: GUIDE[field.name] for field in dataclasses.fields(LossOptions) if field.name in GUIDE}
+    published = {field.name: GUIDE[field.name] for field in dataclasses.fields(group) if field.name in GUIDE}
     return group(**{**published, 'alpha_max': 15.0, **changes})

@@ -16,7 +16,7 @@ from small import SMALL, guide_loss, small_generator
 import eg3d_unlearn
 from eg3d_unlearn import command, config, evaluate_command
 from eg3d_unlearn.config import GROUPS, METHODS, OF_TRAINING, OPTIONS, Config, JudgesOptions, NetworkOptions, from_command
-from eg3d_unlearn.console import PATH, span
+from eg3d_unlearn.console import PATH
 from eg3d_unlearn.generators.loading import load_generator
 from eg3d_unlearn.judges.judges import load_judges
 from eg3d_unlearn.options import about, flag_of, own_fields
@@ -121,15 +121,7 @@ def test_the_help_of_a_number_has_a_unit_or_a_range(name):
     this = about(OPTIONS[name])
     assert this.help.endswith('.')
     if isinstance(this.kind, (click.types.IntParamType, click.types.FloatParamType)):
-        assert this.unit or span(this.kind)
-
-
-@pytest.mark.parametrize('kind, words', [
-    (click.IntRange(min=1), 'at least 1'), (click.FloatRange(min=0, min_open=True), 'above 0'),
-    (click.FloatRange(0, 1, max_open=True), '0 to 1, not 1'),
-    (click.IntRange(0, 2**32 - 1), '0 to 2^32 - 1'), (click.STRING, '')])
-def test_ranges_in_words(kind, words):
-    assert span(kind) == words
+        assert this.unit or isinstance(this.kind, (click.IntRange, click.FloatRange))
 
 
 def test_what_report_takes_from_a_run_cannot_name_a_place_or_run_code():

@@ -31,8 +31,7 @@ from eg3d_unlearn.machine import hardware, peak_memory, versions
 from eg3d_unlearn.unlearning.loss import TERMS, Stopwatch, UnlearningLoss
 from eg3d_unlearn.unlearning.margin import Photos, erase
 from eg3d_unlearn.unlearning.presets import resolve
-from eg3d_unlearn.unlearning.scale import PUBLISHED_DISTANCES
-from eg3d_unlearn.unlearning.target import ufo_target
+from eg3d_unlearn.unlearning.target import PUBLISHED_DISTANCES, ufo_target
 
 PUBLISHED_STEPS = 1000               # of GUIDE's loop, as it was published
 PARTS = ('backbone', 'rendering', 'super-resolution', *(term.name for term in TERMS), 'optimiser')

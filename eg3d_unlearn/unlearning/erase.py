@@ -16,8 +16,8 @@ from eg3d_unlearn.unlearning import margin
 from eg3d_unlearn.unlearning.closed_form import LatentEdit, affine_names
 from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.methods import make_rule
-from eg3d_unlearn.unlearning.methods.surrogate import surrogate_target
 from eg3d_unlearn.unlearning.polish import Watch
+from eg3d_unlearn.unlearning.surrogate import surrogate_target
 from eg3d_unlearn.unlearning.target import mean_target, ufo_target
 from eg3d_unlearn.unlearning.training_loop import training_loop
 

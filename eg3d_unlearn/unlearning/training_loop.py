@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
 import statistics
 import threading
 import time
@@ -14,17 +13,15 @@ import torch
 from torch import nn
 
 from eg3d_unlearn import distributed
+from eg3d_unlearn.console import KILLS, signals_to
 from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
 from eg3d_unlearn.unlearning.loss import UnlearningLoss
-from eg3d_unlearn.unlearning.scalars import Scalars
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 
 DIVERGED = 10.0                      # times the median loss of the first steps
 SMALL_LOSS = 0.1                     # where they were smaller: some methods begin at a loss of 0
 FIRST_STEPS = 10
-# Ctrl-C, a polite kill, a terminal or connection that was closed (which Windows does not tell).
-STOPPING = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 STOP = threading.Event()             # the same for a training outside the main thread, where signals do not arrive
 
 T = TypeVar('T')
@@ -71,9 +68,8 @@ def training_loop(
                            **(keep or {})})
 
     figures, saved, step = last, start, start
-    beside = distributed.rank() > 0      # the first process alone writes
-    with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True, disable=beside) as bar, \
-            Interruption() as stop, Scalars(None if beside else folder.path, start) as scalars:
+    with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True,
+              disable=distributed.rank() > 0) as bar, Interruption() as stop:   # the first process alone writes
         for step in range(start, iters):
             begun = time.perf_counter()
             optimiser.zero_grad(set_to_none=True)
@@ -87,7 +83,6 @@ def training_loop(
             figures['seconds'] = round(time.perf_counter() - begun, 4)
             first = first or figures
             folder.append(STATS, json.dumps(figures))
-            scalars.add(figures)
             bar.update()
             bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
             ends = step + 1 == iters or enough(step + 1)
@@ -118,22 +113,18 @@ class Interruption:
 
     def __init__(self):
         self.signalled = False
-        self.before = {}
+        self.handling = signals_to(self._ask, ('SIGINT', *KILLS))
 
     @property
     def asked(self) -> bool:
         return self.signalled or STOP.is_set()
 
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            for number in STOPPING:
-                if signal.getsignal(number) != signal.SIG_IGN:   # nohup
-                    self.before[number] = signal.signal(number, self._ask)
+        self.handling.__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *error) -> None:
+        self.handling.__exit__(*error)
 
     def _ask(self, number: int, frame) -> None:
         if self.signalled:

@@ -21,7 +21,7 @@ from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.unlearning import margin
 from eg3d_unlearn.unlearning.erase import forget, polish, prefixes_of, target_of
 from eg3d_unlearn.unlearning.presets import resolve
-from eg3d_unlearn.unlearning.scale import distances
+from eg3d_unlearn.unlearning.target import distances
 from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.errors import InputError
 
