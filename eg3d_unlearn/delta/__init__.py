@@ -63,6 +63,17 @@ class Delta:
         ranks = torch.linalg.matrix_rank(moves).tolist()
         return ranks[:1] if len(set(ranks)) == 1 else ranks
 
+    def counted(self) -> str:
+        return f'{len(self.people)} {"person" if len(self.people) == 1 else "people"}'
+
+    def about(self) -> dict:
+        """What it says of itself: never the latents."""
+        people = [{'person': number, 'photos': len(one.photos), 'latents': 'W' if one.photos.eq(one.photos[:, :1]).all() else 'W+'}
+                  for number, one in enumerate(self.people, 1)]
+        return {'format': FORMAT, 'format_version': VERSION, 'library_version': self.library_version, 'method': METHOD,
+                'source_sha256': self.source_sha256, 'people': people, 'ranks': self.ranks(), 'num_ws': self.w_avg.shape[0],
+                'w_dim': self.w_avg.shape[1], 'reveals': REVEALS}
+
 
 def merge(
     deltas: Sequence[Delta],
@@ -105,10 +116,9 @@ def withdraw(delta: Delta, numbers: Collection[int]) -> Delta:
     Raises:
         InputError: nobody has this number, or nobody would be left.
     """
-    count = len(delta.people)
     for number in numbers:
-        if not 1 <= number <= count:
-            raise InputError(f'There is no person {number}: the delta has {count} {"person" if count == 1 else "people"}, counted from 1.')
+        if not 1 <= number <= len(delta.people):
+            raise InputError(f'There is no person {number}: the delta has {delta.counted()}, counted from 1.')
     left = tuple(one for number, one in enumerate(delta.people, 1) if number not in numbers)
     if not left:
         raise InputError('Nobody would be left in the delta. A network from which nobody is erased is the source network: use that instead.')

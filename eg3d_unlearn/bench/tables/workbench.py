@@ -116,7 +116,7 @@ class Workbench:
         self.g_s.network.requires_grad_(False)
         parameters = {name: parameter for name, parameter in g_u.network.named_parameters() if parameter.requires_grad}
         with arithmetic(config.precision, self.g_s.device):
-            ws_target = target_of(config, self.g_s, self.judges, person.ws)
+            ws_target = target_of(config, config.seed, self.g_s, self.judges, person.ws)
         folder.path.mkdir(parents=True, exist_ok=True)
         state = folder.load_state()
         if config.method in CLOSED:
