@@ -16,6 +16,7 @@ from eg3d_unlearn import distributed
 from eg3d_unlearn.console import KILLS, signals_to
 from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
 from eg3d_unlearn.unlearning.loss import UnlearningLoss
+from eg3d_unlearn.unlearning.scalars import Scalars
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 
@@ -58,8 +59,9 @@ def training_loop(
                            **(keep or {})})
 
     saved = start
-    with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True,
-              disable=distributed.rank() > 0) as bar, interruption() as asked:   # the first process alone writes
+    beside = distributed.rank() > 0      # the first process alone writes
+    with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True, disable=beside) as bar, \
+            interruption() as asked, Scalars(None if beside else folder.path, start) as scalars:
         for step in range(start, iters):
             begun = time.perf_counter()
             optimiser.zero_grad(set_to_none=True)
@@ -73,6 +75,7 @@ def training_loop(
             figures['seconds'] = round(time.perf_counter() - begun, 4)
             first = first or figures
             folder.append(STATS, json.dumps(figures))
+            scalars.add(figures)
             bar.update()
             bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
             ends = step + 1 == iters or enough(step + 1)
