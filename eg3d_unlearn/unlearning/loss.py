@@ -53,6 +53,12 @@ class Term:
     def option(self) -> str:
         return f'lambda_{self.name}'
 
+    def judge_in(self, judges: Judges) -> Any:
+        return None if self.judge is None else getattr(judges, self.judge)
+
+    def works_with(self, judges: Judges) -> bool:
+        return self.judge is None or self.judge_in(judges) is not None
+
 
 LPIPS = Term('lpips', 'LPIPS to the target', 'perceptual',
              see=lambda lpips, side: lpips.features(side.image),
@@ -150,7 +156,7 @@ class UnlearningLoss:
     ):
         self.g_u, self.g_s, self.ws_source, self.ws_target = g_u, g_s, ws_source, ws_target
         self.judges, self.options, self.batch, self.seed, self.drawn, self.clock = judges, options, batch, seed, drawn, stopwatch
-        self.terms = [term for term in TERMS if getattr(options, term.option) and (term.judge is None or self.judge(term) is not None)]
+        self.terms = [term for term in TERMS if getattr(options, term.option) and term.works_with(judges)]
         self.n_adj = options.n_adj if options.lambda_adj else 0
         self.n_global = options.n_global if options.lambda_global else 0
         self.n_near = min(options.n_near, self.n_global)     # the person's nearest of CANDIDATES; 0 = as published
@@ -158,10 +164,6 @@ class UnlearningLoss:
             self.target_passes = [] if drawn else [g_s.backbone(ws) for ws in ws_target.split(1)]
         # 2D networks have no camera: what the terms see of w_t never changes either.
         self.kept_targets: dict[int, dict[str, Any]] = {}
-
-    def judge(self, term: Term) -> Any:
-        """What a term sees with."""
-        return None if term.judge is None else getattr(self.judges, term.judge)
 
     def rng(self, step: int, stream: int) -> torch.Generator:
         """A generator for one purpose in one step: a resumed run draws what an uninterrupted one would have drawn."""
@@ -262,8 +264,9 @@ class UnlearningLoss:
         target = self._target(rows, camera, seen_as, stream)
         distances = {}
         for term in self._terms_of(rows):
+            judge = term.judge_in(self.judges)
             with self.clock(term.name):
-                distances[term.name] = term.distance(self.judge(term), term.see(self.judge(term), side), target[term.name])
+                distances[term.name] = term.distance(judge, term.see(judge, side), target[term.name])
         values = {name: cut(distance) for name, distance in distances.items()}
         self._loss(rows, values, figures).backward()
         for name, distance in distances.items():
@@ -294,7 +297,7 @@ class UnlearningLoss:
         target = {}
         for term in self._terms_of(rows):
             with self.clock(term.name):
-                target[term.name] = term.see(self.judge(term), shown)
+                target[term.name] = term.see(term.judge_in(self.judges), shown)
         if rows[0].kind == LOCAL and rows[0].photo is not None and not self.g_u.is_3d:
             self.kept_targets[rows[0].photo] = target
         return target
