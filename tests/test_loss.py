@@ -1,12 +1,13 @@
 """Every loss against values worked out by hand, and their gradients."""
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import pytest
 import torch
 from small import guide_loss
 
+from eg3d_unlearn.config import LossOptions
 from eg3d_unlearn.judges.identity import identity_distance
-from eg3d_unlearn.unlearning.loss import adjacent_offsets, feature_distance, local_loss, total_loss
+from eg3d_unlearn.unlearning.loss import TERMS, adjacent_offsets, feature_distance, local_loss, total_loss
 
 
 def test_feature_distance_is_zero_for_equal_features():
@@ -90,3 +91,7 @@ def test_adjacent_offsets_have_length_alpha_for_each_sample():
 def test_published_weights():
     weights = {name: value for name, value in asdict(guide_loss()).items() if name.startswith('lambda_') and value}
     assert weights == {'lambda_local': 1, 'lambda_adj': 1, 'lambda_global': 1, 'lambda_l2': 0.01, 'lambda_lpips': 1, 'lambda_id': 0.1}
+
+
+def test_every_term_has_the_option_of_its_weight():
+    assert all(term.option in {field.name for field in fields(LossOptions)} for term in TERMS)
