@@ -103,11 +103,12 @@ def test_what_is_switched_off_is_not_drawn(off, kinds):
     assert not set(off) & loss.accumulate_gradients(0).keys()
 
 
-@pytest.mark.parametrize('off', ['l2', 'lpips', 'id'])
-def test_terms_of_the_local_loss_switch_off(off):
-    loss, _ = make('stylegan2', **{f'lambda_{off}': 0.0})
+@pytest.mark.parametrize('family, off', [('stylegan2', {'l2'}), ('stylegan2', {'lpips'}), ('stylegan2', {'id'}), ('eg3d', {'lpips', 'id'})])
+def test_terms_of_the_local_loss_switch_off(family, off):
+    loss, parameters = make(family, n_global=0, **{f'lambda_{name}': 0.0 for name in off})
     figures = loss.accumulate_gradients(0)
-    assert off not in figures and all(figures[name] > 0 for name in {'l2', 'lpips', 'id'} - {off})
+    assert not off & figures.keys() and all(figures[name] > 0 for name in {'l2', 'lpips', 'id'} - off)
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in parameters.values())
 
 
 def test_a_new_term_is_one_entry_and_the_option_of_its_weight(monkeypatch):

@@ -42,8 +42,9 @@ def check_inputs(config: Config) -> None:
         raise InputError('Both --lambda-local and --lambda-adj are off: the network would only be told to stay as it is.')
     if config.n_near > config.n_global:
         raise InputError(f'--n-near={config.n_near} is more than --n-global={config.n_global}, of which it is a part.')
-    if not any(getattr(config, term.option) for term in TERMS):
-        *most, last = (flag_of(OPTIONS[term.option]) for term in TERMS)
+    usable = [term for term in TERMS if (term.judge, config.id_network) != ('recogniser', 'none')]
+    if not any(getattr(config, term.option) for term in usable):
+        *most, last = (flag_of(OPTIONS[term.option]) for term in usable)
         raise InputError(f'{", ".join(most)} and {last} are all 0, so the local loss has no term. Set one above 0.')
     if config.trust_pickle and not config.upstream:
         raise InputError("--trust-pickle hands the file to the loader of an NVIDIA checkout, which runs the file's code: name the checkout "

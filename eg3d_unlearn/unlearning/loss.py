@@ -241,9 +241,13 @@ class UnlearningLoss:
         for parameter, old in zip(learning, before, strict=True):
             parameter.grad = parameter.grad if old is None else old + parameter.grad
 
+    def _is_kept(self, row: Row) -> bool:
+        """Whether what is seen of G_s's side never changes: one w_t, and a network without cameras."""
+        return row.kind == LOCAL and row.photo is not None and not self.g_u.is_3d
+
     def _together(self, rows: list[Row]) -> list[Row]:
         """The leading rows that share a batch: with or without an identity term, and w_t alone where its picture is kept."""
-        if rows[0].kind == LOCAL and rows[0].photo is not None and not self.g_u.is_3d:
+        if self._is_kept(rows[0]):
             return rows[:1]
         return [row for row in rows if (row.kind == GLOBAL) == (rows[0].kind == GLOBAL)]
 
@@ -273,8 +277,9 @@ class UnlearningLoss:
             if distance.requires_grad:
                 with self.clock(name):
                     distance.backward(values[name].grad)
-        with self.clock('rendering'):
-            shown.image.backward(side.image.grad)
+        if side.image.grad is not None:  # else no term looks at pictures
+            with self.clock('rendering'):
+                shown.image.backward(side.image.grad)
         with self.clock('backbone'):
             ends = [*pass_u.features] + ([] if pass_u.image is None else [pass_u.image])
             leaves = [*seen.features] + ([] if seen.image is None else [seen.image])
@@ -288,7 +293,7 @@ class UnlearningLoss:
     @torch.no_grad()
     def _target(self, rows: list[Row], camera: Tensor | None, seen_as: dict[str, bool], stream: tuple[int, int]) -> dict[str, Any]:
         """G_s's side of the rows: what each term sees of it, made once where it never changes."""
-        if rows[0].kind == LOCAL and rows[0].photo in self.kept_targets:
+        if self._is_kept(rows[0]) and rows[0].photo in self.kept_targets:
             return self.kept_targets[rows[0].photo]
         with self.clock('backbone'):
             backbone = self._target_pass(rows)
@@ -298,7 +303,7 @@ class UnlearningLoss:
         for term in self._terms_of(rows):
             with self.clock(term.name):
                 target[term.name] = term.see(term.judge_in(self.judges), shown)
-        if rows[0].kind == LOCAL and rows[0].photo is not None and not self.g_u.is_3d:
+        if self._is_kept(rows[0]):
             self.kept_targets[rows[0].photo] = target
         return target
 
