@@ -166,18 +166,9 @@ def to_bytes(delta: Delta) -> bytes:
 
 def from_bytes(content: bytes) -> Delta:
     """The delta that a file holds; errors say what is wrong with 'it'."""
-    header = header_of(content)
-    metadata = header.pop('__metadata__', {})
+    metadata = metadata_of(content)
     check_metadata(metadata)
     people, num_ws = int(metadata['people']), int(metadata['num_ws'])
-    if len(header) != 1 + len(PARTS) * people:
-        raise InputError(f'it has {len(header)} tensors; {1 + len(PARTS) * people} were expected for {people} people. The file is damaged.')
-    names = ['w_avg', *(f'person.{number}.{part}' for number in range(people) for part in PARTS)]
-    for name in names:
-        if name not in header:
-            raise InputError(f'the tensor {name} is missing. The file is damaged.')
-        if not isinstance(header[name], dict) or header[name].get('dtype') != 'F64':
-            raise InputError(f'the tensor {name} does not consist of 64-bit floating-point numbers. The file is damaged.')
     try:
         tensors = safetensors.torch.load(content)
     except (SafetensorError, ValueError, OverflowError):
@@ -190,14 +181,14 @@ def from_bytes(content: bytes) -> Delta:
     return Delta(metadata['source_sha256'], whole['w_avg'], erased, metadata['library_version'])
 
 
-def header_of(content: bytes) -> dict:
-    """The header of a safetensors file: what the library does not hand out, and should not read unchecked."""
+def metadata_of(content: bytes) -> object:
+    """The metadata of a safetensors file, which the library does not hand out; the library should not read a header of any size."""
     size = int.from_bytes(content[:8], 'little')
     if len(content) < 8 or content[8:9] != b'{' or size > len(content) - 8:
         raise InputError('it is no safetensors file, or a part of it is missing.')
     if size > MAX_HEADER:
         raise InputError(f'its header has {size:,} bytes, far more than a delta needs (at most {MAX_HEADER:,}).')
-    return parse_json(content[8:8 + size], 'its header', dict)
+    return parse_json(content[8:8 + size], 'its header', dict).get('__metadata__', {})
 
 
 def check_metadata(metadata: object) -> None:
@@ -214,6 +205,14 @@ def check_metadata(metadata: object) -> None:
 
 def check_tensors(tensors: dict[str, Tensor], people: int, num_ws: int) -> None:
     """Refuse shapes that do not fit each other, and numbers that no network's latents have."""
+    if len(tensors) != 1 + len(PARTS) * people:
+        raise InputError(f'it has {len(tensors)} tensors; {1 + len(PARTS) * people} were expected for {people} people. The file is damaged.')
+    names = ['w_avg', *(f'person.{number}.{part}' for number in range(people) for part in PARTS)]
+    for name in names:
+        if name not in tensors:
+            raise InputError(f'the tensor {name} is missing. The file is damaged.')
+        if tensors[name].dtype != torch.float64:
+            raise InputError(f'the tensor {name} does not consist of 64-bit floating-point numbers. The file is damaged.')
     w_dim = tensors['w_avg'].shape[-1] if tensors['w_avg'].dim() else 0
     expected: dict[str, tuple[int, ...]] = {'w_avg': ()}
     for number in range(people):
@@ -226,7 +225,7 @@ def check_tensors(tensors: dict[str, Tensor], people: int, num_ws: int) -> None:
                              'damaged.')
     if sum(tensor.numel() // tensor.shape[-2] * num_ws for tensor in tensors.values()) > MAX_NUMBERS:
         raise InputError(f'its tensors have far more numbers than a delta needs (at most {MAX_NUMBERS:,}).')
-    for name in expected:
+    for name in names:
         if not (tensors[name].abs() < LARGEST).all():
             raise InputError(f'the tensor {name} holds numbers that are NaN, infinite or too large for a latent. The file is damaged.')
 
