@@ -35,6 +35,14 @@ class Costs:
     seen: float                      # of the network, as the losses see it
     terms: dict[str, float]          # of what each term of the loss sees of it, by name; those that have a judge here
 
+    @property
+    def lpips(self) -> float:
+        return self.terms.get('lpips', 0.0)
+
+    @property
+    def recogniser(self) -> float:
+        return self.terms.get('id', 0.0)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -100,15 +108,14 @@ def from_costs(config: Config, costs: Costs, shown: int = SHOWN) -> Estimate:
     """The same from the time of one picture; ``shown``: pictures of the person, the target and random people by each network."""
     pairs_of_person = bool(config.lambda_local) + (config.n_adj if config.lambda_adj else 0)
     others = config.n_global if config.lambda_global else 0
-    lpips, recogniser = (costs.terms.get(name, 0.0) for name in ('lpips', 'id'))
     terms = sum(seconds for name, seconds in costs.terms.items() if getattr(config, f'lambda_{name}'))
-    step = (pairs_of_person + others) * PAIR_NETWORK * costs.seen + PAIR_JUDGE * (pairs_of_person * terms + others * lpips)
+    step = (pairs_of_person + others) * PAIR_NETWORK * costs.seen + PAIR_JUDGE * (pairs_of_person * terms + others * costs.lpips)
     images = sum(images_of(one) for one in each_person(config) if one.image)
     steps = config.inversion_steps if images and plan(config.inversion).space is not None else 0
-    inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * lpips))
-    full_page = FULL_PAGE + (IMPOSTORS if recogniser else 0)
-    full = 0.0 if config.report == 'brief' else 2 * full_page * costs.picture + 2 * MASKS * recogniser
-    return Estimate(inversion, step, config.iters, 2 * (shown + images) * (costs.picture + lpips) + full)
+    inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))
+    full_page = FULL_PAGE + (IMPOSTORS if costs.recogniser else 0)
+    full = 0.0 if config.report == 'brief' else 2 * full_page * costs.picture + 2 * MASKS * costs.recogniser
+    return Estimate(inversion, step, config.iters, 2 * (shown + images) * (costs.picture + costs.lpips) + full)
 
 
 def shorter(config: Config, generator: Generator, seconds: float) -> str | None:
