@@ -73,7 +73,7 @@ class InversionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
-    """Loss: what a training minimises; open ones are the method's and the network's (`presets.resolve`, `scale.distances`)."""
+    """Loss: what a training minimises; open ones are the method's and the network's (`presets.resolve`, `target.distances`)."""
     lambda_local: float | None = option(WEIGHT, published=1.0, help='Weight of the local loss; 0 switches it off.')
     lambda_adj: float | None = option(WEIGHT, published=1.0, help='Weight of the adjacency loss, a sum over N_a; 0 switches it off.')
     lambda_global: float | None = option(WEIGHT, published=1.0, help='Weight of the global loss, a sum over N_g; 0 switches it off.')

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import traceback
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterable, Iterator
 
 import click
 
@@ -23,6 +23,7 @@ from torch_utils_ext.user_files import shown
 
 # Of the machine, not of the program: a sentence is enough.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+KILLS = ('SIGTERM', 'SIGHUP')        # a polite kill; a terminal or connection that was closed
 LONGEST_MESSAGE = 300                # characters of an exception's own words, which may quote a file
 
 
@@ -59,7 +60,7 @@ def make_output_safe() -> None:
 @contextlib.contextmanager
 def guarded(stopped: str = '') -> Iterator[None]:
     """Every error inside becomes `click.ClickException` with a sentence; ``stopped``: what to do after Ctrl-C."""
-    with _kills_like_ctrl_c():
+    with signals_to(terminate):
         try:
             yield
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
@@ -100,22 +101,23 @@ def keep_traceback(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def _kills_like_ctrl_c() -> Iterator[None]:
-    """While entered, SIGTERM and SIGHUP end the work as Ctrl-C does, unless they are ignored (nohup)."""
-    def stop(number: int, frame) -> None:
-        raise Terminated
-
+def signals_to(handler: Callable, names: Iterable[str] = KILLS) -> Iterator[None]:
+    """While entered, signals call ``handler``, unless they are ignored (nohup) or unknown (Windows); in the main thread only."""
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for name in ('SIGTERM', 'SIGHUP'):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-                before[number] = signal.signal(number, stop)
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def terminate(number: int, frame) -> None:
+    """A kill ends the work as Ctrl-C does."""
+    raise Terminated
 
 
 class _Guarded:
@@ -135,40 +137,11 @@ class _Guarded:
 
 
 class Option(click.Option):
-    """An option in a titled section of the help, with its unit, default and range behind its text."""
+    """An option in a titled section of the help; ``common``: --help shows it, too, not --help-all only."""
 
-    def __init__(
-        self,
-        *args,
-        group: str = 'Options',      # title of the section
-        common: bool = True,         # False: only --help-all shows it
-        unit: str = '',              # of a number
-        default_is: str = '',        # in words; '': as click has it
-        **settings,
-    ):
+    def __init__(self, *args, group: str = 'Options', common: bool = True, **settings):
         super().__init__(*args, **settings)
-        self.group, self.common, self.unit, self.default_is = group, common, unit, default_is
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The option's line of --help: its text, and behind it unit, range and default."""
-        record = super().get_help_record(ctx)
-        if record is None:
-            return None
-        usual = self.default_is or (str(self.default) if isinstance(self.default, (int, float, str)) and not self.is_flag else '')
-        parts = (self.unit, span(self.type), usual and f'default: {usual}', 'required' if self.required else '')
-        behind = '; '.join(filter(None, parts))
-        return record[0], f'{self.help}  [{behind}]' if behind else str(self.help)
-
-
-def span(kind: click.ParamType) -> str:
-    """What numbers an option takes, in words."""
-    if not isinstance(kind, (click.IntRange, click.FloatRange)):
-        return ''
-    if kind.max is None:
-        return f'above {kind.min:g}' if kind.min_open else f'at least {kind.min}'
-    most = f'2^{kind.max.bit_length()} - 1' if isinstance(kind.max, int) and kind.max >= 2**31 - 1 else str(kind.max)
-    without = ''.join(f', not {end:g}' for end, is_open in ((kind.min, kind.min_open), (kind.max, kind.max_open)) if is_open)
-    return f'{kind.min} to {most}{without}'
+        self.group, self.common = group, common
 
 
 def show_all(ctx: click.Context, option: click.Parameter, value: bool) -> None:

@@ -9,12 +9,13 @@ import torch
 
 from eg3d_unlearn.config import CLOSED_FORM, Config, parts_of
 from eg3d_unlearn.evaluation import summary as report
-from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.generators.generator import Generator, Output
 from eg3d_unlearn.generators.precision import arithmetic
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.judges.verification import IMPOSTORS
 from eg3d_unlearn.person.given import each_person, photos_of, world_person
 from eg3d_unlearn.unlearning import closed_form
+from eg3d_unlearn.unlearning.loss import TERMS
 
 ENOUGH_S = 0.3                       # what takes less is timed again: a first call also makes room and chooses kernels
 # A pass backward costs as much as one forward in all that only hands the gradient on, and twice as much where weights learn.
@@ -31,8 +32,15 @@ class Costs:
     """Seconds of one pass forward with one picture."""
     picture: float                   # of the network, as the report shows it
     seen: float                      # of the network, as the losses see it
-    lpips: float
-    recogniser: float
+    terms: dict[str, float]          # of what each term of the loss sees of it, by name; those that have a judge here
+
+    @property
+    def lpips(self) -> float:
+        return self.terms.get('lpips', 0.0)
+
+    @property
+    def recogniser(self) -> float:
+        return self.terms.get('id', 0.0)
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,10 @@ def costs_of(config: Config, generator: Generator, judges: Judges) -> Costs:
         # The closed form needs a picture of its own: one serves both.
         whole, image = seconds_of((lambda: closed_form.watch(generator)) if config.method == CLOSED_FORM else picture, device)
         seen, image = seconds_of(lambda: picture(**seen_as), device) if any(seen_as.values()) else (whole, image)
-        lpips = 0.0 if judges.perceptual is None else seconds_of(lambda: judges.perceptual.features(image), device)[0]
-        recogniser = 0.0 if judges.recogniser is None else seconds_of(lambda: judges.recogniser(image), device)[0]
-    return Costs(whole, seen, lpips, recogniser)
+        side = Output(image, [])
+        terms = {term.name: seconds_of(lambda term=term: term.see(term.judge_in(judges), side), device)[0]
+                 for term in TERMS if term.works_with(judges)}
+    return Costs(whole, seen, terms)
 
 
 def seconds_of(call: Callable[[], object], device: torch.device) -> tuple[float, object]:
@@ -97,9 +106,9 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> tuple[float,
 def from_costs(config: Config, costs: Costs, shown: int = SHOWN) -> Estimate:
     """The same from the time of one picture; ``shown``: pictures of the person, the target and random people by each network."""
     pairs_of_person = bool(config.lambda_local) + (config.n_adj if config.lambda_adj else 0)
-    pairs = pairs_of_person + (config.n_global if config.lambda_global else 0)
-    step = (pairs * (PAIR_NETWORK * costs.seen + PAIR_JUDGE * costs.lpips)
-            + bool(config.lambda_id) * pairs_of_person * PAIR_JUDGE * costs.recogniser)
+    others = config.n_global if config.lambda_global else 0
+    terms = sum(seconds for name, seconds in costs.terms.items() if getattr(config, f'lambda_{name}'))
+    step = (pairs_of_person + others) * PAIR_NETWORK * costs.seen + PAIR_JUDGE * (pairs_of_person * terms + others * costs.lpips)
     images = sum(images_of(one) for one in each_person(config) if one.image)
     steps = config.inversion_steps if images and parts_of(config.inversion)[1] is not None else 0
     inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))

@@ -70,9 +70,12 @@ def click_option(
     text, in_words = this.help, this.default_is or ('' if this.published is None else f'by --method; guide {this.published}')
     if evaluate and not isinstance(this.evaluate, bool):
         text, in_words = (this.evaluate, in_words) if isinstance(this.evaluate, str) else this.evaluate
+    if this.unit:
+        text = f'{text.removesuffix(".")} [{this.unit}].'
     is_given = {'required': True} if field.default is MISSING else {'default': None if in_words else field.default}
     number = next((name for kind, name in NUMBERS.items() if isinstance(this.kind, kind)), None)
     value = {'type': this.kind, 'metavar': this.metavar or number, 'multiple': field.default == (), **is_given}
-    settings = {'help': text, 'group': group, 'common': this.common, 'unit': this.unit, 'default_is': '' if 'default' in changes else in_words,
-                **({'is_flag': True} if this.kind is None else value), **changes}
+    shown = True if 'default' in changes else in_words or field.default not in (None, (), MISSING, '')
+    settings = {'help': text, 'group': group, 'common': this.common, 'show_default': shown,
+                **({'is_flag': True, 'show_default': False} if this.kind is None else value), **changes}
     return click.option(flag_of(field), field.name, cls=console.Option, **settings)

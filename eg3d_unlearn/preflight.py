@@ -22,7 +22,7 @@ from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.unlearning.checks import check_inputs, check_used
 from eg3d_unlearn.unlearning.erase import prefixes_of
 from eg3d_unlearn.unlearning.presets import resolve
-from eg3d_unlearn.unlearning.scale import distances
+from eg3d_unlearn.unlearning.target import distances
 from eg3d_unlearn.worlds.registry import check_world, world_by_network
 from torch_utils_ext import ops
 from torch_utils_ext.errors import InputError

@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from eg3d_unlearn import distributed, machine
-from eg3d_unlearn.config import CLOSED_FORM, POLISHED, Config
+from eg3d_unlearn.config import CLOSED_FORM, Config
 from eg3d_unlearn.delta import Delta, write_delta
 from eg3d_unlearn.evaluation import summary as figures
 from eg3d_unlearn.evaluation.comparison import Plan, compare
@@ -19,15 +18,14 @@ from eg3d_unlearn.generators.loading import is_trusted
 from eg3d_unlearn.person import photo
 from eg3d_unlearn.person.given import photos_of, world_person
 from eg3d_unlearn.person.person import Person, photos_again, prepare_photo
-from eg3d_unlearn.person.saved import KEPT, find_once
+from eg3d_unlearn.person.saved import find_once
 from eg3d_unlearn.preflight import Checked, check, how_long
 from eg3d_unlearn.report import write_report
 from eg3d_unlearn.report.files import PAGE, settings_of
 from eg3d_unlearn.report.page import ALWAYS
 from eg3d_unlearn.report.sheet import draw_sheet
 from eg3d_unlearn.run_folder import NETWORK, PICTURE, Follower, RunFolder, write_whole
-from eg3d_unlearn.unlearning.erase import forget, moved, moves_to, photos_for, polish, prefixes_of
-from eg3d_unlearn.unlearning.margin import Erased
+from eg3d_unlearn.unlearning.erase import erase, moves_to, prefixes_of
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.network_pickle import write_unlearned_pickle
 
@@ -69,7 +67,7 @@ def run_in(folder: RunFolder, run: Checked) -> tuple[dict, Evidence | None, Tens
     state, found = find_once(folder, config, generator, judges)
     people, device = [state, *state['more']], generator.device
     ws_source = state['ws_source'].to(device)
-    g_u, g_s, erased, targets, steps = erase(folder, run, distributed.from_first(state))
+    g_u, g_s, erased, targets, steps = erase(folder, config, generator, judges, distributed.from_first(state))
 
     # The network goes out whole before anything speaks of it.
     notes = write_unlearned_pickle(run.pickle, folder / NETWORK, g_u.network.state_dict())
@@ -100,36 +98,9 @@ def run_in(folder: RunFolder, run: Checked) -> tuple[dict, Evidence | None, Tens
     return result, evidence, ws_target
 
 
-class Outcome(NamedTuple):
-    """What erasing gave."""
-    g_u: Generator                   # the network that forgot
-    g_s: Generator                   # its frozen source
-    erased: Erased | None            # by the closed form
-    targets: list[Tensor]            # [K, num_ws, w_dim] where each person went
-    steps: list[dict]                # the first and the last step's figures; none where nothing was trained
-
-
-def erase(folder: RunFolder, run: Checked, state: dict) -> Outcome:
-    """The people of ``state`` are erased from the network, by the run's method."""
-    config, g_u, judges = run.config, run.generator, run.judges
-    # The network that learns, beside its frozen source.
-    parameters = g_u.freeze_except(prefixes_of(config, g_u))
-    g_s = g_u.twin()
-    g_s.network.requires_grad_(False)  # only the twin's own copies are touched: what is frozen is shared
-    erased, targets = moved(config, g_u, judges, state, folder.log)
-    steps = []
-    kept = {name: state[name] for name in KEPT}
-    if config.method == POLISHED:
-        photos = [photos_for(one, g_u.device).all for one in (state, *state['more'])]
-        steps = polish(folder, config, g_u, g_s, parameters, judges, photos, erased.edit, state, kept)
-    elif config.method != CLOSED_FORM:
-        steps = forget(folder, config, g_u, g_s, parameters, judges, state['ws_source'].to(g_u.device), targets[0], state, kept)
-    return Outcome(g_u, g_s, erased, targets, steps)
-
-
 def follow(run: Checked) -> None:
     """The part of a process beside the first one of a torchrun: the same steps, of which it takes its share, and no file."""
-    erase(Follower(run.folder.path), run, distributed.from_first({}))
+    erase(Follower(run.folder.path), run.config, run.generator, run.judges, distributed.from_first({}))
 
 
 def say_what_runs(folder: RunFolder, run: Checked) -> None:

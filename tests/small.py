@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from eg3d_unlearn.config import LossOptions
 from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.sizes import RENDERING
+from eg3d_unlearn.judges.judges import Judges
+from eg3d_unlearn.unlearning.presets import GUIDE
 from torch_utils_ext.network_save import save_network_pickle
 
 SMALL = {
@@ -74,3 +78,14 @@ class PoorMansLpips:
 def poor_mans_recogniser(images):
     """Unit vectors from 4 x 4 thumbnails."""
     return F.normalize(F.adaptive_avg_pool2d(images, 4).flatten(1), dim=1)
+
+
+def poor_mans_judges(recogniser=poor_mans_recogniser) -> Judges:
+    """What a loss sees with."""
+    return Judges(PoorMansLpips(), recogniser, None, {})
+
+
+def guide_loss(group: type = LossOptions, **changes) -> LossOptions:
+    """The published settings of the loss, with ``changes``."""
+    published = {field.name: GUIDE[field.name] for field in dataclasses.fields(group) if field.name in GUIDE}
+    return group(**{**published, 'alpha_max': 15.0, **changes})

@@ -120,6 +120,7 @@ CASES = {
     'all losses off': ([SG2, SEED, '--lambda-local=0', '--lambda-adj=0', '--lambda-global=0'], 'nothing to learn'),
     'only preserving': ([SG2, SEED, '--lambda-local=0', '--lambda-adj=0'], 'stay as it is'),
     'local loss without a term': ([SG2, SEED, '--lambda-l2=0', '--lambda-lpips=0', '--lambda-id=0'], 'no term'),
+    'local loss of a recogniser that there is not': ([SG2, SEED, '--lambda-l2=0', '--lambda-lpips=0', '--id-network=none'], 'no term'),
     'raw losses on a 2D network': ([SG2, SEED, '--loss-resolution=raw'], 'loss-resolution=full'),
     'parameters that do not exist': ([SG2, SEED, '--trainable=synthesiss'], 'names no parameter'),
     'unknown target': ([SG2, SEED, '--target=median'], "not one of 'ufo', 'mean'"),

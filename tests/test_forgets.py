@@ -8,12 +8,13 @@ against breaking it. It is no measurement of how well GUIDE forgets.
 """
 import pytest
 import torch
-from small import SMALL
+from small import SMALL, guide_loss
 
 from eg3d_unlearn.bench.make_network import random_network
 from eg3d_unlearn.generators.build import wrap
+from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.judges.perceptual import Lpips
-from eg3d_unlearn.unlearning.loss import UnlearningLoss, Weights, feature_distance
+from eg3d_unlearn.unlearning.loss import UnlearningLoss, feature_distance
 from eg3d_unlearn.unlearning.target import ufo_target
 
 # Random networks have no faces, so the judge is LPIPS with random weights: a distance between pictures all the same.
@@ -41,9 +42,8 @@ def test_the_person_moves_and_others_stay(family):
     ws_source = g_u.w_avg + reach * spread * ws_source / ws_source.norm()
     ws_target = ufo_target(ws_source, g_u.w_avg, distance * spread)
     lpips = Lpips('squeeze', random_weights=True)
-    weights = Weights(id=0, l2=lambda_l2, glob=lambda_global)
-    loss = UnlearningLoss(g_u, g_s, ws_source, ws_target, lpips, None, weights, n_global=6,
-                          alpha_max=0.15 * spread, batch=8)
+    options = guide_loss(lambda_id=0.0, lambda_l2=lambda_l2, lambda_global=lambda_global, n_global=6, alpha_max=0.15 * spread)
+    loss = UnlearningLoss(g_u, g_s, ws_source, ws_target, Judges(lpips, None, None, {}), options, batch=8)
     optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
     for step in range(steps):
         for group in optimiser.param_groups:     # the second half settles

@@ -1,11 +1,13 @@
 """Every loss against values worked out by hand, and their gradients."""
-import math
+from dataclasses import asdict, fields
 
 import pytest
 import torch
+from small import guide_loss
 
+from eg3d_unlearn.config import LossOptions
 from eg3d_unlearn.judges.identity import identity_distance
-from eg3d_unlearn.unlearning.loss import Weights, adjacent_offsets, feature_distance, local_loss, total_loss
+from eg3d_unlearn.unlearning.loss import TERMS, adjacent_offsets, feature_distance, local_loss, total_loss
 
 
 def test_feature_distance_is_zero_for_equal_features():
@@ -55,19 +57,20 @@ def test_identity_distance_gradient_by_hand():
 
 def test_local_loss_by_hand():
     # 1e-2 * 3 + 1 * 0.5 + 0.1 * 0.2 = 0.55.
-    value = local_loss(torch.tensor([3.0]), torch.tensor([0.5]), torch.tensor([0.2]), Weights())
+    distances = {'l2': torch.tensor([3.0]), 'lpips': torch.tensor([0.5]), 'id': torch.tensor([0.2])}
+    value = local_loss(distances, guide_loss())
     assert value.item() == pytest.approx(0.55)
 
 
 def test_total_loss_sums_over_neighbours_and_people():
-    weights = Weights(local=2.0, adj=0.5, glob=3.0)
-    value = total_loss(torch.tensor([1.0]), torch.tensor([2.0, 4.0]), torch.tensor([0.1, 0.3]), weights)
+    options = guide_loss(lambda_local=2.0, lambda_adj=0.5, lambda_global=3.0)
+    value = total_loss(torch.tensor([1.0]), torch.tensor([2.0, 4.0]), torch.tensor([0.1, 0.3]), options)
     assert value.item() == pytest.approx(2 * 1 + 0.5 * 6 + 3 * 0.4)
 
 
-@pytest.mark.parametrize('off, expected', [('local', 3.0 + 0.2), ('adj', 1.0 + 0.2), ('glob', 1.0 + 3.0)])
+@pytest.mark.parametrize('off, expected', [('local', 3.0 + 0.2), ('adj', 1.0 + 0.2), ('global', 1.0 + 3.0)])
 def test_a_weight_of_zero_switches_a_loss_off(off, expected):
-    value = total_loss(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([0.2]), Weights(**{off: 0.0}))
+    value = total_loss(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([0.2]), guide_loss(**{f'lambda_{off}': 0.0}))
     assert value.item() == pytest.approx(expected)
 
 
@@ -86,5 +89,9 @@ def test_adjacent_offsets_have_length_alpha_for_each_sample():
 
 
 def test_published_weights():
-    assert Weights() == Weights(local=1, adj=1, glob=1, l2=0.01, lpips=1, id=0.1)
-    assert math.isclose(Weights().l2, 1e-2)
+    weights = {name: value for name, value in asdict(guide_loss()).items() if name.startswith('lambda_') and value}
+    assert weights == {'lambda_local': 1, 'lambda_adj': 1, 'lambda_global': 1, 'lambda_l2': 0.01, 'lambda_lpips': 1, 'lambda_id': 0.1}
+
+
+def test_every_term_has_the_option_of_its_weight():
+    assert all(term.option in {field.name for field in fields(LossOptions)} for term in TERMS)

@@ -1,20 +1,25 @@
 """A step of GUIDE: its gradient, its draws, and no pass too many."""
+from contextlib import nullcontext
+from dataclasses import dataclass
+
 import pytest
 import torch
-from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
+from small import SMALL, guide_loss, poor_mans_judges, poor_mans_recogniser, small_generator
 
+from eg3d_unlearn.config import LossOptions
 from eg3d_unlearn.judges.identity import identity_distance
-from eg3d_unlearn.unlearning.loss import ADJACENT, GLOBAL, LOCAL, UnlearningLoss, Weights, feature_distance, local_loss, total_loss
+from eg3d_unlearn.report.results import curves as report_curves
+from eg3d_unlearn.unlearning.loss import ADJACENT, GLOBAL, LOCAL, TERMS, Term, UnlearningLoss, curves, feature_distance
 from eg3d_unlearn.unlearning.target import ufo_target
 
 
-def make(family, **options):
+def make(family, batch=1, seed=0, **options):
     g_u = small_generator(family)
     parameters = g_u.freeze_except([g_u.trainable])
     g_s = g_u.twin()
     g_s.network.requires_grad_(False)
     ws_source = g_u.map_seed(5)
-    loss = UnlearningLoss(g_u, g_s, ws_source, ufo_target(ws_source, g_u.w_avg, 3.0), PoorMansLpips(), poor_mans_recogniser, **options)
+    loss = UnlearningLoss(g_u, g_s, ws_source, ufo_target(ws_source, g_u.w_avg, 3.0), poor_mans_judges(), guide_loss(**options), batch, seed)
     return loss, parameters
 
 
@@ -36,15 +41,15 @@ def test_gradient_equals_the_whole_objective_written_out(family, batch):
         u = loss.g_u.synthesize(torch.cat([row.ws_u for row in together]), camera, loss.rng(*stream))
         with torch.no_grad():
             t = loss.g_s.synthesize(torch.cat([row.ws_t for row in together]), camera, loss.rng(*stream))
-        lpips = loss.perceptual.compare(loss.perceptual.features(u.image), loss.perceptual.features(t.image))
-        each = local_loss(feature_distance(u.features, t.features), lpips,
-                          identity_distance(poor_mans_recogniser(u.image), poor_mans_recogniser(t.image)), Weights())
+        lpips = loss.judges.perceptual.compare(loss.judges.perceptual.features(u.image), loss.judges.perceptual.features(t.image))
+        identity = identity_distance(poor_mans_recogniser(u.image), poor_mans_recogniser(t.image))
+        each = 1e-2 * feature_distance(u.features, t.features) + lpips + 0.1 * identity
         for i, row in enumerate(together):
             {LOCAL: local, ADJACENT: adjacent, GLOBAL: retained}[row.kind].append(lpips[i] if row.kind == GLOBAL else each[i])
         start += len(together)
-    loss = total_loss(*(torch.stack(values) for values in (local, adjacent, retained)), Weights())
-    loss.backward()
-    assert terms['loss'] == pytest.approx(loss.item(), rel=1e-4)
+    whole = sum(local) + sum(adjacent) + sum(retained)
+    whole.backward()
+    assert terms['loss'] == pytest.approx(whole.item(), rel=1e-4)
     scale = max(gradient.abs().max().item() for gradient in seamed.values())
     for name, gradient in seamed.items():
         torch.testing.assert_close(gradient, parameters[name].grad, atol=1e-4 * scale, rtol=1e-3)
@@ -88,20 +93,58 @@ def test_rows_are_what_the_paper_says():
     assert camera.shape == (1, 25)
 
 
-@pytest.mark.parametrize('weights, kinds', [
-    (Weights(adj=0), [LOCAL, GLOBAL, GLOBAL]), (Weights(glob=0), [LOCAL, ADJACENT, ADJACENT]), (Weights(local=0, glob=0), [ADJACENT] * 2),
-    (Weights(adj=0, glob=0), [LOCAL]),
+@pytest.mark.parametrize('off, kinds', [
+    (['adj'], [LOCAL, GLOBAL, GLOBAL]), (['global'], [LOCAL, ADJACENT, ADJACENT]), (['local', 'global'], [ADJACENT] * 2),
+    (['adj', 'global'], [LOCAL]),
 ])
-def test_what_is_switched_off_is_not_drawn(weights, kinds):
-    loss, _ = make('stylegan2', weights=weights)
+def test_what_is_switched_off_is_not_drawn(off, kinds):
+    loss, _ = make('stylegan2', **{f'lambda_{name}': 0.0 for name in off})
     assert [row.kind for row in loss.draw(0)[0]] == kinds
+    assert not set(off) & loss.accumulate_gradients(0).keys()
 
 
-@pytest.mark.parametrize('off', ['l2', 'lpips', 'id'])
-def test_terms_of_the_local_loss_switch_off(off):
-    loss, _ = make('stylegan2', weights=Weights(**{off: 0.0}))
-    terms = loss.accumulate_gradients(0)
-    assert terms[off] == 0.0 and all(terms[name] > 0 for name in {'l2', 'lpips', 'id'} - {off})
+@pytest.mark.parametrize('family, off', [('stylegan2', {'l2'}), ('stylegan2', {'lpips'}), ('stylegan2', {'id'}), ('eg3d', {'lpips', 'id'})])
+def test_terms_of_the_local_loss_switch_off(family, off):
+    loss, parameters = make(family, n_global=0, **{f'lambda_{name}': 0.0 for name in off})
+    figures = loss.accumulate_gradients(0)
+    assert not off & figures.keys() and all(figures[name] > 0 for name in {'l2', 'lpips', 'id'} - off)
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in parameters.values())
+
+
+def test_a_new_term_is_one_entry_and_the_option_of_its_weight(monkeypatch):
+    """L1 of pictures: its gradient, its curve in stats.jsonl and in the report, and its part of the clock follow from the entry."""
+    @dataclass(frozen=True, kw_only=True)
+    class WithPixels(LossOptions):
+        lambda_pixels: float = 0.0
+
+    def run(lambda_pixels):
+        loss, parameters = make('eg3d', group=WithPixels, n_global=0, n_adj=0, lambda_pixels=lambda_pixels)
+        timed = []
+        loss.clock = lambda part: timed.append(part) or nullcontext()
+        figures = loss.accumulate_gradients(3)
+        return loss, figures, timed, {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    before = run(2.0)[3]
+    monkeypatch.setattr('eg3d_unlearn.unlearning.loss.TERMS', [*TERMS, Term(
+        'pixels', 'L1 of pictures', None, see=lambda _, side: side.image, distance=lambda _, u, t: (u - t).abs().flatten(1).mean(1))])
+
+    assert 'pixels' not in run(0.0)[1]                  # its weight is 0
+    loss, figures, timed, after = run(2.0)
+    assert curves()['pixels'] == 'L1 of pictures' and 'pixels' in timed
+    drawn = report_curves([{'step': step, 'pixels': figures['pixels']} for step in (1, 2)])
+    assert [title for title, _ in drawn.curves] == ['L1 of pictures']
+
+    row, = loss.draw(3)[0]
+    camera, stream = loss.draw(3)[1], (3, 1)
+    with torch.no_grad():
+        t = loss.g_s.synthesize(row.ws_t, camera, loss.rng(*stream)).image
+    u = loss.g_u.synthesize(row.ws_u, camera, loss.rng(*stream)).image
+    pixels = (u - t).abs().mean()
+    assert figures['pixels'] == pytest.approx(pixels.item(), rel=1e-5)
+    parameters = dict(loss.g_u.network.named_parameters())
+    expected = dict(zip(after, torch.autograd.grad(2 * pixels, [parameters[name] for name in after]), strict=True))
+    scale = max(gradient.abs().max().item() for gradient in expected.values())
+    for name in after:
+        torch.testing.assert_close(after[name] - before[name], expected[name], atol=1e-4 * scale, rtol=1e-3)
 
 
 def test_frozen_parts_collect_no_gradient():
@@ -113,7 +156,7 @@ def test_frozen_parts_collect_no_gradient():
 
 
 def test_half_resolution_takes_half_the_rays_on_both_sides(monkeypatch):
-    loss, _ = make('eg3d', loss_resolution='half', weights=Weights(adj=0, glob=0))
+    loss, _ = make('eg3d', loss_resolution='half', lambda_adj=0.0, lambda_global=0.0)
     rays = []
     for generator in (loss.g_u, loss.g_s):
         def noted(*arguments, render=generator.network.render, network=generator.network, **options):
@@ -125,10 +168,10 @@ def test_half_resolution_takes_half_the_rays_on_both_sides(monkeypatch):
 
 
 def test_mixed_resolution_sees_the_full_picture_every_fourth_step(monkeypatch):
-    loss, _ = make('eg3d', loss_resolution='mixed', weights=Weights(adj=0, glob=0))
+    loss, _ = make('eg3d', loss_resolution='mixed', lambda_adj=0.0, lambda_global=0.0)
     sizes = []
-    monkeypatch.setattr(loss.perceptual, 'features', lambda images: sizes.append(images.shape[-1]) or [images.mean((2, 3))])
-    monkeypatch.setattr(loss.perceptual, 'compare', lambda a, b: (a[0] - b[0]).square().mean(1))
+    monkeypatch.setattr(loss.judges.perceptual, 'features', lambda images: sizes.append(images.shape[-1]) or [images.mean((2, 3))])
+    monkeypatch.setattr(loss.judges.perceptual, 'compare', lambda a, b: (a[0] - b[0]).square().mean(1))
     for step in range(5):
         loss.accumulate_gradients(step)
     assert sizes == [128, 128, 16, 16, 16, 16, 16, 16, 128, 128]
@@ -139,12 +182,12 @@ def test_several_photos_take_turns():
     second = loss.g_u.map_seed(6)
     sources = torch.cat([loss.ws_source, second])
     targets = torch.cat([loss.ws_target, ufo_target(second, loss.g_u.w_avg, 3.0)])
-    both = UnlearningLoss(loss.g_u, loss.g_s, sources, targets, PoorMansLpips(), poor_mans_recogniser, n_global=0)
+    both = UnlearningLoss(loss.g_u, loss.g_s, sources, targets, loss.judges, guide_loss(n_global=0))
     for step in range(4):
         local, neighbour = both.draw(step)[0][:2]
         assert torch.equal(local.ws_u[0], sources[step % 2]) and torch.equal(local.ws_t[0], targets[step % 2])
         assert torch.allclose(neighbour.ws_u - local.ws_u, neighbour.ws_t - local.ws_t, atol=1e-5)
-    alone = UnlearningLoss(loss.g_u, loss.g_s, second, targets[1:], PoorMansLpips(), poor_mans_recogniser, n_global=0)
+    alone = UnlearningLoss(loss.g_u, loss.g_s, second, targets[1:], loss.judges, guide_loss(n_global=0))
     assert both.accumulate_gradients(1)['loss'] == pytest.approx(alone.accumulate_gradients(1)['loss'], rel=1e-5)
     # What is kept of a photo's target is that photo's.
     assert both.accumulate_gradients(3)['local'] == pytest.approx(alone.accumulate_gradients(1)['local'], rel=1e-5)

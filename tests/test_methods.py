@@ -4,34 +4,35 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from small import PoorMansLpips, poor_mans_recogniser, save_small, small_generator
+from small import guide_loss, poor_mans_judges, save_small, small_generator
 from torch import nn
 
-from eg3d_unlearn.config import CLOSED_FORM, POLISHED
-from eg3d_unlearn.unlearning.loss import GLOBAL, LOCAL, UnlearningLoss, Weights
-from eg3d_unlearn.unlearning.methods.ewc import ElasticWeights, fisher_information
-from eg3d_unlearn.unlearning.methods.prune import Pruning, kept
-from eg3d_unlearn.unlearning.methods.saliency import Saliency, threshold
-from eg3d_unlearn.unlearning.methods.sparse import Sparsity
+from eg3d_unlearn.config import CLOSED_FORM, POLISHED, TrainingOptions
+from eg3d_unlearn.unlearning.loss import GLOBAL, LOCAL, UnlearningLoss
+from eg3d_unlearn.unlearning.methods import fisher_information, kept, make_rule, salient_weights, threshold
 from eg3d_unlearn.unlearning.presets import GUIDE, PRESETS
 from eg3d_unlearn.unlearning.target import mean_target, ufo_target
 
 COMPARED = [name for name in PRESETS if name not in ('guide', 'baseline', CLOSED_FORM)]  # which trains nothing: test_closed_form
 
 
-def make(family='stylegan2', drawn=None, **options):
+def make(family='stylegan2', drawn=None, batch=1, **options):
     g_u = small_generator(family)
     parameters = g_u.freeze_except([g_u.trainable])
     g_s = g_u.twin()
     g_s.network.requires_grad_(False)
     ws = g_u.map_seed(5)
     target = mean_target(ws, g_u.w_avg) if drawn else ufo_target(ws, g_u.w_avg, 3.0)
-    return UnlearningLoss(g_u, g_s, ws, target, PoorMansLpips(), poor_mans_recogniser, drawn=drawn, **options), parameters
+    return UnlearningLoss(g_u, g_s, ws, target, poor_mans_judges(), guide_loss(**options), batch, drawn=drawn), parameters
+
+
+def rule_of(loss, parameters, **options):
+    return make_rule(guide_loss(TrainingOptions, **options), loss, parameters)
 
 
 def test_sparsity_adds_the_sign_of_each_weight():
     weight = nn.Parameter(torch.tensor([2.0, -3.0, 0.0]))
-    rule = Sparsity({'w': weight}, 0.5)
+    rule = rule_of(None, {'w': weight}, lambda_l1=0.5)
     weight.grad = torch.tensor([1.0, 1.0, 1.0])
     rule()
     assert weight.grad.tolist() == [1.5, 0.5, 1.0]
@@ -42,7 +43,7 @@ def test_sparsity_adds_the_sign_of_each_weight():
 
 def test_pruning_keeps_the_largest_and_holds_the_rest_at_zero():
     weight, bias = nn.Parameter(torch.tensor([[1.0, -4.0], [3.0, 0.5]])), nn.Parameter(torch.tensor([0.1, 0.2]))
-    rule = Pruning({'w': weight, 'b': bias}, 0.5)
+    rule = rule_of(None, {'w': weight, 'b': bias}, prune=0.5)
     assert weight.tolist() == [[0, -4], [3, 0]] and bias.tolist() == pytest.approx([0.1, 0.2])
     optimiser = torch.optim.Adam([weight, bias], lr=0.1)
     for _ in range(3):
@@ -55,9 +56,9 @@ def test_pruning_keeps_the_largest_and_holds_the_rest_at_zero():
 
 
 def test_saliency_lets_the_share_with_the_largest_gradients_learn():
-    assert threshold([torch.tensor([1.0, -4.0]), torch.tensor([3.0, 2.0])], 0.5) == 3
+    assert threshold([torch.tensor([1.0, 4.0]), torch.tensor([3.0, 2.0])], 0.5) == 3
     loss, parameters = make()
-    rule = Saliency(parameters, 0.25, loss)
+    rule = rule_of(loss, parameters, saliency=0.25)
     assert all(parameter.grad is None for parameter in parameters.values())
     loss.accumulate_gradients(0)
     free = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
@@ -72,7 +73,7 @@ def test_saliency_lets_the_share_with_the_largest_gradients_learn():
 def test_a_mask_that_ran_out_of_memory_is_gathered_anew():
     """What the failed pass had added to the gradients is not in it."""
     loss, parameters = make(batch=2)
-    expected = Saliency(parameters, 0.25, loss).masks.values()
+    expected = salient_weights(parameters, 0.25, loss).values()
     _compare, told, calls = loss._compare, [], []
 
     def fails_in_the_second_pass(*arguments):
@@ -81,7 +82,7 @@ def test_a_mask_that_ran_out_of_memory_is_gathered_anew():
             raise MemoryError
         _compare(*arguments)
     loss._compare = fails_in_the_second_pass
-    found = Saliency(parameters, 0.25, loss, told.append).masks.values()
+    found = salient_weights(parameters, 0.25, loss, told.append).values()
     assert loss.batch == 1 and told == ['Out of memory: going on with 1 latents at once.'] and calls[:4] == [2, 2, 2, 1]
     different = sum((a != b).sum() for a, b in zip(expected, found, strict=True))
     assert different <= 0.001 * sum(mask.numel() for mask in found)
@@ -105,21 +106,20 @@ def test_fisher_information_of_a_linear_network_by_hand():
     weight = nn.Parameter(torch.tensor([1.0, 1.0]))
     line = Line()
     line.g_u = Generator()
-    fisher, = fisher_information([weight], line)
+    fisher = fisher_information({'w': weight}, line)['w']
     assert fisher.mean().item() == pytest.approx(1)
     assert (fisher[0] / fisher[1]).item() == pytest.approx(9, rel=0.8)
 
 
 def test_elastic_weights_pull_back():
     loss, parameters = make()
-    rule = ElasticWeights(parameters, 0.5, loss)
-    name = max(parameters, key=lambda name: rule.fisher[list(parameters).index(name)].mean())
-    index = list(parameters).index(name)
+    rule, fisher = rule_of(loss, parameters, lambda_ewc=0.5), fisher_information(parameters, loss)
+    name = max(parameters, key=lambda name: fisher[name].mean())
     with torch.no_grad():
         parameters[name] += 0.1
     parameters[name].grad = None
     rule()
-    torch.testing.assert_close(parameters[name].grad, 2 * 0.5 * rule.fisher[index] * 0.1, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(parameters[name].grad, 2 * 0.5 * fisher[name] * 0.1, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize('drawn, signs', [('random', [1, 1, 1, 1]), ('self', [-1, -1, -1, -1]), ('soft', [1, -1, 1, -1])])
@@ -141,7 +141,7 @@ def test_drawn_targets(drawn, signs):
 @pytest.mark.parametrize('batch', [1, 8])
 def test_ascent_is_descent_turned_round(family, batch):
     """Away from a neighbour: minus the gradient of the distance, whatever goes through at once."""
-    loss, parameters = make(family, drawn='self', batch=batch, n_global=0, weights=Weights(l2=0.0), alpha_max=2.0)
+    loss, parameters = make(family, drawn='self', batch=batch, n_global=0, lambda_l2=0.0, alpha_max=2.0)
     terms = loss.accumulate_gradients(1)
     assert terms['loss'] == pytest.approx(-(terms['local'] + terms['adj']), rel=1e-5) and terms['local'] > 0
     before = sum(terms[name] for name in ('local', 'adj'))
@@ -155,7 +155,7 @@ def test_ascent_is_descent_turned_round(family, batch):
 
 
 def test_fine_tuning_with_the_source_as_teacher_has_no_gradient():
-    loss, parameters = make(weights=Weights(local=0.0, adj=0.0))
+    loss, parameters = make(lambda_local=0.0, lambda_adj=0.0)
     assert loss.accumulate_gradients(3)['loss'] == 0
     assert all(p.grad is None or not p.grad.any() for p in parameters.values())
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from audit_stand_ins import audit_of, blinded, folded, small_evidence
 from click.testing import CliRunner
-from small import SMALL, PoorMansLpips, poor_mans_recogniser, small_generator
+from small import SMALL, guide_loss, poor_mans_judges, small_generator
 
 from eg3d_unlearn.command import main
 from eg3d_unlearn.evaluation.audit import TIERS
@@ -46,7 +46,7 @@ def test_gradients_are_those_of_the_cpu(family):
         g_s.network.requires_grad_(False)
         ws = g_u.map_seed(5)
         with arithmetic('fp32', torch.device(device)):
-            UnlearningLoss(g_u, g_s, ws, ufo_target(ws, g_u.w_avg, 3.0), PoorMansLpips(), poor_mans_recogniser).accumulate_gradients(1)
+            UnlearningLoss(g_u, g_s, ws, ufo_target(ws, g_u.w_avg, 3.0), poor_mans_judges(), guide_loss()).accumulate_gradients(1)
         gradients.append(torch.cat([p.grad.flatten().cpu() for p in parameters.values() if p.grad is not None]))
     assert gradients[0].any() and (gradients[1] - gradients[0]).norm() <= 1e-2 * gradients[0].norm()
 

@@ -11,18 +11,18 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from small import SMALL, small_generator
+from small import SMALL, guide_loss, small_generator
 
 import eg3d_unlearn
 from eg3d_unlearn import command, config, evaluate_command
-from eg3d_unlearn.config import GROUPS, METHODS, OF_TRAINING, OPTIONS, Config, JudgesOptions, LossOptions, NetworkOptions, from_command
-from eg3d_unlearn.console import PATH, span
+from eg3d_unlearn.config import GROUPS, METHODS, OF_TRAINING, OPTIONS, Config, JudgesOptions, NetworkOptions, from_command
+from eg3d_unlearn.console import PATH
 from eg3d_unlearn.generators.loading import load_generator
 from eg3d_unlearn.judges.judges import load_judges
 from eg3d_unlearn.options import about, flag_of, own_fields
 from eg3d_unlearn.preflight import check
 from eg3d_unlearn.report.command import OF_THE_RUN
-from eg3d_unlearn.unlearning.loss import Weights
+from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.presets import PRESETS
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import save_network_pickle
@@ -121,15 +121,7 @@ def test_the_help_of_a_number_has_a_unit_or_a_range(name):
     this = about(OPTIONS[name])
     assert this.help.endswith('.')
     if isinstance(this.kind, (click.types.IntParamType, click.types.FloatParamType)):
-        assert this.unit or span(this.kind)
-
-
-@pytest.mark.parametrize('kind, words', [
-    (click.IntRange(min=1), 'at least 1'), (click.FloatRange(min=0, min_open=True), 'above 0'),
-    (click.FloatRange(0, 1, max_open=True), '0 to 1, not 1'),
-    (click.IntRange(0, 2**32 - 1), '0 to 2^32 - 1'), (click.STRING, '')])
-def test_ranges_in_words(kind, words):
-    assert span(kind) == words
+        assert this.unit or isinstance(this.kind, (click.IntRange, click.FloatRange))
 
 
 def test_what_report_takes_from_a_run_cannot_name_a_place_or_run_code():
@@ -214,5 +206,5 @@ def test_a_room_takes_its_own_group_alone(files):
     assert generator.family == 'stylegan2'
     judges = load_judges(JudgesOptions(**JUDGES), generator, torch.device('cpu'))
     assert judges.recogniser is None and judges.perceptual is not None
-    zero = dict.fromkeys((f'lambda_{part}' for part in ('local', 'adj', 'global', 'l2', 'lpips')), 0.0)
-    assert Weights.of(LossOptions(**zero, lambda_id=0.5)) == Weights(0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
+    ws, options = generator.map_seed(5), guide_loss(lambda_l2=0.0)
+    assert [term.name for term in UnlearningLoss(generator, generator, ws, ws, judges, options).terms] == ['lpips']

@@ -11,7 +11,7 @@ from small import small_generator
 from eg3d_unlearn.config import Config
 from eg3d_unlearn.generators.trained_on import TrainedOn
 from eg3d_unlearn.judges.judges import check_judges
-from eg3d_unlearn.unlearning import scale
+from eg3d_unlearn.unlearning import target
 from eg3d_unlearn.unlearning.presets import GUIDE, resolve
 from eg3d_unlearn.worlds.demo.world import TRAINING, WORLD
 from eg3d_unlearn.worlds.registry import world_by_network
@@ -65,9 +65,9 @@ def test_distances_are_fractions_of_the_radius():
     generator = small_generator('eg3d')
     rng = torch.Generator().manual_seed(5)
     radius = (generator.sample(500, rng) - generator.w_avg).flatten(1).norm(dim=1).mean().item()
-    d, alpha_max, told = scale.distances(config(), generator)
-    assert d == pytest.approx(scale.RELATIVE_DISTANCES[0] * radius, rel=0.02)
-    assert alpha_max == pytest.approx(scale.RELATIVE_DISTANCES[1] * radius, rel=0.02)
+    d, alpha_max, told = target.distances(config(), generator)
+    assert d == pytest.approx(target.RELATIVE_DISTANCES[0] * radius, rel=0.02)
+    assert alpha_max == pytest.approx(target.RELATIVE_DISTANCES[1] * radius, rel=0.02)
     assert 'by the network' in told and f'{d:.1f}' in told
 
 
@@ -75,11 +75,11 @@ def test_distances_of_ffhq_512_are_the_published_ones():
     ws = torch.randn(1000, 14, 8)
     generator = SimpleNamespace(family='eg3d', img_resolution=512, num_ws=14, device=torch.device('cpu'), w_avg=torch.zeros(14, 8),
                                 sample=lambda count, rng: ws, trained_on=TrainedOn('FFHQ'))
-    d, alpha_max, told = scale.distances(config(), generator)
+    d, alpha_max, told = target.distances(config(), generator)
     assert (d, alpha_max) == (30.0, 15.0) and 'as published' in told
-    d, alpha_max, told = scale.distances(config(target_d=5.0), generator)
+    d, alpha_max, told = target.distances(config(target_d=5.0), generator)
     assert (d, alpha_max) == (5.0, 15.0) and 'd as given' in told
     for other in ('AFHQ', ''):       # of the same size, or nothing tells
         generator.trained_on = TrainedOn(other)
-        d, alpha_max, told = scale.distances(config(), generator)
+        d, alpha_max, told = target.distances(config(), generator)
         assert d == pytest.approx(2 * alpha_max) and d != 30 and 'by the network' in told

@@ -14,7 +14,7 @@ from eg3d_unlearn.bench.tables import cluster, runner
 from eg3d_unlearn.bench.tables.command import main
 from eg3d_unlearn.bench.tables.jobs import PEOPLE_FILE
 from eg3d_unlearn.person.person import Person
-from eg3d_unlearn.unlearning.training_loop import STOP, Interruption
+from eg3d_unlearn.unlearning.training_loop import STOP, interruption
 from torch_utils_ext.errors import InputError
 
 SETTING = cluster.Setting('a command', None, b'', 'cpu')
@@ -116,9 +116,9 @@ def test_a_training_outside_the_main_thread_is_stopped(monkeypatch):
     monkeypatch.setattr(cluster, 'use_share', lambda *_: None)
     setting = dataclasses.replace(SETTING, outdir=cluster.Path('nowhere'))
     monkeypatch.setitem(cluster._loaded, (setting, 'n'), 'a network')
-    with cluster.loaded(setting, 'n') as found, Interruption() as stop:
-        assert found == 'a network' and not cluster.end('another command') and not stop.asked and cluster._loaded
-        assert cluster.end('a command') and stop.asked and not cluster._loaded
+    with cluster.loaded(setting, 'n') as found, interruption() as asked:
+        assert found == 'a network' and not cluster.end('another command') and not asked() and cluster._loaded
+        assert cluster.end('a command') and asked() and not cluster._loaded
     assert not cluster.end('a command')
     cluster._loaded[setting, 'n'] = 'a network'
     with cluster.loaded(setting, 'n'):

@@ -28,14 +28,13 @@ from eg3d_unlearn.generators.precision import arithmetic, choose_precision
 from eg3d_unlearn.generators.sizes import FULL
 from eg3d_unlearn.judges.judges import load_judges
 from eg3d_unlearn.machine import hardware, peak_memory, versions
-from eg3d_unlearn.unlearning.loss import Stopwatch, UnlearningLoss, Weights
+from eg3d_unlearn.unlearning.loss import TERMS, Stopwatch, UnlearningLoss
 from eg3d_unlearn.unlearning.margin import Photos, erase
 from eg3d_unlearn.unlearning.presets import resolve
-from eg3d_unlearn.unlearning.scale import PUBLISHED_DISTANCES
-from eg3d_unlearn.unlearning.target import ufo_target
+from eg3d_unlearn.unlearning.target import PUBLISHED_DISTANCES, ufo_target
 
 PUBLISHED_STEPS = 1000               # of GUIDE's loop, as it was published
-PARTS = ('backbone', 'rendering', 'super-resolution', 'LPIPS', 'recogniser', 'feature distance', 'optimiser')
+PARTS = ('backbone', 'rendering', 'super-resolution', *(term.name for term in TERMS), 'optimiser')
 
 class PartClock(Stopwatch):
     """Adds up seconds, or GFLOP, of each part; a part inside another (super-resolution in rendering) counts by itself."""
@@ -107,8 +106,7 @@ def make_bench(setting: str, config: Config, device: torch.device) -> Bench:
     g_s = generator.twin()
     g_s.network.requires_grad_(False)
     ws_source = generator.map_seed(0)
-    loss = UnlearningLoss(generator, g_s, ws_source, ufo_target(ws_source, generator.w_avg), judges.perceptual, judges.recogniser,
-                          Weights.of(config), config.n_adj, config.n_global, config.n_near, config.alpha_max, config.loss_resolution,
+    loss = UnlearningLoss(generator, g_s, ws_source, ufo_target(ws_source, generator.w_avg), judges, config,
                           batch_size(generator, config.batch))
     return Bench(loss, torch.optim.Adam(list(parameters.values()), lr=config.lr), generator)
 

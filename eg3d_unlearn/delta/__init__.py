@@ -63,6 +63,17 @@ class Delta:
         ranks = torch.linalg.matrix_rank(moves).tolist()
         return ranks[:1] if len(set(ranks)) == 1 else ranks
 
+    def counted(self) -> str:
+        return f'{len(self.people)} {"person" if len(self.people) == 1 else "people"}'
+
+    def about(self) -> dict:
+        """What it says of itself: never the latents."""
+        people = [{'person': number, 'photos': len(one.photos), 'latents': 'W' if one.photos.eq(one.photos[:, :1]).all() else 'W+'}
+                  for number, one in enumerate(self.people, 1)]
+        return {'format': FORMAT, 'format_version': VERSION, 'library_version': self.library_version, 'method': METHOD,
+                'source_sha256': self.source_sha256, 'people': people, 'ranks': self.ranks(), 'num_ws': self.w_avg.shape[0],
+                'w_dim': self.w_avg.shape[1], 'reveals': REVEALS}
+
 
 def merge(
     deltas: Sequence[Delta],
@@ -105,10 +116,9 @@ def withdraw(delta: Delta, numbers: Collection[int]) -> Delta:
     Raises:
         InputError: nobody has this number, or nobody would be left.
     """
-    count = len(delta.people)
     for number in numbers:
-        if not 1 <= number <= count:
-            raise InputError(f'There is no person {number}: the delta has {count} {"person" if count == 1 else "people"}, counted from 1.')
+        if not 1 <= number <= len(delta.people):
+            raise InputError(f'There is no person {number}: the delta has {delta.counted()}, counted from 1.')
     left = tuple(one for number, one in enumerate(delta.people, 1) if number not in numbers)
     if not left:
         raise InputError('Nobody would be left in the delta. A network from which nobody is erased is the source network: use that instead.')
@@ -156,18 +166,9 @@ def to_bytes(delta: Delta) -> bytes:
 
 def from_bytes(content: bytes) -> Delta:
     """The delta that a file holds; errors say what is wrong with 'it'."""
-    header = header_of(content)
-    metadata = header.pop('__metadata__', {})
+    metadata = metadata_of(content)
     check_metadata(metadata)
     people, num_ws = int(metadata['people']), int(metadata['num_ws'])
-    if len(header) != 1 + len(PARTS) * people:
-        raise InputError(f'it has {len(header)} tensors; {1 + len(PARTS) * people} were expected for {people} people. The file is damaged.')
-    names = ['w_avg', *(f'person.{number}.{part}' for number in range(people) for part in PARTS)]
-    for name in names:
-        if name not in header:
-            raise InputError(f'the tensor {name} is missing. The file is damaged.')
-        if not isinstance(header[name], dict) or header[name].get('dtype') != 'F64':
-            raise InputError(f'the tensor {name} does not consist of 64-bit floating-point numbers. The file is damaged.')
     try:
         tensors = safetensors.torch.load(content)
     except (SafetensorError, ValueError, OverflowError):
@@ -180,14 +181,14 @@ def from_bytes(content: bytes) -> Delta:
     return Delta(metadata['source_sha256'], whole['w_avg'], erased, metadata['library_version'])
 
 
-def header_of(content: bytes) -> dict:
-    """The header of a safetensors file: what the library does not hand out, and should not read unchecked."""
+def metadata_of(content: bytes) -> object:
+    """The metadata of a safetensors file, which the library does not hand out; the library should not read a header of any size."""
     size = int.from_bytes(content[:8], 'little')
     if len(content) < 8 or content[8:9] != b'{' or size > len(content) - 8:
         raise InputError('it is no safetensors file, or a part of it is missing.')
     if size > MAX_HEADER:
         raise InputError(f'its header has {size:,} bytes, far more than a delta needs (at most {MAX_HEADER:,}).')
-    return parse_json(content[8:8 + size], 'its header', dict)
+    return parse_json(content[8:8 + size], 'its header', dict).get('__metadata__', {})
 
 
 def check_metadata(metadata: object) -> None:
@@ -204,6 +205,14 @@ def check_metadata(metadata: object) -> None:
 
 def check_tensors(tensors: dict[str, Tensor], people: int, num_ws: int) -> None:
     """Refuse shapes that do not fit each other, and numbers that no network's latents have."""
+    if len(tensors) != 1 + len(PARTS) * people:
+        raise InputError(f'it has {len(tensors)} tensors; {1 + len(PARTS) * people} were expected for {people} people. The file is damaged.')
+    names = ['w_avg', *(f'person.{number}.{part}' for number in range(people) for part in PARTS)]
+    for name in names:
+        if name not in tensors:
+            raise InputError(f'the tensor {name} is missing. The file is damaged.')
+        if tensors[name].dtype != torch.float64:
+            raise InputError(f'the tensor {name} does not consist of 64-bit floating-point numbers. The file is damaged.')
     w_dim = tensors['w_avg'].shape[-1] if tensors['w_avg'].dim() else 0
     expected: dict[str, tuple[int, ...]] = {'w_avg': ()}
     for number in range(people):
@@ -216,7 +225,7 @@ def check_tensors(tensors: dict[str, Tensor], people: int, num_ws: int) -> None:
                              'damaged.')
     if sum(tensor.numel() // tensor.shape[-2] * num_ws for tensor in tensors.values()) > MAX_NUMBERS:
         raise InputError(f'its tensors have far more numbers than a delta needs (at most {MAX_NUMBERS:,}).')
-    for name in expected:
+    for name in names:
         if not (tensors[name].abs() < LARGEST).all():
             raise InputError(f'the tensor {name} holds numbers that are NaN, infinite or too large for a latent. The file is damaged.')
 

@@ -7,6 +7,7 @@
 """
 from __future__ import annotations
 
+import functools
 import json
 import os
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eg3d_unlearn.config import NetworkOptions, borrow
-from eg3d_unlearn.console import PATH, Group, command, refuse_existing
+from eg3d_unlearn.console import PATH, Command, Group, command, refuse_existing
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
 
@@ -28,32 +29,32 @@ WHO = ('A delta holds the latents of the erased people: whoever has the source n
 OUTFILE = click.option('--outfile', help='The new delta, readable by you only; an existing file is not overwritten.', type=PATH, metavar='FILE', required=True)
 
 
-@command(cls=Group, help=f"""Erase people by a delta: the edit of --method=closed-form as a file of kilobytes.
+@command(cls=Group, epilog=WHO)
+def main() -> None:
+    """Erase people by a delta: the edit of --method=closed-form as a file of kilobytes.
 
     A delta belongs to the network that it was made for. Applied to that network it gives the unlearned network, the same as the run gave.
-
-    {WHO}
-    """)
-def main() -> None:
-    pass
+    """
 
 
-@command('apply', stopped='Nothing was written; run the same command again.', help=f"""Erase the people of deltas from the source network.
+part = functools.partial(main.command, cls=Command, epilog=WHO)
 
-    Several deltas are applied together, which gives the same network as erasing all the people at once. The source itself stays as it is.
 
-    {WHO}
-
-    \b
-    Example:
-      python -m eg3d_unlearn.delta apply --network=demo-eg3d --delta=person.safetensors --outfile=network-unlearned.pkl
-    """)
+@part(stopped='Nothing was written; run the same command again.')
 @borrow('network', help='The source network, for which the deltas were made: a path, a URL, a published name, demo-eg3d or demo-stylegan2.')
 @click.option('--delta', 'files', help='A delta. May be given more than once.', type=PATH, metavar='FILE', multiple=True, required=True)
 @click.option('--outfile', help='The unlearned network; an existing file is not overwritten.', type=PATH, metavar='FILE', required=True)
 @borrow('upstream', evaluate=True)
 @borrow('trust_pickle')
 def apply(network: str, files: tuple[str, ...], outfile: str, upstream: str | None, trust_pickle: bool) -> None:
+    """Erase the people of deltas from the source network.
+
+    Several deltas are applied together, which gives the same network as erasing all the people at once. The source itself stays as it is.
+
+    \b
+    Example:
+      python -m eg3d_unlearn.delta apply --network=demo-eg3d --delta=person.safetensors --outfile=network-unlearned.pkl
+    """
     refuse_existing(outfile)
     delta = joined(files)
     from eg3d_unlearn.unlearning.closed_form import affine_names, fold
@@ -68,61 +69,53 @@ def apply(network: str, files: tuple[str, ...], outfile: str, upstream: str | No
     changed = fold(generator, delta.edit())
     for note in write_unlearned_pickle(pickle, outfile, generator.network.state_dict()):
         click.echo(note)
-    click.echo(f'Wrote {outfile}: {counted(delta)} erased, {len(changed)} layers changed. {WHO}')
+    click.echo(f'Wrote {outfile}: {delta.counted()} erased, {len(changed)} layers changed. {WHO}')
 
 
-@command('merge', help=f"""Join deltas of the same network in one file.
+@part()
+@click.argument('files', type=PATH, metavar='FILE...', nargs=-1, required=True)
+@OUTFILE
+def merge(files: tuple[str, ...], outfile: str) -> None:
+    """Join deltas of the same network in one file.
 
     The order does not matter: applied to the source network, the new delta gives the same weights as erasing all its people at once. Deltas
     of runs that were to keep different photos (--keep) erase their people, too, but others may change a little more than necessary.
 
-    {WHO}
-
     \b
     Example:
       python -m eg3d_unlearn.delta merge anna.safetensors ben.safetensors --outfile=both.safetensors
-    """)
-@click.argument('files', type=PATH, metavar='FILE...', nargs=-1, required=True)
-@OUTFILE
-def merge(files: tuple[str, ...], outfile: str) -> None:
+    """
     if len(files) < 2:
         raise InputError('Only one delta was given. Name at least two files to be merged.')
     refuse_existing(outfile)
     write(outfile, joined(files))
 
 
-@command('withdraw', help=f"""Take people out of a delta, so that they are no longer erased.
-
-    Applied to the source network, the new delta gives what erasing the others alone gives. A network that was made with the old delta stays as
-    it is: apply the new one to the source network.
-
-    {WHO}
-
-    \b
-    Example:
-      python -m eg3d_unlearn.delta withdraw both.safetensors --person=1 --outfile=ben.safetensors
-    """)
+@part()
 @click.argument('file', type=PATH)
 @click.option('--person', 'numbers', help='Number of a person to take out, as inspect counts them, from 1. May be given more than once.', type=click.IntRange(min=1), metavar='INT', multiple=True, required=True)
 @OUTFILE
 def withdraw(file: str, numbers: tuple[int, ...], outfile: str) -> None:
+    """Take people out of a delta, so that they are no longer erased.
+
+    Applied to the source network, the new delta gives what erasing the others alone gives. A network that was made with the old delta stays as
+    it is: apply the new one to the source network.
+
+    \b
+    Example:
+      python -m eg3d_unlearn.delta withdraw both.safetensors --person=1 --outfile=ben.safetensors
+    """
     from eg3d_unlearn import delta
     refuse_existing(outfile)
     write(outfile, delta.withdraw(delta.read_delta(file), numbers))
 
 
-@command('inspect', help=f"""Print what a delta says of itself, as JSON: never the latents.
-
-    {WHO}
-    """)
+@part()
 @click.argument('file', type=PATH)
 def inspect(file: str) -> None:
+    """Print what a delta says of itself, as JSON: never the latents."""
     from eg3d_unlearn.delta import read_delta
-    click.echo(json.dumps(about(read_delta(file), os.path.getsize(file)), indent=2))
-
-
-for each in (apply, merge, withdraw, inspect):
-    main.add_command(each)
+    click.echo(json.dumps({**read_delta(file).about(), 'bytes': os.path.getsize(file)}, indent=2))
 
 
 def joined(files: tuple[str, ...]) -> Delta:
@@ -134,23 +127,7 @@ def joined(files: tuple[str, ...]) -> Delta:
 def write(outfile: str, delta: Delta) -> None:
     from eg3d_unlearn.delta import write_delta
     write_delta(outfile, delta)
-    click.echo(f'Wrote {outfile}: {counted(delta)}, {os.path.getsize(outfile):,} bytes. {WHO}')
-
-
-def counted(delta: Delta) -> str:
-    return f'{len(delta.people)} {"person" if len(delta.people) == 1 else "people"}'
-
-
-def about(delta: Delta, size: int) -> dict:
-    """What ``inspect`` prints."""
-    from eg3d_unlearn.delta import FORMAT, METHOD, REVEALS, VERSION
-    photos = [one.photos for one in delta.people]
-    return {
-        'format': FORMAT, 'format_version': VERSION, 'library_version': delta.library_version, 'method': METHOD,
-        'source_sha256': delta.source_sha256,
-        'people': [{'person': number, 'photos': len(each), 'latents': 'W' if each.eq(each[:, :1]).all() else 'W+'}
-                   for number, each in enumerate(photos, 1)],
-        'ranks': delta.ranks(), 'num_ws': delta.w_avg.shape[0], 'w_dim': delta.w_avg.shape[1], 'bytes': size, 'reveals': REVEALS}
+    click.echo(f'Wrote {outfile}: {delta.counted()}, {os.path.getsize(outfile):,} bytes. {WHO}')
 
 
 def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: bool) -> tuple[NetworkPickle, Generator]:

@@ -10,12 +10,9 @@ from eg3d_unlearn.report import charts
 from eg3d_unlearn.report.comparison import GROUPS
 from eg3d_unlearn.report.files import RunFiles
 from eg3d_unlearn.report.formatting import MISSING, entries, interval, number, plain, short
+from eg3d_unlearn.unlearning.loss import curves as loss_curves
 from torch_utils_ext.user_files import dict_at, is_number
 
-CURVES = {                           # of stats.jsonl: what they are called
-    'loss': 'total loss', 'local': 'local: the person', 'adj': 'adjacency: latents around the person', 'global': 'global: everybody else',
-    'id': 'identity: 1 − cosine to the target', 'lpips': 'LPIPS to the target', 'l2': 'features to the target, squared distance',
-}
 SUMMARY = {                          # of report.json: before against after
     'erased_same_photo': 'the erased person, this photo', 'erased_other_photos': 'the erased person, other photos',
     'other_people': 'other people', 'different_people_mean': 'two different people',
@@ -65,7 +62,7 @@ def retained(line: dict) -> tuple[str, dict] | None:
 def curves(stats: list[dict]) -> Section | None:
     """Losses over the steps."""
     drawn = []
-    for name, title in CURVES.items():
+    for name, title in loss_curves().items():
         lines = [line for line in stats if is_number(line.get(name))]
         if len(lines) < 2:
             continue

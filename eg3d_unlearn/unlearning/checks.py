@@ -10,7 +10,7 @@ from eg3d_unlearn.console import refuse_existing
 from eg3d_unlearn.options import flag_of
 from eg3d_unlearn.person.checks import check_photos
 from eg3d_unlearn.person.given import each_person, kept_people
-from eg3d_unlearn.unlearning.loss import Weights
+from eg3d_unlearn.unlearning.loss import TERMS
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import shown
 
@@ -34,16 +34,18 @@ def check_inputs(config: Config) -> None:
         check_photos(one)
     if config.latent is not None and not os.path.exists(config.latent):
         raise InputError(f'The latent file {shown(config.latent, 300)} is not there; --latent takes an .npy, .npz or .pt file.')
-    weights = Weights.of(config)
-    if not (weights.local or (weights.adj and config.n_adj) or (weights.glob and config.n_global)):
+    forgets = config.lambda_local or (config.lambda_adj and config.n_adj)
+    if not (forgets or (config.lambda_global and config.n_global)):
         raise InputError('All losses are switched off, so there is nothing to learn. Set one of --lambda-local, --lambda-adj and '
                          '--lambda-global above 0.')
-    if not (weights.local or (weights.adj and config.n_adj) or config.lambda_l1 or config.method == 'ft'):
+    if not (forgets or config.lambda_l1 or config.method == 'ft'):
         raise InputError('Both --lambda-local and --lambda-adj are off: the network would only be told to stay as it is.')
     if config.n_near > config.n_global:
         raise InputError(f'--n-near={config.n_near} is more than --n-global={config.n_global}, of which it is a part.')
-    if not (weights.lpips or weights.l2 or weights.id):
-        raise InputError('--lambda-l2, --lambda-lpips and --lambda-id are all 0, so the local loss has no term. Set one above 0.')
+    usable = [term for term in TERMS if (term.judge, config.id_network) != ('recogniser', 'none')]
+    if not any(getattr(config, term.option) for term in usable):
+        *most, last = (flag_of(OPTIONS[term.option]) for term in usable)
+        raise InputError(f'{", ".join(most)} and {last} are all 0, so the local loss has no term. Set one above 0.')
     if config.trust_pickle and not config.upstream:
         raise InputError("--trust-pickle hands the file to the loader of an NVIDIA checkout, which runs the file's code: name the checkout "
                          'with --upstream=DIR.')

@@ -5,8 +5,8 @@ A step draws its latents and its camera, and adds its gradient in batches that f
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from torch import Tensor
 from eg3d_unlearn import distributed
 from eg3d_unlearn.config import RANDOM, SOFT, LossOptions
 from eg3d_unlearn.generators.cameras import MAX_YAW
-from eg3d_unlearn.generators.generator import Backbone, Generator
+from eg3d_unlearn.generators.generator import Backbone, Generator, Output
 from eg3d_unlearn.judges.identity import identity_distance
-from eg3d_unlearn.judges.perceptual import Perceptual
+from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.unlearning.target import frobenius
 
 LOCAL, ADJACENT, GLOBAL = 'local', 'adj', 'global'
@@ -25,22 +25,6 @@ FULL_EVERY = 4                       # --loss-resolution=mixed: one step in four
 
 
 # ---- terms ----
-
-@dataclass(frozen=True)
-class Weights:
-    """λ of every term; 0 switches a term off, and its work with it."""
-    local: float = 1.0               # λ_local
-    adj: float = 1.0                 # λ_adj, on the sum over the N_a neighbours
-    glob: float = 1.0                # λ_global, on the sum over the N_g random people
-    l2: float = 1e-2                 # λ_L2 on the features F
-    lpips: float = 1.0               # λ_per
-    id: float = 0.1                  # λ_id
-
-    @classmethod
-    def of(cls, options: LossOptions) -> Weights:
-        """Those of a resolved configuration."""
-        return cls(options.lambda_local, options.lambda_adj, options.lambda_global, options.lambda_l2, options.lambda_lpips, options.lambda_id)
-
 
 def feature_distance(
     features_u: list[Tensor],        # each [N, C, H, W] float32
@@ -56,6 +40,46 @@ def in_memory_order(x: Tensor) -> Tensor:  # [N, C, H, W] -> the same, or [N, H,
     return x.permute(0, 2, 3, 1) if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) else x
 
 
+@dataclass(frozen=True)
+class Term:
+    """A term of the local loss: how far what G_u shows is from what G_s shows. Its weight is the option lambda_NAME; 0 switches it off."""
+    name: str                        # of its curve in stats.jsonl, and of its part of the clock
+    title: str                       # of its curve, in the report
+    judge: str | None                # 'perceptual' or 'recogniser' of `Judges`, without which there is no such term; None: it needs none
+    see: Callable[[Any, Output], Any]  # judge, one side of a pair -> what is compared of it; of G_s's side made once where it never changes
+    distance: Callable[[Any, Any, Any], Tensor]  # judge, what was seen of G_u's side and of G_s's -> [N], >= 0
+
+    @property
+    def option(self) -> str:
+        return f'lambda_{self.name}'
+
+    def judge_in(self, judges: Judges) -> Any:
+        return None if self.judge is None else getattr(judges, self.judge)
+
+    def works_with(self, judges: Judges) -> bool:
+        return self.judge is None or self.judge_in(judges) is not None
+
+
+LPIPS = Term('lpips', 'LPIPS to the target', 'perceptual',
+             see=lambda lpips, side: lpips.features(side.image),
+             distance=lambda lpips, u, t: lpips.compare(u, t))
+TERMS = [                            # of Eq. 4, in its order; a new term is one entry here, and the option of its weight
+    Term('l2', 'features to the target, squared distance', None,
+         see=lambda _, side: side.features,
+         distance=lambda _, u, t: feature_distance(u, t)),
+    LPIPS,
+    Term('id', 'identity: 1 − cosine to the target', 'recogniser',
+         see=lambda embed, side: embed(side.image),
+         distance=lambda _, u, t: identity_distance(u, t)),
+]
+
+
+def curves() -> dict[str, str]:
+    """What a step's figures are called, and what they are."""
+    return {'loss': 'total loss', LOCAL: 'local: the person', ADJACENT: 'adjacency: latents around the person',
+            GLOBAL: 'global: everybody else', **{term.name: term.title for term in TERMS}}
+
+
 def adjacent_offsets(
     ws_random: Tensor,               # [N_a, num_ws, w_dim] latents of random people, w_ra
     ws_source: Tensor,               # [1, num_ws, w_dim] the person, w_u
@@ -68,25 +92,23 @@ def adjacent_offsets(
 
 
 def local_loss(
-    l2: Tensor,                      # [N] feature distance
-    lpips: Tensor,                   # [N] perceptual distance
-    identity: Tensor,                # [N] identity distance
-    weights: Weights,
+    distances: dict[str, Tensor],    # of each term [N], by its name
+    options: LossOptions,
 ) -> Tensor:                         # [N]
     """L_local(u, t) for each pair."""
     # Eq. 4: λ_L2 MSE(F_u, F_t) + λ_per LPIPS(x_u, x_t) + λ_id (1 - cos(id(x_u), id(x_t))).
-    return weights.l2 * l2 + weights.lpips * lpips + weights.id * identity
+    return sum(getattr(options, f'lambda_{name}') * distance for name, distance in distances.items())
 
 
 def total_loss(
     local: Tensor,                   # [1] L_local of the person
     adjacent: Tensor,                # [N_a] L_local of the neighbours
     retained: Tensor,                # [N_g] LPIPS of random people
-    weights: Weights,
+    options: LossOptions,
 ) -> Tensor:                         # []
     """The whole objective: sums over neighbours and random people, as published (the paper's 1/N are in λ)."""
     # Eq. 6-9: λ_local L_local + λ_adj Σ_i L_local(w_u + Δ_i, w_t + Δ_i) + λ_global Σ_i LPIPS(w_rg_i).
-    return weights.local * local.sum() + weights.adj * adjacent.sum() + weights.glob * retained.sum()
+    return options.lambda_local * local.sum() + options.lambda_adj * adjacent.sum() + options.lambda_global * retained.sum()
 
 
 # ---- one step ----
@@ -99,14 +121,6 @@ class Row:
     ws_t: Tensor                     # [1, num_ws, w_dim] what G_s is shown
     photo: int | None = 0            # of the person, for LOCAL; None = its w_t is drawn anew in each step
     sign: float = 1.0                # -1: the distance grows
-
-
-@dataclass
-class Target:
-    """What a batch of G_s's pictures is to the judges."""
-    features: list[Tensor]           # F_t, each [N, C, H, W]
-    lpips: list[Tensor]              # LPIPS features, [] = not judged
-    embedding: Tensor | None         # [N, D] unit norm, None = not judged
 
 
 def cut(tensor: Tensor) -> Tensor:   # [...] -> the same
@@ -133,31 +147,23 @@ class UnlearningLoss:
         g_s: Generator,              # frozen source
         ws_source: Tensor,           # [K, num_ws, w_dim] w_u; of several photos, a step takes one, in turns
         ws_target: Tensor,           # [K, num_ws, w_dim] w_t of each
-        perceptual: Perceptual,
-        recogniser: Callable[[Tensor], Tensor] | None,  # images [N, 3, H, W] -> unit embeddings [N, D]; None = no identity term
-        weights: Weights = Weights(),
-        n_adj: int = 2,              # N_a
-        n_global: int = 2,           # N_g
-        n_near: int = 0,             # of N_g, how many are the person's nearest of CANDIDATES random people; 0 = as published
-        alpha_max: float = 15.0,     # α_max, units of W+
-        loss_resolution: str = 'full',  # 'full', 'half', 'raw' or 'mixed'
+        judges: Judges,              # without a recogniser there is no identity term
+        options: LossOptions,        # all of them resolved: λ of each term, N_a, N_g, α_max ...; 0 switches a term off, and its work with it
         batch: int = 1,              # latents that go through at once
         seed: int = 0,
-        stopwatch: Stopwatch = Stopwatch(),
         drawn: str | None = None,    # w_t is drawn anew in each step: one of `config.DRAWN`; None = ``ws_target``
+        stopwatch: Stopwatch = Stopwatch(),
     ):
-        self.g_u, self.g_s = g_u, g_s
-        self.ws_source, self.ws_target = ws_source, ws_target
-        self.perceptual, self.recogniser = perceptual, recogniser if weights.id else None
-        self.weights, self.alpha_max = weights, alpha_max
-        self.n_adj = n_adj if weights.adj else 0
-        self.n_global = n_global if weights.glob else 0
-        self.n_near = min(n_near, self.n_global)
-        self.loss_resolution, self.batch, self.seed, self.clock, self.drawn = loss_resolution, batch, seed, stopwatch, drawn
+        self.g_u, self.g_s, self.ws_source, self.ws_target = g_u, g_s, ws_source, ws_target
+        self.judges, self.options, self.batch, self.seed, self.drawn, self.clock = judges, options, batch, seed, drawn, stopwatch
+        self.terms = [term for term in TERMS if getattr(options, term.option) and term.works_with(judges)]
+        self.n_adj = options.n_adj if options.lambda_adj else 0
+        self.n_global = options.n_global if options.lambda_global else 0
+        self.n_near = min(options.n_near, self.n_global)     # the person's nearest of CANDIDATES; 0 = as published
         with torch.no_grad():        # G_s at w_t never changes: its pass is made once
             self.target_passes = [] if drawn else [g_s.backbone(ws) for ws in ws_target.split(1)]
-        # 2D networks have no camera: the judges' view of w_t never changes either.
-        self.kept_targets: dict[int, Target] = {}
+        # 2D networks have no camera: what the terms see of w_t never changes either.
+        self.kept_targets: dict[int, dict[str, Any]] = {}
 
     def rng(self, step: int, stream: int) -> torch.Generator:
         """A generator for one purpose in one step: a resumed run draws what an uninterrupted one would have drawn."""
@@ -175,9 +181,9 @@ class UnlearningLoss:
         photo = step % len(self.ws_source)
         ws_source = self.ws_source[photo, None]
         ws_target, sign = self._drawn_target(ws_source, step) if self.drawn else (self.ws_target[photo, None], 1.0)
-        rows = [Row(LOCAL, ws_source, ws_target, None if self.drawn else photo, sign)] if self.weights.local else []
+        rows = [Row(LOCAL, ws_source, ws_target, None if self.drawn else photo, sign)] if self.options.lambda_local else []
         if self.n_adj:
-            offsets = adjacent_offsets(self.g_u.sample(self.n_adj, rng), ws_source, draws[1:] * self.alpha_max)
+            offsets = adjacent_offsets(self.g_u.sample(self.n_adj, rng), ws_source, draws[1:] * self.options.alpha_max)
             rows += [Row(ADJACENT, ws_source + offset, ws_target + offset, sign=sign) for offset in offsets[:, None]]
         if self.n_global:
             rows += [Row(GLOBAL, ws, ws) for ws in self._people(ws_source, rng)[:, None]]
@@ -190,7 +196,7 @@ class UnlearningLoss:
         if self.drawn == RANDOM or (self.drawn == SOFT and step % 2 == 0):
             return someone, 1.0
         # From a neighbour, not from the person: where two pictures are equal, their distance has no slope to climb.
-        distance = torch.rand([1], generator=rng, device=rng.device).to(ws_source) * self.alpha_max
+        distance = torch.rand([1], generator=rng, device=rng.device).to(ws_source) * self.options.alpha_max
         return ws_source + adjacent_offsets(someone, ws_source, distance), -1.0
 
     def _people(self, ws_source: Tensor, rng: torch.Generator) -> Tensor:  # [N_g, num_ws, w_dim]
@@ -206,22 +212,19 @@ class UnlearningLoss:
     def accumulate_gradients(self, step: int) -> dict[str, float]:
         """Add the gradient of step ``step`` to G_u's parameters and return its terms."""
         rows, camera = self.draw(step)
-        raw = self.loss_resolution == 'raw' or (self.loss_resolution == 'mixed' and step % FULL_EVERY != 0)
-        seen_as = {'raw': raw, 'half': self.loss_resolution == 'half'}
-        names = ['loss', *(() if rows[0].kind == GLOBAL else (LOCAL, ADJACENT)), *((GLOBAL,) if rows[-1].kind == GLOBAL else ()),
-                 *(() if rows[0].kind == GLOBAL else ('l2', 'lpips', 'id'))]
-        terms: dict[str, list[Tensor]] = {name: [] for name in names}
+        resolution = self.options.loss_resolution
+        seen_as = {'raw': resolution == 'raw' or (resolution == 'mixed' and step % FULL_EVERY != 0), 'half': resolution == 'half'}
+        names = ['loss', *(row.kind for row in rows), *(() if rows[0].kind == GLOBAL else (term.name for term in self.terms))]
+        figures = {name: torch.zeros([], device=self.ws_source.device) for name in names}
         with self._added_up():
             # Each process takes its share of the rows; a row's random numbers depend on its place in the step alone.
             mine = list(enumerate(rows))[distributed.rank()::distributed.ranks()]
             while mine:
                 batch = self._together([row for _, row in mine[:self.batch]])
-                self._compare(batch, camera, seen_as, (step, mine[0][0] + 1), terms)
+                self._compare(batch, camera, seen_as, (step, mine[0][0] + 1), figures)
                 mine = mine[len(batch):]
-        zero = torch.zeros([], device=self.ws_source.device)
-        sums = [torch.stack(values or [zero]).sum() for values in terms.values()]
-        distributed.add_up(sums)
-        return {name: float(value) for name, value in zip(names, sums, strict=True)}
+        distributed.add_up(list(figures.values()))
+        return {name: value.item() for name, value in figures.items()}
 
     @contextlib.contextmanager
     def _added_up(self) -> Iterator[None]:
@@ -238,15 +241,19 @@ class UnlearningLoss:
         for parameter, old in zip(learning, before, strict=True):
             parameter.grad = parameter.grad if old is None else old + parameter.grad
 
+    def _is_kept(self, row: Row) -> bool:
+        """Whether what is seen of G_s's side never changes: one w_t, and a network without cameras."""
+        return row.kind == LOCAL and row.photo is not None and not self.g_u.is_3d
+
     def _together(self, rows: list[Row]) -> list[Row]:
         """The leading rows that share a batch: with or without an identity term, and w_t alone where its picture is kept."""
-        if rows[0].kind == LOCAL and rows[0].photo is not None and not self.g_u.is_3d:
+        if self._is_kept(rows[0]):
             return rows[:1]
         return [row for row in rows if (row.kind == GLOBAL) == (rows[0].kind == GLOBAL)]
 
     def _compare(self, rows: list[Row], camera: Tensor | None, seen_as: dict[str, bool], stream: tuple[int, int],
-                 terms: dict) -> None:
-        """Compare one batch of pairs, add its gradient, note its terms.
+                 figures: dict[str, Tensor]) -> None:
+        """Compare one batch of pairs, add its gradient, and what it has to say to the step's figures.
 
         The graph is cut between backbone, rendering and judges, and the gradient handed over at the cuts: every part's
         memory is free before the next part goes backward, and each part's time is known.
@@ -257,73 +264,63 @@ class UnlearningLoss:
                         None if pass_u.image is None else cut(pass_u.image))
         with self.clock('rendering'):
             shown = self.g_u.render(seen, camera, self.rng(*stream), **seen_as)
-        image = cut(shown.image)
+        side = replace(shown, image=cut(shown.image))
         target = self._target(rows, camera, seen_as, stream)
-        judged = self._judge(rows, image, seen, target)
-        values = {name: cut(value) for name, value in judged.items()}
-        loss = self._loss(rows, values, terms)
-        loss.backward()
-        for name, value in judged.items():
-            if values[name].grad is not None and value.requires_grad:
-                with self.clock({'lpips': 'LPIPS', 'id': 'recogniser', 'l2': 'feature distance'}[name]):
-                    value.backward(values[name].grad)
-        with self.clock('rendering'):
-            shown.image.backward(image.grad)
+        distances = {}
+        for term in self._terms_of(rows):
+            judge = term.judge_in(self.judges)
+            with self.clock(term.name):
+                distances[term.name] = term.distance(judge, term.see(judge, side), target[term.name])
+        values = {name: cut(distance) for name, distance in distances.items()}
+        self._loss(rows, values, figures).backward()
+        for name, distance in distances.items():
+            if distance.requires_grad:
+                with self.clock(name):
+                    distance.backward(values[name].grad)
+        if side.image.grad is not None:  # else no term looks at pictures
+            with self.clock('rendering'):
+                shown.image.backward(side.image.grad)
         with self.clock('backbone'):
             ends = [*pass_u.features] + ([] if pass_u.image is None else [pass_u.image])
             leaves = [*seen.features] + ([] if seen.image is None else [seen.image])
             pairs = [(end, leaf.grad) for end, leaf in zip(ends, leaves, strict=True) if leaf.grad is not None]
             torch.autograd.backward([end for end, _ in pairs], [grad for _, grad in pairs])
 
+    def _terms_of(self, rows: list[Row]) -> list[Term]:
+        """What a batch is compared by: random people by LPIPS alone, the person and neighbours by all terms of Eq. 4."""
+        return [LPIPS] if rows[0].kind == GLOBAL else self.terms
+
     @torch.no_grad()
-    def _target(self, rows: list[Row], camera: Tensor | None, seen_as: dict[str, bool], stream: tuple[int, int]) -> Target:
-        """G_s's side of the rows: what the judges see of it, made once where it never changes."""
-        if rows[0].kind == LOCAL and rows[0].photo in self.kept_targets:
+    def _target(self, rows: list[Row], camera: Tensor | None, seen_as: dict[str, bool], stream: tuple[int, int]) -> dict[str, Any]:
+        """G_s's side of the rows: what each term sees of it, made once where it never changes."""
+        if self._is_kept(rows[0]) and rows[0].photo in self.kept_targets:
             return self.kept_targets[rows[0].photo]
         with self.clock('backbone'):
             backbone = self._target_pass(rows)
         with self.clock('rendering'):
             shown = self.g_s.render(backbone, camera, self.rng(*stream), **seen_as)
-        with self.clock('LPIPS'):
-            lpips = self.perceptual.features(shown.image) if self.weights.lpips or rows[0].kind == GLOBAL else []
-        with self.clock('recogniser'):
-            embedding = self.recogniser(shown.image) if self.recogniser and rows[0].kind != GLOBAL else None
-        target = Target(shown.features, lpips, embedding)
-        if rows[0].kind == LOCAL and rows[0].photo is not None and not self.g_u.is_3d:
+        target = {}
+        for term in self._terms_of(rows):
+            with self.clock(term.name):
+                target[term.name] = term.see(term.judge_in(self.judges), shown)
+        if self._is_kept(rows[0]):
             self.kept_targets[rows[0].photo] = target
         return target
 
-    def _judge(self, rows: list[Row], image: Tensor, seen: Backbone, target: Target) -> dict[str, Tensor]:
-        """The distances [N] that the rows' loss is made of."""
-        judged = {}
-        if target.lpips:
-            with self.clock('LPIPS'):
-                judged['lpips'] = self.perceptual.compare(self.perceptual.features(image), target.lpips)
-        if rows[0].kind != GLOBAL and self.weights.l2:
-            with self.clock('feature distance'):
-                judged['l2'] = feature_distance(seen.features, target.features)
-        if target.embedding is not None:
-            with self.clock('recogniser'):
-                judged['id'] = identity_distance(self.recogniser(image), target.embedding)
-        return judged
-
-    def _loss(self, rows: list[Row], values: dict[str, Tensor], terms: dict) -> Tensor:
-        """The weighted sum over the rows; its parts are noted in ``terms``."""
-        zero = torch.zeros([len(rows)], device=self.ws_source.device)
-        lpips, l2, identity = (values.get(name, zero) for name in ('lpips', 'l2', 'id'))
-        nothing = zero[:0]
+    def _loss(self, rows: list[Row], distances: dict[str, Tensor], figures: dict[str, Tensor]) -> Tensor:   # []
+        """The weighted sum over the rows; its parts are added to ``figures``."""
+        nothing = torch.zeros([0], device=self.ws_source.device)
         if rows[0].kind == GLOBAL:
-            loss = total_loss(nothing, nothing, lpips, self.weights)
-            terms[GLOBAL].append(lpips.detach().sum())
+            loss, parts = total_loss(nothing, nothing, distances[LPIPS.name], self.options), {GLOBAL: distances[LPIPS.name]}
         else:
-            each = local_loss(l2, lpips, identity, self.weights)
-            person = torch.tensor([row.kind == LOCAL for row in rows], device=zero.device)
-            signed = each * torch.tensor([row.sign for row in rows], device=zero.device)
-            loss = total_loss(signed[person], signed[~person], nothing, self.weights)
-            for name, value in ((LOCAL, each[person]), (ADJACENT, each[~person]), ('l2', l2[person]), ('lpips', lpips[person]),
-                                ('id', identity[person])):
-                terms[name].append(value.detach().sum())
-        terms['loss'].append(loss.detach())
+            each = local_loss(distances, self.options)
+            person = torch.tensor([row.kind == LOCAL for row in rows], device=each.device)
+            signed = each * torch.tensor([row.sign for row in rows], device=each.device)
+            loss = total_loss(signed[person], signed[~person], nothing, self.options)
+            parts = {LOCAL: each[person], ADJACENT: each[~person], **{name: distance[person] for name, distance in distances.items()}}
+        for name, value in {'loss': loss, **parts}.items():
+            if name in figures:
+                figures[name] += value.detach().sum()
         return loss
 
     def _target_pass(self, rows: list[Row]) -> Backbone:

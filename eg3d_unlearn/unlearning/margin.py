@@ -80,24 +80,33 @@ def face_for(ws: Tensor, generator: Generator) -> Tensor:   # [photos, num_ws, w
 
 
 @torch.no_grad()
+def faces(
+    generator: Generator,
+    ws: Tensor,                      # [N, num_ws, w_dim]
+    recogniser: Embed,
+    cameras: Sequence[Tensor | None] = (None,),  # [1, 25] each; None: from the front
+) -> Tensor:                         # [V, N, D]
+    """Embeddings of latents from each camera, one latent at a time."""
+    found = []
+    for one in ws:
+        backbone = generator.backbone(one[None])
+        found.append(torch.cat([recogniser(generator.render(backbone, camera, half=generator.is_3d).image) for camera in cameras]))
+    return torch.stack(found, dim=1)
+
+
+def seen(generator: Generator, ws: Tensor, recogniser: Embed) -> Tensor:   # [N, num_ws, w_dim] -> [V, N, D]
+    """Embeddings of latents from each view."""
+    return faces(generator, ws, recogniser, [generator.camera(yaw) for yaw in (0.0, *YAWS)] if generator.is_3d else [None])
+
+
+@torch.no_grad()
 def strangers(generator: Generator, recogniser: Embed) -> Strangers:
     """Random people of the network, all pairs."""
     slow = generator.device.type == 'cpu' and generator.img_resolution > LARGE
     ws = generator.sample(PEOPLE_AT_LARGE if slow else PEOPLE, torch.Generator().manual_seed(1))
-    faces = torch.cat([recogniser(generator.render(generator.backbone(one[None]), half=generator.is_3d).image) for one in ws])
-    pairs = pairs_of(faces @ faces.T)
+    theirs = faces(generator, ws, recogniser)[0]
+    pairs = pairs_of(theirs @ theirs.T)
     return Strangers(quantile(pairs, STRANGERS), threshold_at(pairs))
-
-
-@torch.no_grad()
-def seen(generator: Generator, ws: Tensor, recogniser: Embed) -> Tensor:   # [N, num_ws, w_dim] -> [V, N, D]
-    """Embeddings of latents from each view."""
-    found = []
-    for one in ws:
-        backbone = generator.backbone(one[None])
-        cameras = [generator.camera(yaw) for yaw in (0.0, *YAWS)] if generator.is_3d else [None]
-        found.append(torch.cat([recogniser(generator.render(backbone, camera, half=generator.is_3d).image) for camera in cameras]))
-    return torch.stack(found, dim=1)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.judges.judges import Embed
 from eg3d_unlearn.unlearning.closed_form import LatentEdit
+from eg3d_unlearn.unlearning.margin import faces
 from eg3d_unlearn.unlearning.training_loop import restore
 
-Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] -> [N, D] unit norm
 EVERY = 10                           # steps between two looks
 PATIENCE = 2                         # looks without anything better, after which it ends
 RANDOM, NEAR, DRAWN = 16, 16, 512    # people looked at: at random, and of `DRAWN` those whom the edit moves most
@@ -30,23 +31,16 @@ class Watch:
         drawn = g_s.sample(DRAWN, torch.Generator().manual_seed(2))
         moved = (edit(drawn) - drawn).flatten(1).norm(dim=1)
         self.ws = torch.cat([drawn[:RANDOM], drawn[RANDOM:][moved[RANDOM:].topk(NEAR).indices]])
-        self.others, self.person = self.faces(g_s, self.ws), self.faces(g_s, ws_source)
-        self.allowed = 1.0
-        others, person = self.look()
+        self.others, self.person = faces(g_s, self.ws, recogniser)[0], faces(g_s, ws_source, recogniser)[0]
+        self.before, person = self.look()
         self.allowed = max(person, 0.0)
-        self.best: dict = {'others': others, 'step': 0, 'parameters': None, 'looks': 0}
-        self.before = others
-
-    @torch.no_grad()
-    def faces(self, generator: Generator, ws: Tensor) -> Tensor:   # [N, num_ws, w_dim] -> [N, D]
-        """Embeddings from the front."""
-        return torch.cat([self.recogniser(generator.render(generator.backbone(one[None]), half=generator.is_3d).image) for one in ws])
+        self.best: dict = {'others': self.before, 'step': 0, 'parameters': None, 'looks': 0}
 
     def look(self) -> tuple[float, float]:
         """Likeness of the others before against now, mean of all and of the worst quarter; and of the person, the highest."""
-        kept = (self.faces(self.g_u, self.ws) * self.others).sum(1)
+        kept = (faces(self.g_u, self.ws, self.recogniser)[0] * self.others).sum(1)
         worst = kept.topk(len(kept) // 4, largest=False).values
-        return (kept.mean() + worst.mean()).item() / 2, (self.faces(self.g_u, self.ws_source) * self.person).sum(1).max().item()
+        return (kept.mean() + worst.mean()).item() / 2, (faces(self.g_u, self.ws_source, self.recogniser)[0] * self.person).sum(1).max().item()
 
     @property
     def needed(self) -> bool:

@@ -1,7 +1,7 @@
 """Methods: which terms, which target, which settings.  A paper's variant that only re-weights is a preset here.
 
 Settings come in two parts.  A method's preset says what the loss is made of; it is the paper's.  How many steps it takes,
-how large they are depends on the network (`World.settings`), and so does how far the target lies (`scale`).
+how large they are depends on the network (`World.settings`), and so does how far the target lies (`target`).
 """
 from __future__ import annotations
 

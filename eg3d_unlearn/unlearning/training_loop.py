@@ -4,16 +4,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
 import statistics
 import threading
 import time
-from typing import Callable, TypeVar
+from typing import Callable, Iterator, TypeVar
 
 import torch
 from torch import nn
 
 from eg3d_unlearn import distributed
+from eg3d_unlearn.console import KILLS, signals_to
 from eg3d_unlearn.run_folder import STATE, STATS, RunFolder
 from eg3d_unlearn.unlearning.loss import UnlearningLoss
 from eg3d_unlearn.unlearning.scalars import Scalars
@@ -23,8 +23,6 @@ from torch_utils_ext.progress import tqdm
 DIVERGED = 10.0                      # times the median loss of the first steps
 SMALL_LOSS = 0.1                     # where they were smaller: some methods begin at a loss of 0
 FIRST_STEPS = 10
-# Ctrl-C, a polite kill, a terminal or connection that was closed (which Windows does not tell).
-STOPPING = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 STOP = threading.Event()             # the same for a training outside the main thread, where signals do not arrive
 
 T = TypeVar('T')
@@ -43,7 +41,6 @@ def training_loop(
     snap: int = 100,                 # steps between saved states
     state: dict | None = None,       # of an interrupted run: 'step', 'parameters', 'optimiser', 'first_losses'
     keep: dict | None = None,        # what else a saved state must hold
-    after_step: Callable[[int], None] = lambda step: None,
     enough: Callable[[int], bool] = lambda step: False,  # asked after each step: whether to stop early
     lr_decay: float = 0.0,           # share of the steps, at the end, over which lr falls to 0
     rule: Callable[[], None] = lambda: None,  # what a method does to the gradients before the optimiser sees them
@@ -53,16 +50,7 @@ def training_loop(
     Raises `InputError` when the loss is no number or grows out of hand; the last good state stays in the folder.
     """
     optimiser = torch.optim.Adam(list(parameters.values()), lr=lr)
-    start, first_losses, first, last = 0, [], None, None
-    if state is not None and state.get('parameters'):
-        try:
-            start, first_losses, first, last = state['step'], state['first_losses'], state['first'], state.get('last', state['first'])
-            restore(parameters, state['parameters'])
-            optimiser.load_state_dict(state['optimiser'])
-            if not 0 <= start <= iters:
-                raise ValueError(f'step {start} of {iters}')
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise folder.damaged(f'{type(error).__name__}: {str(error)[:100]}') from None
+    start, first_losses, first, figures = taken_up(folder, state or {}, parameters, optimiser, iters)
     folder.drop_stats_after(start)
 
     def save(step: int) -> None:
@@ -70,10 +58,10 @@ def training_loop(
                            'optimiser': optimiser.state_dict(), 'first_losses': first_losses, 'first': first, 'last': figures,
                            **(keep or {})})
 
-    figures, saved, step = last, start, start
+    saved = start
     beside = distributed.rank() > 0      # the first process alone writes
     with tqdm(total=iters, initial=start, desc='forgetting', unit='step', dynamic_ncols=True, disable=beside) as bar, \
-            Interruption() as stop, Scalars(None if beside else folder.path, start) as scalars:
+            interruption() as asked, Scalars(None if beside else folder.path, start) as scalars:
         for step in range(start, iters):
             begun = time.perf_counter()
             optimiser.zero_grad(set_to_none=True)
@@ -91,17 +79,31 @@ def training_loop(
             bar.update()
             bar.set_postfix({name: f'{figures[name]:.3f}' for name in ('loss', 'local', 'adj', 'global') if name in figures})
             ends = step + 1 == iters or enough(step + 1)
-            stopping = distributed.anybody(stop.asked)
+            stopping = distributed.anybody(asked())
             if (step + 1) % snap == 0 or ends or stopping:
                 save(step + 1)
                 saved = step + 1
-            after_step(step + 1)
             if ends:
                 break
             if stopping:
                 raise Stopped(f'Stopped by the user after step {step + 1} of {iters}. Nothing is lost: run the same command '
                               'again to go on.')
     return [first, figures] if figures else []
+
+
+def taken_up(folder: RunFolder, state: dict, parameters: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer,
+             iters: int) -> tuple[int, list[float], dict | None, dict | None]:
+    """Step, first losses, the first and the last step's figures of a saved state, whose weights and optimiser are put back."""
+    if not state.get('parameters'):
+        return 0, [], None, None
+    try:
+        restore(parameters, state['parameters'])
+        optimiser.load_state_dict(state['optimiser'])
+        if not 0 <= state['step'] <= iters:
+            raise ValueError(f'step {state["step"]} of {iters}')
+        return state['step'], state['first_losses'], state['first'], state.get('last', state['first'])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise folder.damaged(f'{type(error).__name__}: {str(error)[:100]}') from None
 
 
 @torch.no_grad()
@@ -113,34 +115,22 @@ def restore(parameters: dict[str, nn.Parameter], saved: dict[str, torch.Tensor])
         parameter.copy_(saved[name])
 
 
-class Interruption:
-    """While entered, Ctrl-C (or a polite kill) lets the step at hand finish and be saved; a second one stops at once."""
+@contextlib.contextmanager
+def interruption() -> Iterator[Callable[[], bool]]:
+    """While entered, Ctrl-C (or a polite kill) lets the step at hand finish and be saved; a second one stops at once.
 
-    def __init__(self):
-        self.signalled = False
-        self.before = {}
+    What is given says whether that was asked for.
+    """
+    signals: list[int] = []
 
-    @property
-    def asked(self) -> bool:
-        return self.signalled or STOP.is_set()
-
-    def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            for number in STOPPING:
-                if signal.getsignal(number) != signal.SIG_IGN:   # nohup
-                    self.before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame) -> None:
-        if self.signalled:
+    def ask(number: int, frame) -> None:
+        if signals:
             raise KeyboardInterrupt
-        self.signalled = True
+        signals.append(number)
         with contextlib.suppress(OSError):   # the terminal may be what has gone
             tqdm.write('Stopping after this step; once more to stop at once.')
+    with signals_to(ask, ('SIGINT', *KILLS)):
+        yield lambda: bool(signals) or STOP.is_set()
 
 
 def step_that_fits(loss: UnlearningLoss, step: int, optimiser: torch.optim.Optimizer, folder: RunFolder) -> dict[str, float]:

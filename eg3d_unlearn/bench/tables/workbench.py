@@ -22,7 +22,7 @@ from eg3d_unlearn.run_folder import RunFolder
 from eg3d_unlearn.unlearning import margin
 from eg3d_unlearn.unlearning.erase import forget, polish, prefixes_of, target_of
 from eg3d_unlearn.unlearning.presets import resolve
-from eg3d_unlearn.unlearning.scale import distances
+from eg3d_unlearn.unlearning.target import distances
 from eg3d_unlearn.worlds.registry import world_by_network
 from torch_utils_ext.errors import InputError
 
@@ -116,7 +116,7 @@ class Workbench:
         self.g_s.network.requires_grad_(False)
         parameters = {name: parameter for name, parameter in g_u.network.named_parameters() if parameter.requires_grad}
         with arithmetic(config.precision, self.g_s.device):
-            ws_target = target_of(config, self.g_s, self.judges, person.ws)
+            ws_target = target_of(config, config.seed, self.g_s, self.judges, person.ws)
         folder.path.mkdir(parents=True, exist_ok=True)
         state = folder.load_state()
         if config.method in CLOSED:

@@ -22,8 +22,7 @@ from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.memory import batch_size
 from eg3d_unlearn.judges.judges import Embed
 from eg3d_unlearn.judges.perceptual import Perceptual
-from eg3d_unlearn.unlearning.scale import distances
-from eg3d_unlearn.unlearning.target import ufo_target
+from eg3d_unlearn.unlearning.target import distances, ufo_target
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
 

@@ -21,8 +21,7 @@ from eg3d_unlearn.evaluation.estimate import stands_first
 from eg3d_unlearn.evaluation.likeness import cosines, lpips
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.unlearning.loss import adjacent_offsets
-from eg3d_unlearn.unlearning.scale import latent_radius
-from eg3d_unlearn.unlearning.target import frobenius
+from eg3d_unlearn.unlearning.target import frobenius, latent_radius
 from torch_utils_ext.progress import tqdm
 from torch_utils_ext.user_files import dict_at, is_number
 

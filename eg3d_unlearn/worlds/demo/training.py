@@ -20,7 +20,7 @@ from eg3d_unlearn.generators.memory import keep_freed_memory
 from eg3d_unlearn.machine import hardware, versions
 from eg3d_unlearn.person.photo import write_sheet
 from eg3d_unlearn.run_folder import STATS, RunFolder, write_whole
-from eg3d_unlearn.unlearning.training_loop import Interruption
+from eg3d_unlearn.unlearning.training_loop import interruption
 from eg3d_unlearn.worlds.demo.people import normal
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.progress import tqdm
@@ -84,7 +84,7 @@ class TrainingRun:
         Ctrl-C lets the step at hand finish and be saved, and ends the run with an `InputError` that says how to go on.
         """
         saved = time.monotonic()
-        with tqdm(total=self.steps, initial=self.step, unit='step', dynamic_ncols=True, mininterval=1) as bar, Interruption() as stop:
+        with tqdm(total=self.steps, initial=self.step, unit='step', dynamic_ncols=True, mininterval=1) as bar, interruption() as asked:
             while self.step < self.steps:
                 started = time.monotonic()
                 torch.manual_seed(self.step)
@@ -92,10 +92,10 @@ class TrainingRun:
                 self.step += 1
                 self.seconds += time.monotonic() - started
                 bar.update()
-                if time.monotonic() - saved > self.save_every or self.step == self.steps or stop.asked:
+                if time.monotonic() - saved > self.save_every or self.step == self.steps or asked():
                     self.save()
                     saved = time.monotonic()
-                if stop.asked and self.step < self.steps:
+                if asked() and self.step < self.steps:
                     raise InputError(f'Stopped by the user after step {self.step} of {self.steps}. Nothing is lost: run the same '
                                      'command again to go on.')
 

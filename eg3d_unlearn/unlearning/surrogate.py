@@ -6,7 +6,7 @@ network so that the identity moves away while the picture stays plausible.  Writ
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.judges.judges import Judges
@@ -17,22 +17,6 @@ STEPS, LR, WIDTH = 60, 1e-3, 128
 PLAUSIBLE = 0.5                      # weight of the distance to the mean latent's picture
 
 
-class Surrogate(nn.Module):
-    """Φ: a residual bottleneck on each layer's latent; at the start it is the identity, and the target GUIDE's."""
-
-    def __init__(self, w_dim: int, seed: int):
-        super().__init__()
-        rng = torch.Generator().manual_seed(seed)
-        self.down = nn.Parameter(torch.randn(w_dim, WIDTH, generator=rng) / w_dim ** 0.5)
-        self.up = nn.Parameter(torch.zeros(WIDTH, w_dim))
-
-    def forward(
-        self,
-        identity: Tensor,            # [N, num_ws, w_dim] w_id
-    ) -> Tensor:                     # [N, num_ws, w_dim]
-        return identity + torch.tanh(identity @ self.down) @ self.up
-
-
 def surrogate_target(
     ws_source: Tensor,               # [K, num_ws, w_dim]
     generator: Generator,            # G_s, frozen
@@ -41,12 +25,15 @@ def surrogate_target(
     seed: int = 0,
 ) -> Tensor:                         # [K, num_ws, w_dim]
     """w_t by a Φ that was trained for this person."""
-    phi = Surrogate(generator.w_dim, seed).to(ws_source)
-    optimiser = torch.optim.Adam(phi.parameters(), lr=LR)
+    rng = torch.Generator().manual_seed(seed)
+    # Φ: a residual bottleneck on each layer's latent; at the start it is the identity, and the target GUIDE's.
+    down = (torch.randn(generator.w_dim, WIDTH, generator=rng) / generator.w_dim ** 0.5).to(ws_source).requires_grad_()
+    up = torch.zeros(WIDTH, generator.w_dim).to(ws_source).requires_grad_()
+    optimiser = torch.optim.Adam([down, up], lr=LR)
     identity = ws_source - generator.w_avg
 
     def target() -> Tensor:
-        moved = phi(identity)
+        moved = identity + torch.tanh(identity @ down) @ up
         return generator.w_avg - distance * moved / frobenius(moved)
 
     with torch.no_grad():
