@@ -266,6 +266,34 @@ def test_people_are_mapped_by_the_network_s_own_mapping():
     assert compute('retain24', evidence)['value']['value'] < 0.999
 
 
+def test_held_out_people_come_from_photos(tmp_path):
+    """Pictures of a folder are inverted into G_s and shown by both."""
+    rng = np.random.RandomState(0)
+    for number in range(3):
+        PIL.Image.fromarray(rng.randint(0, 255, [48, 48, 3], np.uint8)).save(tmp_path / f'{number}.png')
+    evidence = stand_in(of_world=False, inversion_steps=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('eg3d_unlearn.person.photo.detect.find_faces', lambda image: ['face'])
+        found = compute('retain20', evidence, held_out=2, data=str(tmp_path))['held_out']
+    assert found['people'] == 2 and found['by']['other']['cosine']['value'] == pytest.approx(1) and found['curve']['points']['distance'][0] > 0
+
+
+def test_held_out_people_are_inverted_one_by_one(tmp_path, monkeypatch):
+    """Memory does not grow with their number, and nobody's latent depends on the others."""
+    rng = np.random.RandomState(0)
+    for number in range(3):
+        PIL.Image.fromarray(rng.randint(0, 255, [48, 48, 3], np.uint8)).save(tmp_path / f'{number}.png')
+    evidence, counts = stand_in(of_world=False, inversion_steps=2), []
+    invert = type(evidence).invert
+
+    def counting(self, generator, images, *rest):
+        counts.append(len(images))
+        return invert(self, generator, images, *rest)
+    monkeypatch.setattr(type(evidence), 'invert', counting)
+    three, one = (retain.from_data(evidence, Settings(progress=False, data=str(tmp_path), held_out=count))['ws'] for count in (3, 1))
+    assert counts == [1] * 4 and torch.equal(three[:1], one)
+
+
 def test_latents_of_another_encoder_are_not_taken_from_the_cache(tmp_path, monkeypatch):
     for name in ('one', 'two'):
         (tmp_path / f'{name}.pt').write_text(name)
@@ -273,8 +301,25 @@ def test_latents_of_another_encoder_are_not_taken_from_the_cache(tmp_path, monke
     monkeypatch.setattr(retain, 'from_world', lambda evidence, numbers: made.append(evidence.config.encoder) or {'ws': torch.zeros(2)})
     for name in ('one', 'two', 'one'):
         evidence = stand_in(encoder=str(tmp_path / f'{name}.pt'))
-        retain.inverted(evidence, Settings(progress=False, held_out=2, cache=metrics.Cache(tmp_path / 'cache')))
+        retain.inverted(evidence, Settings(progress=False, cache=metrics.Cache(tmp_path / 'cache')), 2)
     assert [path.rsplit('/')[-1] for path in made] == ['one.pt', 'two.pt']
+
+
+# Several erased people.
+
+def test_targets_that_are_one_face_are_told():
+    one, two = stand_in(by=0.3, seed=1), stand_in(by=0.3, seed=2)
+    apart = compute('targets_apart', one, others=(two,))
+    assert apart['value']['samples'] == 1 and apart['protocol']['pairs'] == 1  # a pair has no spread
+    for evidence in (one, two):      # networks that show everybody the same grey face
+        with torch.no_grad():
+            for parameter in evidence.g_u.network.synthesis.parameters():
+                parameter.zero_()
+            evidence.g_u.network.synthesis.b32.torgb.bias.fill_(0.3)
+    collapsed = compute('targets_apart', one, others=(two,))
+    assert collapsed['value']['value'] == pytest.approx(1, abs=1e-4) and collapsed['by']['other']['pairs_taken_for_one'] == 1
+    assert collapsed['by']['other']['excess']['value'] > 0
+    assert collapsed['by']['other']['before'] == apart['by']['other']['before']
 
 
 @pytest.mark.parametrize('forget_from', ['first', 'mean', 'all'])
@@ -504,12 +549,14 @@ def test_feature_networks_that_are_none(tmp_path, name, sentence):
 @pytest.mark.parametrize('name, evidence, options, sentence', [
     ('id', dict(person=False), {}, 'id is about the erased person: say who'),
     ('id_others', dict(other_photos=0), {}, 'about other photos of the same person, and there is none'),
+    ('targets_apart', {}, {}, 'one person is given; it needs two'),
     ('id-half', {}, {}, 'a stylegan2 network has none. Ask for id'),
     ('fid_pre40', dict(of_world=False), {'features': 'demo'}, 'demo knows the demo world only'),
     ('fid_pre40', {}, {'inception_weights': 'x.pth'}, 'the features are those of demo'),
     ('fid_pre40', dict(of_world=False), {}, 'weights-inception-2015-12-05-6726825d.pth from https://github.com/toshas'),
     ('fid_pre40', {}, {'features': 'inception', 'inception_weights': 'nowhere.pth'}, '--inception-weights=nowhere.pth is not a file'),
     ('dfid_real40', dict(of_world=False), {'features': 'random'}, 'neither one of inception'),
+    ('retain20', dict(of_world=False), {'held_out': 3}, 'no pictures of any: give them with --data'),
 ])
 def test_what_cannot_be_measured(tmp_path, monkeypatch, name, evidence, options, sentence):
     monkeypatch.setenv('EG3D_UNLEARN_CACHE', str(tmp_path))
@@ -542,6 +589,15 @@ def test_no_recogniser():
             compute(name, evidence)
 
 
+def test_people_of_different_networks_are_not_compared():
+    other = stand_in(seed=2)
+    other.g_s = changed(other.g_s, 0.1)
+    with pytest.raises(InputError, match='networks before differ'):
+        compute('targets_apart', stand_in(), others=(other,))
+    with pytest.raises(InputError, match='one of them has none'):
+        compute('targets_apart', stand_in(), others=(stand_in(person=False),))
+
+
 @pytest.mark.parametrize('make, sentence', [
     (lambda path: None, 'is not there'), (lambda path: path.write_text('x'), 'neither a folder nor a zip'),
     (lambda path: path.mkdir(), 'holds no picture'), (lambda path: folder_of(path, 10), 'holds 10 pictures, and 40 are asked for'),
@@ -561,6 +617,10 @@ def test_labels_that_cannot_do(tmp_path):
         labels_of(str(data))
     other = folder_of(tmp_path / 'classes', 2, labels=[1, 0])
     assert labels_of(str(other)) is None
+    with pytest.raises(InputError, match='which needs their cameras, and 2 of 2 have none'):
+        compute('retain20', stand_in('3d', of_world=False), held_out=2, data=str(other))
+    with pytest.raises(InputError, match='holds 2 pictures, and 3 are asked for.*or --held-out'):
+        compute('retain20', stand_in(of_world=False), held_out=3, data=str(other))
 
 
 def test_untrained_judges_are_said_to_mean_nothing():

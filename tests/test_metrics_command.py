@@ -13,6 +13,7 @@ from small import save_small, small_generator
 
 from eg3d_unlearn.evaluate_command import main
 from eg3d_unlearn.evaluation.metrics import METRICS
+from eg3d_unlearn.evaluation.metrics.command import further_person
 from eg3d_unlearn.evaluation.options import NAMES, OPTIONS
 
 UNTRAINED = ['--random-metric-weights', '--lpips-net=squeeze', '--id-network=facenet', '--device=cpu']
@@ -41,7 +42,8 @@ def run(files, *options):
 
 
 def test_a_line_for_each_metric(files, tmp_path):
-    options = [f'--latent={files}/person.npy', *UNTRAINED, f'--outdir={tmp_path}/out', '--metrics=id,retain20']
+    options = [f'--latent={files}/person.npy', *UNTRAINED, f'--outdir={tmp_path}/out', '--metrics=id,targets_apart',
+               '--apart', f'{files}/after.pkl', 'seed:3']
     for times in (1, 2):
         done = run(files, *options)
         assert done.exit_code == 0, done.output
@@ -54,7 +56,7 @@ def test_a_line_for_each_metric(files, tmp_path):
     assert re.search(r'\bid +[-\d.]+  \(a single sample has no interval\)  n = 1, lower is better', done.output)
     # Nothing tells who it was.
     kept = ''.join(path.read_text() for path in (tmp_path / 'out').iterdir())
-    assert 'person.npy' not in kept and 'latent' not in json.loads(lines[0])['protocol']
+    assert 'person.npy' not in kept and 'latent' not in json.loads(lines[0])['protocol'] and 'seed:3' not in kept
 
 
 def test_results_lie_beside_the_network(files, tmp_path):
@@ -73,6 +75,10 @@ CASES = {
     'two ways of saying who': (['--latent-seed=1', '--latent={}/person.npy'], 'exactly one of'),
     'nowhere to write to': (['--after=demo-eg3d', '--latent-seed=1'], 'Name a folder with --outdir'),
     'outdir is a file': (['--latent-seed=1', '--outdir={}/person.npy'], 'is a file'),
+    'a seed that is none': (['--latent-seed=1', '--metrics=targets_apart', '--apart', '{}/after.pkl', 'seed:x'], 'expected seed:N'),
+    'a seed too large': (['--latent-seed=1', '--metrics=targets_apart', '--apart', '{}/after.pkl', 'seed:4294967296'], 'below 2'),
+    'one person apart': (['--latent-seed=1', '--metrics=targets_apart'], 'it needs two'),
+    'nobody held out': (['--latent-seed=1', '--metrics=retain', '--held-out=3'], 'give them with --data=DIR'),
     'no Inception': (['--latent-seed=1', '--metrics=fid_pre500', '--inception-weights={}/no.pth'], 'is not a file'),
     'one bad metric of two': (['--latent-seed=1', '--metrics=id,id_others'], 'other photos of the same person'),
 }
@@ -87,6 +93,12 @@ def test_bad_input(files, tmp_path, options, sentence):
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit), (done.output, done.exception)
     assert re.search(sentence, ' '.join(done.output.split())), done.output
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('person, aligned', [('seed:3', False), ('person.npy', False), ('demo:3', False), ('other.png', True)])
+def test_aligned_is_about_photos(person, aligned):
+    found = further_person({'aligned': True, 'image': ('first.png',)}, 'after.pkl', person)
+    assert found['aligned'] is aligned and not further_person({'aligned': False}, 'after.pkl', person)['aligned']
 
 
 def test_help_names_every_metric(files):

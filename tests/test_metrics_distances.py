@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from eg3d_unlearn.evaluation.metrics import distances
+from eg3d_unlearn.evaluation.metrics.pairwise_identity import mean_of_pairs
 from eg3d_unlearn.judges.verification import pairs_of, threshold_at
 
 torch_fidelity = pytest.importorskip('torch_fidelity')
@@ -165,6 +166,15 @@ def test_the_whole_way_from_pictures_is_the_library_s(tmp_path):
     assert distances.fid_pre(first, second).value == pytest.approx(expected['frechet_inception_distance'], rel=1e-4)
     precision, recall = distances.precision_recall(first, second)
     assert precision.value == pytest.approx(expected['precision'], abs=1e-6) and recall.value == pytest.approx(expected['recall'], abs=1e-6)
+
+
+def test_mean_of_pairs_by_hand():
+    cosines = torch.tensor([[1.0, 0.2, 0.4], [0.2, 1.0, 0.6], [0.4, 0.6, 1.0]])
+    figure = mean_of_pairs(cosines)
+    assert figure.value == pytest.approx(0.4) and figure.samples == 3
+    assert 0.2 - 1e-6 <= figure.low <= 0.4 <= figure.high <= 0.6 + 1e-6
+    two = mean_of_pairs(cosines[:2, :2])
+    assert [two.value, two.low, two.high] == pytest.approx([0.2] * 3) and two.samples == 1  # one pair, of unknown spread
 
 
 def test_the_threshold_lets_so_many_impostors_pass():

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ import torch
 from eg3d_unlearn.evaluation.cache import Cache
 from eg3d_unlearn.judges.verification import IMPOSTORS
 
-HELD_OUT = 20                        # people of a world
+if TYPE_CHECKING:
+    from eg3d_unlearn.evaluation.evidence import Evidence
 
 
 @dataclass
@@ -22,7 +24,8 @@ class Settings:
     features: str | None = None      # 'inception', 'demo' or a TorchScript file; None = demo in the demo world, else inception
     inception_weights: str | None = None  # file of Inception's weights; None = the cache, else a checked download
     data: str | None = None          # folder or zip of real pictures, with a dataset.json where there are cameras
-    held_out: int = HELD_OUT         # people of a world whom `retain` looks at by their photos
+    held_out: int | None = None      # real people whom `retain` looks at by their photos; None = 20 in the demo world, else none
+    others: tuple[Evidence, ...] = ()  # further erased people, for `targets_apart`
     cache: Cache = field(default_factory=Cache)
     progress: bool = True            # bars on stderr
 

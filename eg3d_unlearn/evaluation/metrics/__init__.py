@@ -17,7 +17,7 @@ from torch import Tensor
 
 from eg3d_unlearn.evaluation.cache import Cache
 from eg3d_unlearn.evaluation.estimate import Estimate
-from eg3d_unlearn.evaluation.metrics import distributions, identity, retain  # noqa: F401  they register themselves; a new one's name goes here
+from eg3d_unlearn.evaluation.metrics import distributions, identity, pairwise_identity, retain  # noqa: F401  a new one's name goes here
 from eg3d_unlearn.evaluation.metrics.registry import METRICS, Name, check, parse, parse_all
 from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.evaluation.summary import MEANINGLESS

@@ -3,18 +3,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import click
 
+from eg3d_unlearn.config import WHO
 from eg3d_unlearn.console import PATH, command
 from eg3d_unlearn.evaluation import metrics as measured
 from eg3d_unlearn.evaluation.options import evidence_from, evidence_options, names_somebody
 from eg3d_unlearn.run_folder import write_whole
+from eg3d_unlearn.worlds.registry import person_in
 from torch_utils_ext.atomic_file import cannot_write
 from torch_utils_ext.download import default_cache
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.user_files import is_file
+from torch_utils_ext.user_files import is_file, shown
 
 DEFAULT = 'id,retain200,fid_pre500'
 LIST = '\n'.join(f'      {metric.example:14}  {metric.title}' for metric in measured.METRICS.values())
@@ -41,13 +44,17 @@ HELP = f"""Measure an erasure: is the person gone, and what became of everybody 
 @click.option('--features', help='Feature network of FID, KID, precision and recall: inception, demo, or a TorchScript file ([N, 3, H, W] uint8 -> [N, D]; a program: --trust-file).  [default: inception; demo in the demo world]', type=PATH, metavar='NAME|FILE')
 @click.option('--inception-weights', help="File with Inception's weights.  [default: cache, else download]", type=PATH, metavar='FILE')
 @click.option('--data', help="Real pictures for dfid_real and, by its dataset.json, the cameras of EG3D's samples: folder or zip as NVIDIA's tools take it.  [default: in the demo world its renderer]", type=PATH, metavar='DIR|ZIP')
+@click.option('--held-out', help='Held-out real people whom retain looks at beside the sampled ones, by photos of --data or of the demo world.  [default: 20 in the demo world, else 0]', type=click.IntRange(min=0), metavar='INT')
+@click.option('--apart', help='For targets_apart, another erased person: the network after it, and who (a photo, a latent file, demo:N, seed:N). May be given more than once.', nargs=2, type=(PATH, PATH), metavar='FILE PERSON', multiple=True)
 @click.option('--batch', help='Pictures that go through at once; no figure depends on it.  [default: by device]', type=click.IntRange(min=1), metavar='INT')
 def main(metrics: str, outdir: str | None, features: str | None, inception_weights: str | None, data: str | None,
-         batch: int | None, **options) -> None:
+         held_out: int | None, apart: tuple[tuple[str, str], ...], batch: int | None, **options) -> None:
     names = measured.parse_all(metrics)
     folder = folder_for(outdir, options['after'])
+    further = [further_person(options, after, person) for after, person in apart]
     evidence = evidence_from(options, needs_person=names_somebody(options))
     settings = measured.Settings(seed=options['seed'], batch=batch or 0, features=features, inception_weights=inception_weights, data=data,
+                                 held_out=held_out, others=tuple(evidence_from(one) for one in further),
                                  cache=measured.Cache(default_cache() / 'metrics'))
     for name in names:
         measured.check(name, evidence, settings)
@@ -56,6 +63,21 @@ def main(metrics: str, outdir: str | None, features: str | None, inception_weigh
         path = append(folder, result)
         click.echo(line(result))
         click.echo(f'  {path}')
+
+
+def further_person(options: dict, after: str, person: str) -> dict:
+    """The options of another erased person, as --apart names it."""
+    kind, value = 'image', (person,)
+    if person.startswith('seed:'):
+        if not re.fullmatch('[0-9]{1,10}', person[5:]) or int(person[5:]) >= 2**32:
+            raise InputError(f'--apart {shown(after, 300)} {shown(person)}: expected seed:N with a whole number N below 2**32.')
+        kind, value = 'latent_seed', int(person[5:])
+    elif Path(person).suffix.lower() in ('.npy', '.npz', '.pt', '.pth'):
+        kind, value = 'latent', person
+    # What is said of the first person's photo; --aligned holds for files of the other one as well.
+    aligned = options['aligned'] and kind == 'image' and person_in(person) is None
+    nobody = {**dict.fromkeys(WHO), 'image': (), 'camera': None, 'face': None, 'forget_from': 'first', 'aligned': aligned}
+    return {**options, **nobody, 'after': after, kind: value}
 
 
 def folder_for(outdir: str | None, after: str) -> Path:

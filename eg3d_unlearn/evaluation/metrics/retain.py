@@ -12,32 +12,62 @@ from eg3d_unlearn.evaluation.cache import fingerprint
 from eg3d_unlearn.evaluation.detection import detection_json, faces_found, failed
 from eg3d_unlearn.evaluation.likeness import likeness, lpips
 from eg3d_unlearn.evaluation.metrics.registry import Name, metric
-from eg3d_unlearn.evaluation.rendering import Pair, by_both
-from eg3d_unlearn.evaluation.settings import HELD_OUT, Settings
+from eg3d_unlearn.evaluation.rendering import Pair, by_both, in_batches, to_floats
+from eg3d_unlearn.evaluation.settings import Settings
 from eg3d_unlearn.evaluation.verification import Impostors, impostors, in_measured_views, pictures_before
 from eg3d_unlearn.person.given import world_person
+from eg3d_unlearn.person.photo.dataset import data_set
 from torch_utils_ext.download import sha256_of
+from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import shown
 
 if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
 
+HELD_OUT = 20                        # held-out people of a world, unless told otherwise
 FIRST_HELD_OUT = 900_000             # their numbers begin here
 WORST = 5                            # people who lost most, by number
 POINTS = (f'rounded to {estimate.COARSE:g} of the largest distance and to {estimate.COARSE:g} of cosine, and sorted; exact distances from the '
           'erased latent to latents that the seed repeats would give the erased latent away')
 
 
+def photos_of_data(evidence: Evidence, settings: Settings) -> tuple[list[str], Tensor | None]:
+    """Names of the held-out pictures of ``--data``, and their cameras [N, 25] (3D networks).
+
+    Raises:
+        InputError: no pictures, too few, or pictures without cameras.
+    """
+    if settings.data is None:
+        raise InputError('--held-out asks for real people, and there are no pictures of any: give them with --data=DIR, cropped as the '
+                         "network's training pictures were.")
+    data = data_set(settings.data)
+    names = data.chosen(settings.held_out, settings.rng('held out'))
+    if not evidence.g_s.is_3d:
+        return names, None
+    known = data.labels() or {}
+    if missing := [name for name in names if name not in known]:
+        raise InputError(f'--held-out inverts pictures of {data.called}, which needs their cameras, and {len(missing)} of {len(names)} have '
+                         f'none in a dataset.json at the top of it, the first of them {shown(missing[0])}. python -m '
+                         'eg3d_unlearn.person.photo writes one.')
+    return names, torch.tensor([known[name] for name in names])
+
+
+def check_held_out(evidence: Evidence, name: Name, settings: Settings) -> None:
+    if settings.held_out and evidence.world is None:
+        photos_of_data(evidence, settings)
+
+
 @metric('retain', title='likeness of other people, before against after', heading='likeness of others', better='high',
         columns={'fifth_percentile': '5th percentile', 'worst': 'worst of 200', 'held_out_mean': f'photos of {HELD_OUT} others',
                  'held_out_worst': 'worst of these'},
-        default_count=200, least_count=20, needs_recogniser=True)
+        default_count=200, least_count=20, needs_recogniser=True, check=check_held_out)
 def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
     """Identity cosine, LPIPS and depth change of other people, before against after, over their distance to the erased one."""
+    held_out = held_out_people(evidence, settings, name)  # pictures that cannot be read are refused first
     people = in_measured_views(evidence.g_s, settings, name.count)
     # Those of G_s come from the cache where it has them.
     sampled = by_both(evidence, people.z, people.cameras, settings.bar(str(name)), as_bytes=True, half=name.half, batch=settings.batch,
                       before=pictures_before(evidence, people, settings, name.half))
-    held_out = held_out_people(evidence, settings, name)
     fitted = {recogniser: impostors(evidence, recogniser, settings, name.half) for recogniser in evidence.recognisers}
     found = described(evidence, sampled, fitted, settings)
     main = evidence.measuring[0]
@@ -55,25 +85,30 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
 
 
 def held_out_people(evidence: Evidence, settings: Settings, name: Name) -> Pair | None:
-    """People of the world whom no network was trained on, by a photo each: inverted, then shown by both networks from its camera."""
-    if evidence.world is None or not settings.held_out:
+    """Real people whom no network was trained on, by a photo each: inverted, then shown by both networks from its camera."""
+    count = (0 if evidence.world is None else HELD_OUT) if settings.held_out is None else settings.held_out
+    if not count:
         return None
-    found = inverted(evidence, settings)
+    found = inverted(evidence, settings, count)
     cameras = found['cameras'][:, None] if 'cameras' in found else None
     return by_both(evidence, found['ws'].to(evidence.device), cameras, settings.bar(f'{name}: held out'), as_bytes=True, half=name.half,
                    batch=settings.batch)
 
 
-def inverted(evidence: Evidence, settings: Settings) -> dict[str, Tensor]:
+def inverted(evidence: Evidence, settings: Settings, count: int) -> dict[str, Tensor]:
     """Latents 'ws' of held-out people's photos and their 'cameras' (3D networks), kept in the cache."""
-    encoder, count = evidence.config.encoder, settings.held_out
-    # The erased person's number is skipped, and the key stays the same for everybody else.
-    found = world_person(evidence.config)
-    numbers = [number for number in range(FIRST_HELD_OUT, FIRST_HELD_OUT + count + 1) if found is None or number != found[1]][:count]
+    config = evidence.config
     # Of a file that is not there the inversion itself complains.
-    made_by = sha256_of(encoder) if encoder is not None and Path(encoder).is_file() else None
-    key = {'what': 'inverted', 'network': fingerprint(evidence.g_s), 'encoder': made_by, 'people': numbers}
-    return settings.cache.get(key, lambda: from_world(evidence, numbers), on_disk=True)
+    made_by = sha256_of(config.encoder) if config.encoder is not None and Path(config.encoder).is_file() else None
+    key = {'what': 'inverted', 'network': fingerprint(evidence.g_s), 'encoder': made_by}
+    if evidence.world is None:
+        key |= {'data': str(settings.data), 'seed': settings.seed, 'count': count,
+                'by': [config.inversion, config.encoder_mean, config.inversion_steps, config.inversion_lr, config.seed]}
+        return settings.cache.get(key, lambda: from_data(evidence, settings))
+    # The erased person's number is skipped, and the key stays the same for everybody else.
+    found = world_person(config)
+    numbers = [number for number in range(FIRST_HELD_OUT, FIRST_HELD_OUT + count + 1) if found is None or number != found[1]][:count]
+    return settings.cache.get({**key, 'people': numbers}, lambda: from_world(evidence, numbers), on_disk=True)
 
 
 def from_world(evidence: Evidence, numbers: list[int]) -> dict[str, Tensor]:
@@ -82,6 +117,18 @@ def from_world(evidence: Evidence, numbers: list[int]) -> dict[str, Tensor]:
     labels = torch.cat([one.cameras for one in taken]) if evidence.g_s.is_3d else None
     ws = evidence.invert(evidence.g_s, torch.cat([one.images for one in taken]), labels, 'encoder').ws
     return {'ws': ws.cpu(), **({} if labels is None else {'cameras': labels})}
+
+
+def from_data(evidence: Evidence, settings: Settings) -> dict[str, Tensor]:
+    """The same, of pictures of ``--data``, as the erased person's photo was inverted."""
+    names, labels = photos_of_data(evidence, settings)
+    images = to_floats(torch.stack([data_set(settings.data).picture(name, evidence.g_s.img_resolution) for name in names]))
+    ws = []
+    # One by one: memory is that of one photo, and no photo's exploration noise depends on how many there are.
+    for rows in in_batches(len(images), 1, settings.bar('inverting held-out photos')):
+        with torch.enable_grad():    # inversions that optimise need it
+            ws.append(evidence.invert(evidence.g_s, images[rows], None if labels is None else labels[rows]).ws.detach().cpu())
+    return {'ws': torch.cat(ws), **({} if labels is None else {'cameras': labels})}
 
 
 def described(evidence: Evidence, others: Pair, fitted: dict[str, Impostors], settings: Settings) -> dict:

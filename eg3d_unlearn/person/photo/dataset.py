@@ -84,7 +84,7 @@ class DataSet:
         """``count`` pictures, drawn without putting back."""
         if len(self.names) < count:
             raise InputError(f'{self.called} holds {len(self.names)} pictures, and {count} are asked for. Give more pictures, or ask '
-                             'for fewer: the number is in the metric\'s name.')
+                             'for fewer (the number in the metric\'s name, or --held-out).')
         return [self.names[i] for i in torch.randperm(len(self.names), generator=rng)[:count].tolist()]
 
 
