@@ -15,7 +15,6 @@ from torch_utils_ext.errors import InputError
 from torch_utils_ext.foreign_files import describe_foreign
 from torch_utils_ext.user_files import did_you_mean, shown
 
-
 _NGC = 'https://api.ngc.nvidia.com/v2/models/nvidia/research'
 _FOLDERS = {
     f'{_NGC}/eg3d/versions/1/files': (

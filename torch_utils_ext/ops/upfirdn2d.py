@@ -60,12 +60,13 @@ def upsample2d(x: Tensor, f: Tensor, up: int = 2) -> Tensor:
 
 
 def around(
-    f: Tensor,  # from setup_filter
+    f: Tensor | None,  # from setup_filter
     up: int,
     padding: int = 0,
 ) -> tuple[int, int, int, int]:  # (x0, x1, y0, y1)
     """``padding`` plus what centres the filter on the picture when it is upsampled."""
-    x0, x1, y0, y1 = (padding + cut for size in (f.shape[-1], f.shape[0]) for cut in ((size + up - 1) // 2, (size - up) // 2))
+    sizes = (1, 1) if f is None else (f.shape[-1], f.shape[0])
+    x0, x1, y0, y1 = (padding + cut for size in sizes for cut in ((size + up - 1) // 2, (size - up) // 2))
     return x0, x1, y0, y1
 
 
