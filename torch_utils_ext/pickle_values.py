@@ -55,18 +55,8 @@ _PLAIN_NAMES = {
     'torch': {'Size', 'device', *DTYPES},
     'torch_utils.persistence': {'_reconstruct_persistent_obj'},
 }
-ALLOWED = frozenset(
-    Global(module, name)
-    for table in (_EG3D_CLASSES, _TORCH_MODULES, _PLAIN_NAMES)
-    for module, names in table.items()
-    for name in names
-) | frozenset(TENSOR_REDUCERS)
-MODULE_CLASSES = frozenset(
-    Global(module, name)
-    for table in (_EG3D_CLASSES, _TORCH_MODULES)
-    for module, names in table.items()
-    for name in names
-)
+MODULE_CLASSES = frozenset(Global(module, name) for module, names in (_EG3D_CLASSES | _TORCH_MODULES).items() for name in names)
+ALLOWED = MODULE_CLASSES | {Global(module, name) for module, names in _PLAIN_NAMES.items() for name in names} | TENSOR_REDUCERS.keys()
 
 NUMPY_TYPES = frozenset({'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'})
 TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader, which runs the file's code"

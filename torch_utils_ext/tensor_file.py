@@ -14,6 +14,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +142,7 @@ class _Machine(Machine):
     """Knows the text of Python 2 as well, in which many published weights are written."""
 
 
-def _old_text(machine: Machine, count: int) -> None:
-    machine.push(machine.text(count))
-
-
-_Machine.actions = Machine.actions | {
-    b'U': lambda m: _old_text(m, m.number('<B')),
-    b'T': lambda m: _old_text(m, m.number('<I')),
-}
+_Machine.actions = Machine.actions | {b'U': Machine.actions[b'\x8c'], b'T': Machine.actions[b'X']}
 
 
 class _Reader:
@@ -206,11 +200,12 @@ class _Reader:
         return whole[:len(whole) // size * size].view(record.dtype).as_strided(record.shape, record.stride, record.storage_offset)
 
 
+@dataclass(slots=True, eq=False)  # no tuple: these mean something in a pickle
 class _Expanded:
     """A tensor that repeats its numbers along some axes, as ``Tensor.expand`` makes it."""
 
-    def __init__(self, record: TensorRecord, shape: tuple[int, ...]) -> None:
-        self.record, self.shape = record, shape
+    record: TensorRecord
+    shape: tuple[int, ...]
 
 
 def _rebuild(args: tuple, machine: Machine) -> TensorRecord | _Expanded:
