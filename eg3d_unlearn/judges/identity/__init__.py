@@ -48,8 +48,7 @@ class Recogniser(nn.Module):
         self.name, self.input_size, self.source = name, input_size, source
         self.network = network
         self.box = box
-        # On a CPU channels-last saves oneDNN a reordering before and after each convolution.
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.eval().requires_grad_(False)
 
     def forward(
         self,
@@ -98,6 +97,8 @@ def load_identity(
         _fill_randomly(network, kind.input_size)
     else:
         network.load_published(weight_files.load_state(source), source)
+    # On a CPU channels-last saves oneDNN a reordering before and after each convolution.
+    network = network.to(memory_format=torch.channels_last)
     return Recogniser(name, network, kind.input_size, kind.box, source).to(device)
 
 
