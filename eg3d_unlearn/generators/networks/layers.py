@@ -49,9 +49,6 @@ class FullyConnectedLayer(nn.Module):
             x = torch.addmm(self.bias.to(x.dtype), x, weight, beta=self.bias_gain, alpha=self.weight_gain)
         return x if self.activation == 'linear' else bias_act(x, act=self.activation)
 
-    def extra_repr(self) -> str:
-        return f'{self.in_features}, {self.out_features}, activation={self.activation}'
-
 
 class MappingNetwork(nn.Module):
     """Latent z and label c to the intermediate latent w, one copy for each layer of the synthesis network."""
