@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from eg3d_unlearn.judges import identity
 from eg3d_unlearn.judges.identity import ALIGNMENTS, NAMES, crop, identity_distance, load_identity
 from eg3d_unlearn.judges.resample import FULL, Box, resample
 from eg3d_unlearn.judges.weights import fetching_nothing
@@ -266,3 +267,38 @@ def test_weights_from_a_file(tmp_path):
     assert recogniser.source == path
     with torch.no_grad():
         assert torch.allclose(recogniser(faces(1)), net(faces(1)), atol=1e-5)
+
+
+TOY = '''
+from torch import nn
+from eg3d_unlearn.judges.identity.crop import ARCFACE_SIZE, arcface_box
+from eg3d_unlearn.judges.weights import WeightFile, load_into
+
+class NETWORK(nn.Module):
+    input_size, box = ARCFACE_SIZE, staticmethod(arcface_box)
+    weights = WeightFile('toy.pth', 'toy recogniser', 'none', '--id-weights', page='https://example.org/toy')
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 7)
+
+    def forward(self, faces):
+        return self.layer(faces.mean((2, 3)))
+
+    def load_published(self, state, source):
+        load_into(self, state, source)
+'''
+
+
+def test_a_recogniser_is_one_file_and_its_name(tmp_path, monkeypatch):
+    (tmp_path / 'toy.py').write_text(TOY)
+    monkeypatch.setattr(identity, '__path__', [*identity.__path__, str(tmp_path)])
+    monkeypatch.setattr(identity, 'NAMES', (*NAMES, 'toy'))
+    monkeypatch.setenv('EG3D_UNLEARN_CACHE', str(tmp_path / 'cache'))
+    with pytest.raises(InputError, match='The weights of the toy recogniser are not on this machine. Fetch toy.pth from https://example.org/toy'):
+        load_identity('toy')
+    torch.save(nn.Linear(3, 7).state_dict(), tmp_path / 'wrong.pth')
+    with pytest.raises(InputError, match='does not fit NETWORK: missing: layer.bias, layer.weight|layer.weight, layer.bias'):
+        load_identity('toy', weights=tmp_path / 'wrong.pth')
+    torch.save({f'layer.{name}': value for name, value in nn.Linear(3, 7).state_dict().items()}, tmp_path / 'toy.pth')
+    assert load_identity('toy', weights=tmp_path / 'toy.pth').embed(faces(2), 'eg3d').shape == (2, 7)
