@@ -189,7 +189,7 @@ def _eg3d_outputs(golden: Golden, network: nn.Module) -> tuple[dict[str, Tensor]
         ws = network.mapping(z, camera)
         truncated = network.mapping(z, camera, truncation_psi=0.7, truncation_cutoff=7)
         planes = network.planes(ws, noise_mode='const')
-        samples = network.sample_mixed(points, torch.zeros_like(points), ws, noise_mode='const')
+        samples = network.renderer.run_model(planes, network.decoder, points, network.rendering_kwargs)
     rendered = network.synthesis(ws, golden.tensor('c_render'), golden.meta.get('neural_rendering_resolution'),
                                  noise_mode='const', jitter='fixed')
     stride = golden.meta.get('image_raw_stride', 1)

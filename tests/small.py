@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from eg3d_unlearn.bench.sizes import RENDERING
 from eg3d_unlearn.config import LossOptions
 from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.generators.generator import Generator
-from eg3d_unlearn.generators.sizes import RENDERING
 from eg3d_unlearn.judges.judges import Judges
 from eg3d_unlearn.unlearning.presets import GUIDE
 from torch_utils_ext.network_save import save_network_pickle

@@ -128,5 +128,5 @@ def test_no_file_a_folder_and_a_pipe(tmp_path):
 def test_unknown_names_stay_inert_even_when_they_are_let_through(tmp_path):
     path, sentinel = tmp_path / 'net.pkl', tmp_path / 'ran'
     path.write_bytes(ALL['call inside a good network'].build(sentinel))
-    assert read_network_pickle(path, allow_unknown=True).records['G_ema'].family == 'stylegan2'
+    assert read_network_pickle(path, allow_unknown=True).records['G_ema'].upstream_class == 'training.networks_stylegan2.Generator'
     assert not sentinel.exists()

@@ -36,7 +36,7 @@ def test_a_name_becomes_a_pickle_once(name, cache):
     made = path.stat().st_mtime_ns
     assert path.parent == cache and shipped.network_path(name) == path and path.stat().st_mtime_ns == made
     pickle = read_network_pickle(path)
-    assert world_of(pickle) is WORLD and pickle.records['G_ema'].family == NETWORKS[name]['family']
+    assert world_of(pickle) is WORLD and pickle.records['G_ema'].upstream_class == NETWORKS[name]['upstream_class']
     network, state = build(pickle.records['G_ema']), shipped.shipped_state(name)
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert all(value.dtype == torch.float32 for value in network.state_dict().values())

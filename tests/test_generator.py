@@ -1,12 +1,19 @@
 """The contract of the adapters, the same for every family."""
+import sys
+
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from small import SMALL, small_generator
 
-from eg3d_unlearn.generators.build import wrap
+from eg3d_unlearn.command import main
+from eg3d_unlearn.generators import families
+from eg3d_unlearn.generators.build import build_network, wrap
 from eg3d_unlearn.generators.generator import W_AVG_SAMPLES
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.network_pickle import read_network_pickle
+from torch_utils_ext.network_save import save_network_pickle
 
 FAMILIES = list(SMALL)
 
@@ -133,3 +140,52 @@ def test_class_conditional_networks_need_a_class():
     assert labels.tolist() == [[0, 1, 0], [0, 1, 0]]
     with pytest.raises(InputError, match='no classes'):
         small_generator('stylegan2', class_label=0)
+
+
+TOY = '''
+from torch import nn
+from eg3d_unlearn.generators.generator import Backbone, Generator, NetworkClass
+from eg3d_unlearn.generators.networks.arguments import SIZES, Table
+from eg3d_unlearn.generators.networks.layers import FullyConnectedLayer, MappingNetwork
+
+class Network(nn.Module):
+    def __init__(self, z_dim, c_dim, w_dim, img_resolution, img_channels):
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.img_resolution, self.img_channels = z_dim, c_dim, w_dim, img_resolution, img_channels
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, num_ws=2, num_layers=1)
+        self.affine = FullyConnectedLayer(w_dim, 8)
+        self.colours = nn.Linear(8, 3 * img_resolution ** 2)
+
+class Toy(Generator):
+    family = 'toy'
+    classes = {'somebody.Network': NetworkClass('toy', Network, Table(SIZES, required=tuple(SIZES)))}
+    trainable = 'colours'
+
+    def backbone(self, ws):
+        style = self.network.affine(ws[:, 0]).tanh()
+        return Backbone(ws, [style], self.network.colours(style).view(len(ws), 3, self.img_resolution, self.img_resolution).tanh())
+'''
+
+
+def test_a_family_is_one_file(tmp_path, monkeypatch):
+    """Nothing else names it: its networks, put into a pickle, are recognised, erased from and written like all others."""
+    (tmp_path / 'toy.py').write_text(TOY)
+    monkeypatch.setattr(families, '__path__', [*families.__path__, str(tmp_path)])
+    families.adapters.cache_clear()
+    try:
+        sizes = dict(z_dim=8, c_dim=0, w_dim=16, img_resolution=32, img_channels=3)
+        before, words = tmp_path / 'toy.pkl', ['--latent-seed=3', '--report=brief', '--id-network=none', '--lpips-net=none', '--device=cpu']
+        network = build_network('somebody.Network', sizes)
+        save_network_pickle(before, 'somebody.Network', sizes, network.state_dict())
+        result = CliRunner().invoke(main, [f'--network={before}', f'--outdir={tmp_path / "out"}', *words])
+        assert result.exit_code == 0 and ', toy, 32 px;' in result.output, result.output
+        record = read_network_pickle(tmp_path / 'out' / 'network-unlearned.pkl').records['G_ema']
+        assert record.upstream_class == 'somebody.Network' and families.family_of(record.upstream_class) == 'toy'
+        changed = {name for name, tensor in record.state_dict().items() if not torch.equal(tensor, network.state_dict()[name])}
+        assert changed == {'affine.weight', 'affine.bias'}
+    finally:
+        monkeypatch.undo()
+        families.adapters.cache_clear()
+        sys.modules.pop('eg3d_unlearn.generators.families.toy', None)
+    result = CliRunner().invoke(main, [f'--network={before}', f'--outdir={tmp_path / "no"}', *words])
+    assert result.exit_code == 1 and "no network of the class 'somebody.Network' is known; known are training" in result.output

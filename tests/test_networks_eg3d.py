@@ -211,20 +211,6 @@ def test_shapes_and_split(net):
     assert net.neural_rendering_resolution == 16
 
 
-def test_upstream_keywords(net):
-    z, c = numbers(1, 16), camera()
-    first = net(z, c, neural_rendering_resolution=8, cache_backbone=True, noise_mode='const', jitter='fixed', update_emas=False)
-    other = net(numbers(1, 16, seed=1), c, use_cached_backbone=True, noise_mode='const', jitter='fixed', force_fp32=True)
-    assert torch.equal(first['image_raw'], other['image_raw'])
-    net._last_planes = None
-    directions = points = numbers(1, 7, 3) / 4
-    sampled = net.sample(points, directions, z, c, truncation_psi=0.7, noise_mode='const')
-    assert sampled['sigma'].shape == (1, 7, 1) and sampled['rgb'].shape == (1, 7, 32)
-    ws = net.mapping(z, c, truncation_psi=0.7)
-    mixed = net.sample_mixed(points, directions, ws, truncation_psi=1, noise_mode='const')
-    assert torch.equal(sampled['sigma'], mixed['sigma']) and torch.equal(sampled['rgb'], mixed['rgb'])
-
-
 def test_samples_do_not_see_each_other(net):
     cameras = torch.cat([camera(0.3), camera(0, 0.2), camera(-0.4)])
     planes, ws = numbers(3, 96, 64, 64), numbers(3, net.num_ws, 512)
@@ -350,7 +336,8 @@ def test_equals_upstream(module, size, resolution, options, tmp_path):
     torch.manual_seed(5)  # ours draws the same numbers in the same order
     ours.update(net.synthesis(ours['ws'], c, neural_rendering_resolution=resolution, noise_mode='random'))
     loss = sum(ours[name].square().mean() for name in ('image', 'image_raw', 'image_depth'))
-    ours.update(net.sample_mixed(points, points, ours['ws'], noise_mode='const'))
+    planes = net.planes(ours['ws'], noise_mode='const')
+    ours.update(net.renderer.run_model(planes, net.decoder, points, net.rendering_kwargs))
     for name, value in ours.items():
         if not (name == 'sigma' and options.get('density_noise')):
             assert (value - theirs[name]).abs().max() < 3e-4 * theirs[name].std() + 1e-6, name

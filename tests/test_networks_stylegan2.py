@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from checkouts import checkout_of
 
 from eg3d_unlearn.generators.build import build_network as build
+from eg3d_unlearn.generators.families import adapters
 from eg3d_unlearn.generators.networks import layers, stylegan2
 from torch_utils_ext import ops
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import FAMILIES
+from torch_utils_ext.network_pickle import CLASSES
 
 ADA, FLAT = 'training.networks.Generator', 'training.networks_stylegan2.Generator'
 SIZES = {'z_dim': 16, 'c_dim': 0, 'w_dim': 12, 'img_resolution': 16, 'img_channels': 3, 'mapping_kwargs': {'num_layers': 2}}
@@ -107,8 +108,6 @@ def test_mapping_by_hand():
     half = (w + 1) / 2
     torch.testing.assert_close(mapping(z, None, truncation_psi=0.5)[0], half.expand(3, 2))
     torch.testing.assert_close(mapping(z, None, truncation_psi=0.5, truncation_cutoff=1)[0], torch.stack([half, w, w]))
-    mapping(z, None, update_emas=True)
-    torch.testing.assert_close(mapping.w_avg, w + (1 - w) * 0.998)
 
 
 # ---- networks ----
@@ -131,7 +130,6 @@ def test_the_two_classes_are_one_network():
     flat.load_state_dict(ada.state_dict())
     z = numbers(2, 16)
     torch.testing.assert_close(ada(z, None, noise_mode='const'), flat(z, None, noise_mode='const'))
-    assert ada.mapping.w_avg_beta == 0.995 and flat.mapping.w_avg_beta == 0.998
 
 
 def test_features():
@@ -166,13 +164,11 @@ def test_classes():
     assert not torch.allclose(one, other)
 
 
-def test_upstream_keywords_and_every_way_of_modulation():
+def test_upstream_keywords():
     net = tiny(num_fp16_res=3, fp16_channels_last=True, conv_clamp=256, fused_modconv_default='inference_only')
     ws = numbers(2, net.num_ws, 12)
-    reference = net.synthesis(ws, noise_mode='const')
-    for fused in (True, False, None):
-        image = net.synthesis(ws, noise_mode='const', force_fp32=True, fused_modconv=fused, update_emas=True)
-        torch.testing.assert_close(image, reference, rtol=1e-4, atol=1e-4)
+    image = net.synthesis(ws, noise_mode='const', force_fp32=True)
+    torch.testing.assert_close(image, net.synthesis(ws, noise_mode='const'), rtol=1e-4, atol=1e-4)
 
 
 def test_every_parameter_learns_in_place_and_not():
@@ -222,7 +218,7 @@ def test_build():
     net = build(ADA, SIZES)
     assert net.init_kwargs == SIZES and net.class_name == ADA and not net.training
     assert all(p.requires_grad for p in net.parameters())
-    assert set(FAMILIES) == {ADA, FLAT, 'training.triplane.TriPlaneGenerator', 'training.networks_stylegan3.Generator'}
+    assert {name for kind in adapters().values() for name in kind.classes} >= set(CLASSES)
 
 
 @pytest.mark.parametrize('class_name, change, sentence', [

@@ -213,7 +213,7 @@ def test_network_of_our_own(tmp_path):
     source = read_network_pickle(paths[0])
     assert list(source.records) == ['G', 'G_ema'] and source.training_set_kwargs == {'path': '/é'}
     record = source.records['G_ema']
-    assert (record.family, record.init_kwargs) == ('eg3d', kwargs)
+    assert (record.upstream_class, record.init_kwargs) == ('training.triplane.TriPlaneGenerator', kwargs)
     assert record.attributes == {'neural_rendering_resolution': 64}
     found = record.state_dict()
     assert list(found) == list(state) and all(torch.equal(found[name], state[name]) for name in state)

@@ -172,6 +172,14 @@ def npz_bomb(path):
             file.write(bytes(1 << 20))
 
 
+def pickled_array(name):
+    """A .npy of objects with an array in it whose type numpy calls otherwise."""
+    stream = io.BytesIO()
+    np.save(stream, {'w': np.zeros((1, 24))}, allow_pickle=True)
+    assert b'f8' in stream.getvalue()
+    return stream.getvalue().replace(b'f8', name.encode())
+
+
 BROKEN = {
     'shape without end': (header((10**12,)), 'announces 4,000,000,000,000 bytes and holds 0'),
     'shape beyond 64 bits': (header((2**40, 2**40)), 'announces'), 'negative shape': (header((-1, 24)) + bytes(96), 'no valid shape'),
@@ -184,6 +192,7 @@ BROKEN = {
     'header of 4 GB': (b'\x93NUMPY\x02\x00\xff\xff\xff\xff', 'the text that describes an array in it has 4,294,967,295 bytes'),
     'version 9': (b'\x93NUMPY\x09\x00' + bytes(100), 'version'), 'NaN': (np.full((1, 24), np.nan, np.float16), 'NaN or infinite'),
     'beyond float32': (np.full((1, 24), 1e300), 'NaN or infinite'), 'a pickle': (pickle.dumps({'w': Payload()}), 'was not written by'),
+    'a type that numpy has not': (pickled_array('f3'), 'no plain number'),
     'objects that act': (np.array([Payload()], dtype=object), 'nothing in it was run'),
     'photos of several': ({'a.png': [LATENT], 'b\x1b[2J.png': [LATENT]}, r'holds 2 arrays \(a.png, b\\x1b\[2J.png\)'),
     'steps of several shapes': ({'a.png': [LATENT, LATENT[0]]}, 'not the latents of one photo'), 'a bomb': (npz_bomb, 'at most 268,435,456'),

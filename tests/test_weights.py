@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from eg3d_unlearn.judges import weights
+from eg3d_unlearn.judges import features, perceptual, weights
+from eg3d_unlearn.judges.identity import NAMES, network_class
+from eg3d_unlearn.person.inversion import PUBLISHED
 from torch_utils_ext import download as download_module
 from torch_utils_ext.download import download, sha256_of
 from torch_utils_ext.errors import InputError
 
 CONTENT = b'0123456789' * 1000
+ARCFACE = network_class('arcface').weights
 
 
 @pytest.fixture(autouse=True)
@@ -92,67 +95,68 @@ def test_a_checksum_is_computed_once_for_an_unchanged_file(tmp_path, monkeypatch
 
 def test_a_file_that_the_user_names_is_taken(tmp_path):
     (tmp_path / 'own.pth').write_bytes(CONTENT)
-    assert weights.find('arcface', tmp_path / 'own.pth') == tmp_path / 'own.pth'
+    assert weights.find(ARCFACE, tmp_path / 'own.pth') == tmp_path / 'own.pth'
 
 
-def test_find_fetches_once_into_the_cache(server, empty_cache, monkeypatch, capsys):
-    monkeypatch.setitem(weights.REGISTRY, 'thing', entry(
-        url=f'{server}/a', size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest()))
-    path = weights.find('thing')
+def test_find_fetches_once_into_the_cache(server, empty_cache, capsys):
+    thing = entry(url=f'{server}/a', size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+    path = weights.find(thing)
     assert path == empty_cache / 'thing.pth' and path.read_bytes() == CONTENT
     assert f'Fetching thing.pth (0 MB) from {server}/a to {path}' in capsys.readouterr().err
-    assert weights.find('thing', download=False) == path
+    with weights.fetching_nothing():
+        assert weights.find(thing) == path
 
 
-def test_find_uses_torchvisions_cache(tmp_path, monkeypatch):
-    monkeypatch.setitem(weights.REGISTRY, 'thing', entry(torch_cache=True))
+def test_find_uses_torchvisions_cache(tmp_path):
     for folder in ('torch/hub/checkpoints', 'torch/checkpoints'):
         path = tmp_path / folder / 'thing.pth'
         path.parent.mkdir(parents=True)
         path.write_bytes(CONTENT)
-        assert weights.find('thing') == path
+        assert weights.find(entry(torch_cache=True)) == path
         path.unlink()
 
 
 def test_missing_file_says_what_to_fetch_and_where_to_put_it(empty_cache):
     with pytest.raises(InputError) as error:
-        weights.find('curricularface')  # no direct address: never a download
+        weights.find(network_class('curricularface').weights)  # no direct address: never a download
     message = str(error.value)
     for part in ('CurricularFace_Backbone.pth', 'https://drive.google.com/', str(empty_cache), '--id-weights=PATH',
                  '--random-metric-weights'):
         assert part in message
-    with pytest.raises(InputError, match='vgg16-397923af.pth from https://download.pytorch.org/.*--lpips-weights=PATH'):
-        weights.find('vgg16', download=False)
+    with weights.fetching_nothing(), pytest.raises(weights.NotHere, match='^vgg16-.* a run fetches it .553 MB. from https://download.pytorch'):
+        weights.find(perceptual.NETS['vgg'].weights)
     with pytest.raises(InputError, match='--id-weights=/nowhere/x.pth is not a file. Fetch model_ir_se50.pth from '):
-        weights.find('arcface', '/nowhere/x.pth')
+        weights.find(ARCFACE, '/nowhere/x.pth')
 
 
-def test_failed_download_says_how_to_do_it_by_hand(monkeypatch):
-    monkeypatch.setitem(weights.REGISTRY, 'thing', entry(url='http://127.0.0.1:9/a', sha256='0' * 64))
+def test_failed_download_says_how_to_do_it_by_hand():
     with pytest.raises(InputError, match='Cannot download http://127.0.0.1:9/a: .* Fetch thing.pth from '):
-        weights.find('thing')
+        weights.find(entry(url='http://127.0.0.1:9/a', sha256='0' * 64))
 
 
 @pytest.mark.parametrize('expected, sentence', [
     ({'size': 5}, 'has 10,000 bytes, expected 5: an unfinished or wrong download. Delete it.'),
     ({'sha256': 'ab' * 32}, 'expected (ab){32}: not the published file. Delete it, or give your own file with --id-w'),
 ])
-def test_damaged_file_in_the_cache(empty_cache, monkeypatch, expected, sentence):
-    monkeypatch.setitem(weights.REGISTRY, 'thing', entry(**expected))
+def test_damaged_file_in_the_cache(empty_cache, expected, sentence):
     empty_cache.mkdir()
     (empty_cache / 'thing.pth').write_bytes(CONTENT)
     with pytest.raises(InputError, match=sentence):
-        weights.find('thing')
+        weights.find(entry(**expected))
 
 
-def test_registry_is_complete():
-    for name, item in weights.REGISTRY.items():
-        assert item.url or item.page, name
-        assert item.url is None or (item.size and len(item.sha256) == 64), f'{name}: downloaded without a check'
-        assert item.flag.startswith('--') and item.purpose and item.licence
-    for name in ('vgg16', 'alexnet', 'squeezenet'):  # torchvision's file names carry the checksum's beginning
-        item = weights.REGISTRY[name]
-        assert f'-{item.sha256[:8]}.pth' in item.filename
+FILES = {
+    'inception': features.INCEPTION, **{name: net.weights for name, net in perceptual.NETS.items()},
+    **{name: network_class(name).weights for name in NAMES}, **{name: encoder.weights for name, encoder in PUBLISHED.items()}}
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_what_is_fetched_has_an_address_a_size_and_a_checksum(name):
+    item = FILES[name]
+    assert item.url or item.page
+    assert item.url is None or (item.size and len(item.sha256) == 64)
+    assert item.flag.startswith('--') and item.purpose and item.licence
+    assert name not in perceptual.NETS or f'-{item.sha256[:8]}.pth' in item.filename  # torchvision's names begin with the checksum
 
 
 class Payload:

@@ -36,11 +36,23 @@ MAX_ENTRIES = 50_000  # modules and tensors in one network; a large EG3D has abo
 MAX_NESTING = 50
 MAX_TENSOR_NAME = 200
 
-FAMILIES = {
-    'training.triplane.TriPlaneGenerator': 'eg3d',
-    'training.networks.Generator': 'stylegan2',
-    'training.networks_stylegan2.Generator': 'stylegan2',
-    'training.networks_stylegan3.Generator': 'stylegan3',
+@dataclass(frozen=True)
+class KnownClass:
+    """What in a pickle tells a class of generators, beside the name of the class."""
+
+    tensors: set[str]  # its networks have them
+    source: str = ''  # its source code has this text
+    without: str = ''  # its constructor takes no argument of this name
+
+
+# By where NVIDIA's repositories keep the class; the first that fits counts.  A generator of another family is a line here.
+CLASSES = {
+    'training.triplane.TriPlaneGenerator': KnownClass({'backbone.mapping.w_avg', 'backbone.synthesis.b4.const', 'decoder.net.0.weight'}),
+    'training.networks_stylegan3.Generator': KnownClass({'mapping.w_avg', 'synthesis.input.freqs'}),
+    # StyleGAN2-ADA takes the arguments of the synthesis network as one dict; the later repositories take them one by one, and only
+    # they know the option fused_modconv_default.
+    'training.networks_stylegan2.Generator': KnownClass({'mapping.w_avg', 'synthesis.b4.const'}, 'fused_modconv_default', 'synthesis_kwargs'),
+    'training.networks.Generator': KnownClass({'mapping.w_avg', 'synthesis.b4.const'}),
 }
 
 
@@ -55,11 +67,10 @@ class ModuleRecord:
 
 @dataclass
 class NetworkRecord:
-    """One network of a pickle.  For a discriminator `upstream_class` and `family` are None."""
+    """One network of a pickle."""
 
     class_name: str
-    upstream_class: str | None  # a key of FAMILIES
-    family: str | None  # 'eg3d', 'stylegan2' or 'stylegan3'
+    upstream_class: str | None  # a key of CLASSES, or what `save_network_pickle` was told; None: a discriminator, or unknown
     module_src: str  # upstream's Python source that the file carries; never run
     init_args: tuple
     init_kwargs: dict[str, Any]
@@ -120,7 +131,7 @@ def read_network_pickle(path: str | os.PathLike, allow_unknown: bool = False) ->
     """The networks in the pickle at `path`.
 
     Nothing in the file is imported or called.  With `allow_unknown`, classes that are not NVIDIA's are let through (and
-    not called either); their `family` and `upstream_class` are None.
+    not called either); their `upstream_class` is None.
 
     Raises InputError: no such file, not a network pickle, damaged, or not acceptable.  Its message names the file.
     """
@@ -191,7 +202,7 @@ def _network(
     if generator:
         upstream_class = state.get('upstream_class') if bridged else _upstream_class(meta, init_kwargs, tensors)
         upstream_class = upstream_class if isinstance(upstream_class, str) else None
-        if upstream_class not in FAMILIES and not allow_unknown:
+        if upstream_class is None and not allow_unknown:
             raise PickleError(
                 f"its network {shown(meta['class_name'])} is not a generator of EG3D, StyleGAN2 or StyleGAN3, "
                 f"so nothing was run; {TRUST}"
@@ -201,7 +212,6 @@ def _network(
     return NetworkRecord(
         class_name=meta['class_name'],
         upstream_class=upstream_class,
-        family=FAMILIES.get(upstream_class or ''),
         module_src=meta['module_src'],
         init_args=init_args,
         init_kwargs=init_kwargs,
@@ -214,20 +224,12 @@ def _network(
 
 
 def _upstream_class(meta: dict, init_kwargs: dict, tensors: dict[str, TensorRecord]) -> str | None:
-    """Where NVIDIA's repositories keep the class, from its name, its arguments and its tensors."""
-    if meta['class_name'] == 'TriPlaneGenerator':
-        parts = {'backbone.mapping.w_avg', 'backbone.synthesis.b4.const', 'decoder.net.0.weight'}
-        return 'training.triplane.TriPlaneGenerator' if parts <= tensors.keys() else None
-    if meta['class_name'] != 'Generator' or 'mapping.w_avg' not in tensors:
-        return None
-    if 'synthesis.input.freqs' in tensors:
-        return 'training.networks_stylegan3.Generator'
-    if 'synthesis.b4.const' not in tensors:
-        return None
-    # StyleGAN2-ADA takes the arguments of the synthesis network as one dict; the later repositories take them one by
-    # one, and only they know the option fused_modconv_default.
-    nested = 'synthesis_kwargs' in init_kwargs or 'fused_modconv_default' not in meta['module_src']
-    return 'training.networks.Generator' if nested else 'training.networks_stylegan2.Generator'
+    """Where NVIDIA's repositories keep the class; None for one that is none of `CLASSES`."""
+    for path, known in CLASSES.items():
+        is_named = path.rpartition('.')[2] == meta['class_name']
+        if is_named and known.tensors <= tensors.keys() and known.source in meta['module_src'] and known.without not in init_kwargs:
+            return path
+    return None
 
 
 class _ModuleWalk:

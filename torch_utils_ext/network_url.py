@@ -7,32 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from torch_utils_ext.download import (
-    CACHE_VARIABLE,
-    default_cache,
-    download,
-    record_of,
-    recorded,
-    sha256_once,
-    without_secrets,
-    write_record,
-)
+from torch_utils_ext.download import CACHE_VARIABLE, default_cache, download, record_of, recorded, sha256_once, without_secrets, write_record
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.foreign_files import describe_foreign
 from torch_utils_ext.user_files import did_you_mean, shown
-
-
-@dataclass(frozen=True)
-class Published:
-    """A network that NVIDIA published.  Its checksum is None where NVIDIA gives none."""
-
-    url: str
-    sha256: str | None = None
-
 
 _NGC = 'https://api.ngc.nvidia.com/v2/models/nvidia/research'
 _FOLDERS = {
@@ -57,9 +38,8 @@ _FOLDERS = {
         'ffhq metfaces afhqcat afhqdog afhqwild cifar10 brecahad'
     ),
 }
-PUBLISHED = {
-    f'{name}.pkl': Published(f'{folder}/{name}.pkl') for folder, names in _FOLDERS.items() for name in names.split()
-}
+# What NVIDIA published, by name; it gives no checksums.
+PUBLISHED = {f'{name}.pkl': f'{folder}/{name}.pkl' for folder, names in _FOLDERS.items() for name in names.split()}
 
 
 def resolve_network(
@@ -78,12 +58,12 @@ def resolve_network(
     """
     text = os.fspath(name)
     if re.match(r'https?:', text, re.IGNORECASE):
-        return _cached(Published(text), cache_dir, progress)
+        return _cached(text, cache_dir, progress)
     path = Path(os.path.expanduser(text))
     if os.path.exists(path):  # False, too, for names that the system cannot look for
         return path
     if text in PUBLISHED:
-        print(f'There is no file {text} here; taking {PUBLISHED[text].url}', file=sys.stderr)
+        print(f'There is no file {text} here; taking {PUBLISHED[text]}', file=sys.stderr)
         return _cached(PUBLISHED[text], cache_dir, progress)
     raise InputError(
         f'There is no network {shown(text, 300)}: expected a .pkl file, an http(s) URL, or a published name such as '
@@ -91,18 +71,18 @@ def resolve_network(
     )
 
 
-def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bool) -> Path:
+def _cached(url: str, cache_dir: str | os.PathLike | None, progress: bool) -> Path:
     folder = Path(cache_dir) if cache_dir is not None else default_cache()
     # Different sites publish different networks under one name, so the URL is in the name as well.
-    path = folder / f'{hashlib.sha256(source.url.encode("utf-8", "surrogateescape")).hexdigest()[:12]}-{_file_name(source.url)}'
+    path = folder / f'{hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:12]}-{_file_name(url)}'
     try:
         if not path.exists():
             record_of(path).unlink(missing_ok=True)
             try:
-                download(source.url, path, sha256=source.sha256, progress=progress, refuse=_foreign)
+                download(url, path, progress=progress, refuse=_foreign)
             except InputError as error:
                 raise InputError(f'{error} Download it by other means and give its path, or put it at {path}.') from None
-        expected = source.sha256 or recorded(path)
+        expected = recorded(path)
         if expected is None:
             digest = write_record(path)
             print(f'{path.name}: nobody has published its checksum, so that this download was not checked. Its SHA-256, {digest}, is '
@@ -112,7 +92,7 @@ def _cached(source: Published, cache_dir: str | os.PathLike | None, progress: bo
             raise InputError(f'{path} has SHA-256 {digest}, {found}; delete it to download it again.')
     except OSError as error:
         raise InputError(
-            f'Cannot keep the download of {without_secrets(source.url)} in {folder}: {error.strerror or error}; '
+            f'Cannot keep the download of {without_secrets(url)} in {folder}: {error.strerror or error}; '
             f'{CACHE_VARIABLE} names another folder.'
         ) from None
     return path

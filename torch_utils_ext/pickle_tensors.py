@@ -8,6 +8,8 @@ id, and a list of keys; then the number of elements as int64, and the elements.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import torch
@@ -34,44 +36,29 @@ DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in STORAGE_DTYPES.v
 UNTYPED = 'UntypedStorage'
 
 
+@dataclass(slots=True, eq=False)
 class Storage:
     """The elements behind one or more tensors: `length` bytes from byte `offset` of the file, little-endian."""
 
-    __slots__ = ('dtype', 'length', 'offset')
-
-    def __init__(self, dtype: torch.dtype | None, offset: int, length: int) -> None:
-        self.dtype = dtype  # None where the tensor says it
-        self.offset = offset
-        self.length = length
+    dtype: torch.dtype | None  # None where the tensor says it
+    offset: int
+    length: int
 
 
+@dataclass(slots=True, eq=False)
 class TensorRecord:
     """A tensor in the file: dtype, shape, and where its elements lie.  `read` and `write` reach them."""
 
-    __slots__ = ('dtype', 'is_parameter', 'shape', 'storage', 'storage_offset', 'stride')
-
-    def __init__(
-        self,
-        storage: Storage,
-        dtype: torch.dtype,
-        storage_offset: int,  # elements
-        shape: tuple[int, ...],
-        stride: tuple[int, ...],  # elements
-        is_parameter: bool = False,
-    ) -> None:
-        self.storage = storage
-        self.dtype = dtype
-        self.storage_offset = storage_offset
-        self.shape = shape
-        self.stride = stride
-        self.is_parameter = is_parameter
+    storage: Storage
+    dtype: torch.dtype
+    storage_offset: int  # elements
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]  # elements
+    is_parameter: bool = False
 
     @property
     def numel(self) -> int:
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
     @property
     def offset(self) -> int:
@@ -160,8 +147,7 @@ def rebuild_parameter(args: tuple, machine: Machine) -> TensorRecord:
     machine.budget.pay(256)
     if not 3 <= len(args) <= 4 or not isinstance(args[0], TensorRecord):
         raise PickleError('a parameter in it is no tensor')
-    data = args[0]
-    return TensorRecord(data.storage, data.dtype, data.storage_offset, data.shape, data.stride, is_parameter=True)
+    return replace(args[0], is_parameter=True)
 
 
 def _check_layout(record: TensorRecord) -> None:
@@ -190,13 +176,13 @@ def _sizes(value: object) -> tuple[int, ...]:
     return value
 
 
+@dataclass(slots=True, eq=False)  # no tuple: these mean something in a pickle
 class _StorageClaim:
     """What the nested pickle says about its storage, before the file is seen to hold it."""
 
-    def __init__(self, dtype: torch.dtype | None, key: str, numel: int) -> None:
-        self.dtype = dtype
-        self.key = key
-        self.numel = numel
+    dtype: torch.dtype | None
+    key: str
+    numel: int
 
 
 def _persistent_storage(identity: object) -> _StorageClaim:

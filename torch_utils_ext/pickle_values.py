@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
 import numpy as np
 
 from torch_utils_ext.pickle_tensors import DTYPES, STORAGE_DTYPES, TENSOR_REDUCERS
-from torch_utils_ext.safe_pickle import (
-    DICT_CLASSES,
-    Call,
-    Global,
-    Machine,
-    PickleError,
-    Policy,
-    Span,
-)
+from torch_utils_ext.safe_pickle import DICT_CLASSES, Call, Global, Machine, PickleError, Policy, Span
+from torch_utils_ext.user_files import shown
 
 MAX_PLAIN_VALUES = 100_000  # in one set of init arguments, every mention of a shared value counted
 MAX_PLAIN_DEPTH = 50
@@ -61,20 +55,10 @@ _PLAIN_NAMES = {
     'torch': {'Size', 'device', *DTYPES},
     'torch_utils.persistence': {'_reconstruct_persistent_obj'},
 }
-ALLOWED = frozenset(
-    Global(module, name)
-    for table in (_EG3D_CLASSES, _TORCH_MODULES, _PLAIN_NAMES)
-    for module, names in table.items()
-    for name in names
-) | frozenset(TENSOR_REDUCERS)
-MODULE_CLASSES = frozenset(
-    Global(module, name)
-    for table in (_EG3D_CLASSES, _TORCH_MODULES)
-    for module, names in table.items()
-    for name in names
-)
+MODULE_CLASSES = frozenset(Global(module, name) for module, names in (_EG3D_CLASSES | _TORCH_MODULES).items() for name in names)
+ALLOWED = MODULE_CLASSES | {Global(module, name) for module, names in _PLAIN_NAMES.items() for name in names} | TENSOR_REDUCERS.keys()
 
-_NUMPY_TYPES = {'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'}
+NUMPY_TYPES = frozenset({'b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8'})
 TRUST = "if you trust the file, --trust-pickle --upstream=DIR hands it to upstream's own loader, which runs the file's code"
 _PYTHON_MODULES = sys.stdlib_module_names | {'__builtin__', '__main__', 'nt', 'posix', 'copy_reg', 'commands'}
 
@@ -220,39 +204,39 @@ class Plain:
     def _array(self, place: Any, dtype: Any, shape: Any, order: Any, depth: int) -> list:
         """A numpy array as nested lists."""
         raw = self._bytes(place) if isinstance(place, Span) else None
-        kind = _numpy_type(dtype)
-        sizes = self(shape, depth + 1)
-        if raw is None or not isinstance(sizes, tuple) or len(sizes) > 8 or order not in ('C', 'F'):
+        if raw is None:
             raise PickleError('an array in its settings is damaged')
-        count = 1
-        for size in sizes:
-            count *= size if type(size) is int and 0 <= size <= len(raw) else len(raw) + 1
-        if count * kind.itemsize != len(raw):
-            raise PickleError('an array in its settings is damaged')
-        self.left -= count
+        array = numpy_array(raw, numpy_type(dtype), self(shape, depth + 1), order) if raw else np.empty(0)
+        self.left -= array.size
         if self.left < 0:
-            raise PickleError(f'an array in its settings has {count:,} elements')
-        return np.frombuffer(raw, kind).reshape(sizes, order=order).tolist() if raw else []
+            raise PickleError(f'an array in its settings has {array.size:,} elements')
+        return array.tolist()
 
 
-def _numpy_type(value: Any) -> np.dtype:
-    """The numpy type that ``numpy.dtype('f8', False, True)`` with its state describes."""
-    if isinstance(value, Call) and value.function == _DTYPE and _is_numpy_type(value.args[:1]):
-        order = value.state[1] if isinstance(value.state, tuple) and len(value.state) > 1 else '<'
-        if order in ('<', '|', '='):
-            return np.dtype('<' + value.args[0])
-    raise PickleError('a number in it is of a numpy type that no network uses')
+def numpy_type(value: Any, known: frozenset[str] = NUMPY_TYPES) -> np.dtype:
+    """The type that ``numpy.dtype('f8', False, True)`` with its state describes, one of ``known``."""
+    name = value.args[0] if isinstance(value, Call) and value.function == _DTYPE and value.args else None
+    order = value.state[1] if name and isinstance(value.state, tuple) and len(value.state) > 1 else '<'
+    if not isinstance(name, str) or name not in known or order not in ('<', '>', '|', '='):
+        raise PickleError('an array or a number in it is of a numpy type that is no plain number')
+    return np.dtype(f'{order}{name}')
 
 
-def _is_numpy_type(names: tuple) -> bool:
-    return len(names) == 1 and isinstance(names[0], str) and names[0] in _NUMPY_TYPES
+def numpy_array(raw: memoryview | bytes, dtype: np.dtype, shape: Any, order: Any) -> np.ndarray:
+    """The array of a file, whose claims about it are held against its bytes."""
+    if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(size) is int and size >= 0 for size in shape):
+        raise PickleError('an array in it has no valid shape')
+    size = math.prod(shape) * dtype.itemsize
+    if size > len(raw):
+        raise PickleError(f'an array of shape {shown(list(shape))} in it announces {size:,} bytes and holds {len(raw):,}')
+    return np.frombuffer(raw[:size], dtype).reshape(shape, order='F' if order == 'F' else 'C') if size else np.empty(shape, dtype)
 
 
 def _numpy_scalar(args: tuple, machine: Machine) -> bool | int | float:
     """``numpy.core.multiarray.scalar(dtype, bytes)`` as a Python number."""
     if len(args) != 2 or not isinstance(args[1], Span):
         raise PickleError('a numpy number in it is damaged')
-    kind, place = _numpy_type(args[0]), args[1]
+    kind, place = numpy_type(args[0]), args[1]
     if place.length != kind.itemsize:
         raise PickleError('a numpy number in it is damaged')
     return np.frombuffer(machine.data[place.offset : place.offset + place.length], kind)[0].item()

@@ -57,26 +57,22 @@ class Global:
         return shown(f'{self.module}.{self.name}')
 
 
+@dataclass(slots=True, eq=False)
 class Span:
     """A byte string in the file: where it lies, not what it says."""
 
-    __slots__ = ('length', 'offset')
-
-    def __init__(self, offset: int, length: int) -> None:
-        self.offset = offset
-        self.length = length
+    offset: int
+    length: int
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Call:
     """A call that the file asks for and that is not made: ``function(*args)``, then items and state for the result."""
 
-    __slots__ = ('args', 'function', 'items', 'state')
-
-    def __init__(self, function: Global, args: tuple) -> None:
-        self.function = function
-        self.args = args
-        self.items: dict | list | None = None
-        self.state: Any = None
+    function: Global
+    args: tuple
+    items: dict | list | None = None
+    state: Any = None
 
 
 @dataclass
@@ -183,7 +179,7 @@ class Window:
 class Machine:
     """Runs one pickle that lies in ``data[start:end]``; `position` then stands behind its STOP."""
 
-    actions: dict[bytes, Callable[[Machine], None]]  # opcode -> what it does; `_ACTIONS` below
+    actions: dict[bytes, Callable[[Machine], Any]]  # opcode -> what it does; `_ACTIONS` below
 
     def __init__(self, data: Window, start: int, end: int, policy: Policy, budget: Budget) -> None:
         self.data = data
@@ -284,12 +280,6 @@ class Machine:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
             raise PickleError('a pickle operation finds its stack empty: the file is damaged')
         return self.stack.pop()
-
-    def drop(self) -> None:
-        self.pop()
-
-    def drop_mark(self) -> None:
-        self.pop_mark()
 
     def top(self) -> Any:
         value = self.pop()
@@ -402,19 +392,13 @@ class Machine:
 
 SET = Global('builtins', 'set')
 FROZENSET = Global('builtins', 'frozenset')
-DICT_CLASSES = frozenset(
-    {
-        Global('collections', 'OrderedDict'),
-        Global('dnnlib.util', 'EasyDict'),
-        Global('dnnlib', 'EasyDict'),
-    }
-)
+DICT_CLASSES = frozenset({Global('collections', 'OrderedDict'), Global('dnnlib.util', 'EasyDict'), Global('dnnlib', 'EasyDict')})
 
-_ACTIONS: dict[bytes, Callable[[Machine], None]] = {
+_ACTIONS: dict[bytes, Callable[[Machine], Any]] = {
     b'\x95': Machine.frame,
     b'(': lambda m: m.marks.append(len(m.stack)),
-    b'0': Machine.drop,
-    b'1': Machine.drop_mark,
+    b'0': Machine.pop,
+    b'1': Machine.pop_mark,
     b'N': lambda m: m.push(None),
     b'\x88': lambda m: m.push(True),
     b'\x89': lambda m: m.push(False),

@@ -14,6 +14,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,13 @@ import torch
 from torch import Tensor
 
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.pickle_tensors import (
-    FORMAT_VERSION,
-    MAGIC,
-    STORAGE_DTYPES,
-    TENSOR_REDUCERS,
-    UNTYPED,
-    Storage,
-    TensorRecord,
-    rebuild_tensor,
-)
-from torch_utils_ext.pickle_values import ALLOWED, MODULE_CLASSES, Plain, mapping, network_policy
+from torch_utils_ext.pickle_tensors import FORMAT_VERSION, MAGIC, STORAGE_DTYPES, TENSOR_REDUCERS, UNTYPED, Storage, TensorRecord, rebuild_tensor
+from torch_utils_ext.pickle_values import ALLOWED, MODULE_CLASSES, NUMPY_TYPES, Plain, mapping, network_policy, numpy_array, numpy_type
 from torch_utils_ext.safe_pickle import DICT_CLASSES, Budget, Call, Global, Machine, PickleError, Policy, Span, Window
 from torch_utils_ext.user_files import read_bytes, shown
 
 MAX_ARRAY_BYTES = 256 << 20  # of an array that numpy compressed
+ARRAY_TYPES = NUMPY_TYPES | {np.dtype(kind).str[1:] for kind in (np.longdouble, np.complex64, np.complex128)}
 MAX_HEADER = 10_000  # bytes of the text that describes an array
 ZIP, NUMPY, LEGACY = b'PK\x03\x04', b'\x93NUMPY', b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 _PAGE = 'a web page about the file: open its address in a browser, download the file itself and try again'
@@ -149,14 +142,7 @@ class _Machine(Machine):
     """Knows the text of Python 2 as well, in which many published weights are written."""
 
 
-def _old_text(machine: Machine, count: int) -> None:
-    machine.push(machine.text(count))
-
-
-_Machine.actions = Machine.actions | {
-    b'U': lambda m: _old_text(m, m.number('<B')),
-    b'T': lambda m: _old_text(m, m.number('<I')),
-}
+_Machine.actions = Machine.actions | {b'U': Machine.actions[b'\x8c'], b'T': Machine.actions[b'X']}
 
 
 class _Reader:
@@ -214,11 +200,12 @@ class _Reader:
         return whole[:len(whole) // size * size].view(record.dtype).as_strided(record.shape, record.stride, record.storage_offset)
 
 
+@dataclass(slots=True, eq=False)  # no tuple: these mean something in a pickle
 class _Expanded:
     """A tensor that repeats its numbers along some axes, as ``Tensor.expand`` makes it."""
 
-    def __init__(self, record: TensorRecord, shape: tuple[int, ...]) -> None:
-        self.record, self.shape = record, shape
+    record: TensorRecord
+    shape: tuple[int, ...]
 
 
 def _rebuild(args: tuple, machine: Machine) -> TensorRecord | _Expanded:
@@ -290,25 +277,7 @@ class _Values(Plain):
             place = self.data[place.offset:place.offset + place.length]
         if not isinstance(place, bytes):
             raise PickleError('an array in it is damaged')
-        return _shaped(place, _dtype(dtype), self(shape, depth + 1), order)
-
-
-def _dtype(value: Any) -> np.dtype:
-    """The type that ``numpy.dtype('f8', False, True)`` with its state describes; numbers only."""
-    name = value.args[0] if isinstance(value, Call) and value.args else None
-    order = value.state[1] if name and isinstance(value.state, tuple) and len(value.state) > 1 else '<'
-    if not isinstance(name, str) or len(name) > 3 or name[:1] not in 'biufc' or order not in ('<', '>', '|', '='):
-        raise PickleError('an array in it is of a type that is no plain number')
-    return np.dtype(f'{order}{name}')
-
-
-def _shaped(raw: memoryview | bytes, dtype: np.dtype, shape: Any, order: str) -> np.ndarray:
-    if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(size) is int and size >= 0 for size in shape):
-        raise PickleError('an array in it has no valid shape')
-    size = math.prod(shape) * dtype.itemsize
-    if size > len(raw):
-        raise PickleError(f'an array of shape {shown(list(shape))} in it announces {size:,} bytes and holds {len(raw):,}')
-    return np.frombuffer(raw[:size], dtype).reshape(shape, order='F' if order == 'F' else 'C') if size else np.empty(shape, dtype)
+        return numpy_array(place, numpy_type(dtype, ARRAY_TYPES), self(shape, depth + 1), order)
 
 
 # Files of numpy.save
@@ -346,7 +315,7 @@ def _array(content: bytes) -> Any:
     shape, fortran, dtype = read(stream, max_header_size=MAX_HEADER)
     start = stream.tell()
     if not dtype.hasobject:
-        return _shaped(memoryview(content)[start:], dtype, shape, 'F' if fortran else 'C')
+        return numpy_array(memoryview(content)[start:], dtype, shape, 'F' if fortran else 'C')
     reader = _Reader(content, _no_storage)
     reader.position = start
     return reader.plain(reader.run())

@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from eg3d_unlearn.bench.sizes import FULL
 from eg3d_unlearn.config import Config, borrow
 from eg3d_unlearn.console import command
 from eg3d_unlearn.generators.build import build_network, wrap
@@ -25,7 +26,6 @@ from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.loading import choose_device
 from eg3d_unlearn.generators.memory import batch_size, keep_freed_memory
 from eg3d_unlearn.generators.precision import arithmetic, choose_precision
-from eg3d_unlearn.generators.sizes import FULL
 from eg3d_unlearn.judges.judges import load_judges
 from eg3d_unlearn.machine import hardware, peak_memory, versions
 from eg3d_unlearn.unlearning.loss import TERMS, Stopwatch, UnlearningLoss

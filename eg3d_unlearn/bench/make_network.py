@@ -11,9 +11,9 @@ import PIL.Image
 import torch
 from torch import nn
 
+from eg3d_unlearn.bench.sizes import FULL, TRIAL
 from eg3d_unlearn.console import PATH, command, refuse_existing
 from eg3d_unlearn.generators.build import build_network
-from eg3d_unlearn.generators.sizes import FULL, TRIAL
 from eg3d_unlearn.run_folder import write_whole
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import save_network_pickle
@@ -26,7 +26,7 @@ SETTINGS = {**TRIAL, **FULL}         # the latter of the published networks' siz
 
 
 def random_network(recipe: dict, seed: int = 0) -> nn.Module:
-    """A network by a recipe of `generators.sizes`, with random weights whose pictures one can see."""
+    """A network by a recipe of `bench.sizes`, with random weights whose pictures one can see."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(recipe['upstream_class'], recipe['init_kwargs']).requires_grad_(False)

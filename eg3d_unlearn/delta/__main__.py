@@ -139,7 +139,7 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     import torch
 
     from eg3d_unlearn.generators.build import wrap
-    from eg3d_unlearn.generators.families import adapter
+    from eg3d_unlearn.generators.families import adapters
     from eg3d_unlearn.generators.loading import file_of, is_trusted, make_network
     from torch_utils_ext.network_pickle import read_network_pickle
     if trust_pickle and not upstream:
@@ -154,7 +154,7 @@ def load_source(network: str, delta: Delta, upstream: str | None, trust_pickle: 
     options = NetworkOptions(network=network, upstream=upstream, trust_pickle=trust_pickle)
     made, family = make_network(options, pickle.records['G_ema'], path, torch.device('cpu'))
     # Which class is shown does not matter: all of them are made by the same layers.
-    generator = wrap(made, family, 0 if adapter(family).has_classes(made) else None)
+    generator = wrap(made, family, 0 if adapters()[family].has_classes(made) else None)
     if is_trusted(generator):
         from eg3d_unlearn.generators.checkout import check_picture
         check_picture(generator)

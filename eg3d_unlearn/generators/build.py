@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from eg3d_unlearn.generators.families import adapter
+from eg3d_unlearn.generators.families import adapters
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.networks import arguments, attributes, rendering
 from eg3d_unlearn.generators.trained_on import TrainedOn
 from torch_utils_ext.errors import InputError
-from torch_utils_ext.network_pickle import FAMILIES, NetworkRecord
+from torch_utils_ext.network_pickle import NetworkRecord
 from torch_utils_ext.user_files import shown
 
 FORK = f"Is it a fork's network? {attributes.TRUST}"
 
 
 def build_network(
-    class_name: str,                 # upstream's, a key of `network_pickle.FAMILIES`
+    class_name: str,                 # upstream's, known to one of `families`
     init_kwargs: dict,               # upstream's init arguments, plain python
 ) -> nn.Module:
     """A network with random weights, in evaluation mode, with its parameters' gradients on.
@@ -28,9 +28,10 @@ def build_network(
     only, and takes neither memory nor time.  Raises InputError for a class that is not known and for init arguments
     that are unknown, missing or not what `arguments` says of them, naming them.
     """
-    if class_name not in FAMILIES:
-        raise InputError(f"no network of the class {shown(repr(class_name))} is known; known are {', '.join(FAMILIES)}.")
-    kind = adapter(FAMILIES[class_name]).classes[class_name]
+    known = {name: kind for family in adapters().values() for name, kind in family.classes.items()}
+    if class_name not in known:
+        raise InputError(f"no network of the class {shown(repr(class_name))} is known; known are {', '.join(known)}.")
+    kind = known[class_name]
     arguments.check(f'init_kwargs of the {kind.title} generator', init_kwargs, kind.arguments)
     network = kind.module(**copy.deepcopy(init_kwargs))
     network.class_name, network.init_kwargs = class_name, init_kwargs
@@ -62,7 +63,7 @@ def wrap(network: nn.Module, family: str, class_label: int | None = None, precis
     A class-conditional network needs ``class_label``.
     """
     # EG3D's super-resolution makes three channels, whatever the argument says.
-    kind = adapter(family)
+    kind = adapters()[family]
     if not kind.is_3d and network.img_channels != 3:
         raise InputError(f'The network makes pictures of {network.img_channels} channel{"s" * (network.img_channels != 1)}; networks of '
                          'colour pictures (3 channels) are supported.')

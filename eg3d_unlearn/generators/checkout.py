@@ -41,7 +41,7 @@ def load_trusted(path: Path, upstream: str | None) -> tuple[nn.Module, str]:
     if lacking := [name for name in SIZES if type(getattr(network, name, None)) is not int]:
         raise InputError(f'{type(network).__name__} in {shown(path)} has no {lacking[0]}, or not as one whole number: only networks that make '
                          'square pictures, with the attributes of NVIDIA\'s generators, are supported.')
-    for kind in adapters():
+    for kind in adapters().values():
         if (found := kind.trusted(network)) is not None:
             return found, kind.family
     raise InputError(f'{type(network).__name__} in {path} has neither backbone, superresolution and rendering_kwargs (EG3D) nor '

@@ -10,6 +10,7 @@ from torch import nn
 from eg3d_unlearn.config import NetworkOptions
 from eg3d_unlearn.generators.build import build, wrap
 from eg3d_unlearn.generators.checkout import check_picture, load_trusted
+from eg3d_unlearn.generators.families import family_of
 from eg3d_unlearn.generators.generator import Generator
 from eg3d_unlearn.generators.trained_on import TrainedOn, trained_on
 from eg3d_unlearn.generators.trusted import Trusted
@@ -71,11 +72,12 @@ def is_trusted(generator: Generator) -> bool:
 
 def make_network(options: NetworkOptions, record: NetworkRecord, path: Path, device: torch.device) -> tuple[nn.Module, str]:
     """Our own network where it fits the file, and its family; with ``--trust-pickle`` the checkout's where ours does not."""
-    if record.family is not None:
+    family = family_of(record.upstream_class)
+    if family is not None or not options.trust_pickle:
         try:
             network = build(record, device)
             if not options.trust_pickle or not network.notes:
-                return network, record.family
+                return network, family
         except InputError:           # a fork that kept the class's name
             if not options.trust_pickle:
                 raise

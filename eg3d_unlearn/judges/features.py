@@ -16,6 +16,12 @@ from eg3d_unlearn.worlds.registry import REGISTERED
 from torch_utils_ext.download import sha256_of
 from torch_utils_ext.user_files import shown
 
+# The Inception of the original FID, converted by mseitzer/pytorch-fid; torch-fidelity publishes the very same bytes.
+INCEPTION = weight_files.WeightFile(
+    'weights-inception-2015-12-05-6726825d.pth', 'feature network of FID and KID (--features=inception)',
+    'TensorFlow models: Apache-2.0; trained on ImageNet (non-commercial research terms)', '--inception-weights',
+    url='https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth',
+    size=95_628_359, torch_cache=True, sha256='6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2')
 INCEPTION_LAYER = '2048'             # the last pooling: what FID and KID are defined on
 
 
@@ -48,7 +54,7 @@ def inception(path: str | None, random_weights: bool, device: torch.device) -> F
     nothing = io.BytesIO()
     torch.save({}, nothing)
     nothing.seek(0)
-    source = None if random_weights else weight_files.find('inception', path)
+    source = None if random_weights else weight_files.find(INCEPTION, path)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)         # of untrained weights
         network = Empty('inception-v3-compat', [INCEPTION_LAYER], feature_extractor_weights_path=nothing)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from eg3d_unlearn.config import CLOSED_FORM, Config, JudgesOptions, parts_of, refuse_unused
 from eg3d_unlearn.generators.generator import Generator
-from eg3d_unlearn.judges.identity import load_identity
+from eg3d_unlearn.judges.identity import load_identity, network_class
 from eg3d_unlearn.judges.perceptual import NETS, Lpips, Perceptual
-from eg3d_unlearn.judges.weights import REGISTRY, NotHere, fetching_nothing, find
+from eg3d_unlearn.judges.weights import NotHere, fetching_nothing, find
 from eg3d_unlearn.worlds.registry import REGISTERED, world_named
 from torch_utils_ext.download import default_cache
 from torch_utils_ext.errors import InputError
@@ -49,7 +49,8 @@ def load_judges(options: JudgesOptions, generator: Generator, device: torch.devi
         perceptual = world_named(options.lpips_net).perceptual().to(device)
         perceptual.resolution = options.lpips_resolution
     else:
-        perceptual = real_lpips(options, device)
+        perceptual = Lpips(options.lpips_net, weights=options.lpips_weights, random_weights=options.random_metric_weights,
+                           resolution=options.lpips_resolution, device=device)
     if options.id_network in REGISTERED:
         found = world_named(options.id_network).recognisers()
         names.update(zip(('recogniser', 'measuring'), found, strict=True))
@@ -60,12 +61,6 @@ def load_judges(options: JudgesOptions, generator: Generator, device: torch.devi
         return Judges(perceptual, None, None, names)
     embed = partial(recogniser.to(device).embed, alignment=alignment_of(options, generator))
     return Judges(perceptual, embed, embed, names)
-
-
-def real_lpips(options: JudgesOptions, device: torch.device) -> Lpips:
-    """LPIPS as published."""
-    return Lpips(options.lpips_net, weights=options.lpips_weights, random_weights=options.random_metric_weights,
-                 resolution=options.lpips_resolution, device=device)
 
 
 def needed(config: Config) -> dict[str, bool]:
@@ -105,12 +100,12 @@ def without_missing(given: Config, config: Config) -> tuple[Config, list[str]]:
         named = getattr(given, option) is not None or getattr(given, option.split('_')[0] + '_weights') is not None
         if is_needed or named or config.random_metric_weights or getattr(config, option) in REGISTERED:
             continue
-        name = NETS.get(getattr(config, option), getattr(config, option))
+        entry = NETS[config.lpips_net].weights if option == 'lpips_net' else network_class(config.id_network).weights
         try:
             with fetching_nothing():
-                find(name)
+                find(entry)
         except NotHere:
-            missing[option] = REGISTRY[name]
+            missing[option] = entry
     if not missing:
         return config, []
     purposes = ' and the '.join(entry.purpose for entry in missing.values())

@@ -1,25 +1,46 @@
 """LPIPS, the learned perceptual distance of Zhang et al. (CVPR 2018, arXiv 1801.03924), version 0.1.
 
-The linear heads come with the package ``lpips``; the trunk is torchvision's classifier, whose weight file
-``weights.find`` looks for.  Results and gradients equal the package's.  What the package lacks: the features of a
-constant target can be kept, only pictures collect gradients, and a pixel without any feature has gradient 0, not NaN.
+The linear heads come with the package ``lpips``; the trunk is torchvision's classifier.  Results and gradients equal the
+package's.  What the package lacks: its weights are read without unpickling, the features of a constant target can be kept,
+only pictures collect gradients, and a pixel without any feature has gradient 0, not NaN.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from eg3d_unlearn.judges import weights as weight_files
 from eg3d_unlearn.judges.resample import resample
+from eg3d_unlearn.judges.weights import WeightFile
 from torch_utils_ext.errors import InputError
 
-NETS = {'vgg': 'vgg16', 'alex': 'alexnet', 'squeeze': 'squeezenet'}  # name here -> name in the weight registry
+
+def _weights(filename: str, name: str, size: int, sha256: str) -> WeightFile:
+    return WeightFile(filename, f'trunk of LPIPS (--lpips-net={name})',
+                      'torchvision: BSD-3-Clause; trained on ImageNet (non-commercial research terms)', '--lpips-weights',
+                      url=f'https://download.pytorch.org/models/{filename}', size=size, sha256=sha256, torch_cache=True)
+
+
+class Net(NamedTuple):
+    """A trunk: a classifier of torchvision's, of whose convolutions some layers are compared."""
+    classifier: str            # in torchvision.models
+    taps: tuple[int, ...]      # of its ``features``: the last layer before each pooling; of SqueezeNet also the last units
+    weights: WeightFile
+
+
+NETS = {
+    'vgg': Net('vgg16', (3, 8, 15, 22, 29), _weights(
+        'vgg16-397923af.pth', 'vgg', 553_433_881, '397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0')),
+    'alex': Net('alexnet', (1, 4, 7, 9, 11), _weights(
+        'alexnet-owt-7be5be79.pth', 'alex', 244_408_911, '7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02')),
+    'squeeze': Net('squeezenet1_1', (1, 4, 7, 9, 10, 11, 12), _weights(
+        'squeezenet1_1-b8a52dc0.pth', 'squeeze', 4_958_839, 'b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b')),
+}
 
 # ImageNet's mean and standard deviation, carried over from [0, 1] to pictures in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
@@ -49,19 +70,17 @@ class Lpips(nn.Module):
         resolution: int | None = None,      # pixels; pictures are resampled to this side first; None = as they come
         device: torch.device | str = 'cpu',
         random_weights: bool = False,       # untrained trunk: for tests and timings, the distance means nothing
-        seed: int = 0,                      # of the untrained trunk
-        download: bool = True,              # fetch a missing trunk where a checked address is known
     ):
         super().__init__()
         if net not in NETS:
             raise InputError(f'--lpips-net={net} is not known; expected {", ".join(NETS)}.')
         self.net, self.resolution = net, resolution
-        self.trunk = _TRUNKS[net]().to_empty(device='cpu')
+        self.trunk = _Trunk(NETS[net]).to_empty(device='cpu')
         self.source = None
         if random_weights:
-            _fill_randomly(self.trunk, seed)
+            _fill_randomly(self.trunk)
         else:
-            self.source = weight_files.find(NETS[net], weights, download)
+            self.source = weight_files.find(NETS[net].weights, weights)
             state = weight_files.load_state(self.source)
             weight_files.load_into(self.trunk, state, self.source, ignore=('classifier.',))
         self.register_buffer('shift', torch.tensor(SHIFT).view(1, 3, 1, 1))
@@ -79,7 +98,7 @@ class Lpips(nn.Module):
         images = resample(images, self.resolution) if self.resolution else images
         tapped = self.trunk((images.to(dtype) - self.shift) / self.scale)
         # Under autocast the trunk answers in half precision, where a sum of squares may overflow.
-        return [_UnitNorm.apply(feature.to(dtype)) for feature in tapped]
+        return [unit_norm(feature.to(dtype)) for feature in tapped]
 
     def compare(
         self,
@@ -87,7 +106,7 @@ class Lpips(nn.Module):
         b: list[Tensor],  # features of N pictures
     ) -> Tensor:          # [N] float32, >= 0
         """Sum over layers of the weighted squared difference, averaged over pixels (equation 1 of the paper)."""
-        return torch.stack([_Distance.apply(*layer) for layer in zip(a, b, self.heads, strict=True)]).sum(0)
+        return torch.stack([distance(*layer) for layer in zip(a, b, self.heads, strict=True)]).sum(0)
 
     def forward(
         self,
@@ -102,49 +121,32 @@ class Lpips(nn.Module):
             return self.features(images)
 
 
-class _UnitNorm(torch.autograd.Function):
-    """Features divided by their norm over the channels, with gradient 0 where all of them are 0."""
-
-    @staticmethod
-    def forward(ctx, x):
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        ctx.save_for_backward(x, norm)
-        return x / (norm + EPSILON)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, norm = ctx.saved_tensors
-        inverse = 1 / (norm + EPSILON)
-        along = (grad * x).sum(1, keepdim=True) * inverse.square() / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-        return (grad * inverse).addcmul_(x, along, value=-1)
+def unit_norm(
+    x: Tensor,     # [N, C, H, W]
+) -> Tensor:       # [N, C, H, W]
+    """Features divided by their norm over the channels; 0, with gradient 0, where all of them are 0."""
+    return x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + EPSILON)
 
 
-class _Distance(torch.autograd.Function):
-    """Weighted squared difference of two feature maps, averaged over pixels, in few passes over memory."""
-
-    @staticmethod
-    def forward(ctx, a, b, head):
-        difference = a - b
-        ctx.save_for_backward(difference, head)
-        return torch.einsum('nchw,c->n', difference.square(), head) / difference[0, 0].numel()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        difference, head = ctx.saved_tensors
-        factor = 2 / difference[0, 0].numel() * grad.view(-1, 1, 1, 1) * head.view(1, -1, 1, 1)
-        to_a = difference * factor
-        return to_a if ctx.needs_input_grad[0] else None, -to_a if ctx.needs_input_grad[1] else None, None
+def distance(
+    a: Tensor,     # [N, C, H, W] unit norm over C
+    b: Tensor,     # [N, C, H, W] the same
+    head: Tensor,  # [C] >= 0
+) -> Tensor:       # [N] >= 0
+    """Weighted squared difference of two feature maps, averaged over pixels."""
+    return torch.einsum('nchw,c->n', (a - b).square(), head) / a[0, 0].numel()
 
 
 class _Trunk(nn.Module):
-    """The convolutional part of a torchvision classifier, its layers numbered as in torchvision's weight files."""
+    """The convolutional part of a torchvision classifier, named as in torchvision's weight files, without values."""
 
-    def __init__(self, layers: list[nn.Module], taps: tuple[int, ...]):
+    def __init__(self, net: Net):
         super().__init__()
-        self.features = nn.Sequential(*layers)
-        self.taps = taps
+        import torchvision  # takes a while
+
+        with torch.device('meta'):
+            self.features = getattr(torchvision.models, net.classifier)(weights=None).features[:net.taps[-1] + 1]
+        self.taps = net.taps
 
     def forward(
         self,
@@ -158,66 +160,10 @@ class _Trunk(nn.Module):
         return tapped
 
 
-def _vgg16() -> _Trunk:
-    """13 convolutions of 3x3 (Simonyan and Zisserman 2015, table 1 D), tapped before each pooling."""
-    layers, channels = [], 3
-    with torch.device('meta'):
-        for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-            if layers:
-                layers.append(nn.MaxPool2d(2))
-            for _ in range(count):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-                channels = width
-    return _Trunk(layers, taps=(3, 8, 15, 22, 29))
-
-
-def _alexnet() -> _Trunk:
-    """Five convolutions (Krizhevsky 2014, 'one weird trick'), each tapped."""
-    with torch.device('meta'):
-        layers = [
-            nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True)]
-    return _Trunk(layers, taps=(1, 4, 7, 9, 11))
-
-
-class _Fire(nn.Module):
-    """SqueezeNet's unit: a 1x1 convolution to few channels, then 1x1 and 3x3 ones side by side."""
-
-    def __init__(self, channels: int, narrow: int, wide: int):
-        super().__init__()
-        self.squeeze = nn.Conv2d(channels, narrow, 1)
-        self.expand1x1 = nn.Conv2d(narrow, wide, 1)
-        self.expand3x3 = nn.Conv2d(narrow, wide, 3, padding=1)
-
-    def forward(
-        self,
-        x: Tensor,  # [N, C, H, W]
-    ) -> Tensor:    # [N, 2 * wide, H, W] >= 0
-        x = self.squeeze(x).relu_()
-        return torch.cat([self.expand1x1(x), self.expand3x3(x)], 1).relu_()
-
-
-def _squeezenet() -> _Trunk:
-    """SqueezeNet 1.1 (Iandola et al. 2016), tapped before each pooling and after each of the last four units."""
-    with torch.device('meta'):
-        layers = [
-            nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True),
-            _Fire(64, 16, 64), _Fire(128, 16, 64), nn.MaxPool2d(3, 2, ceil_mode=True),
-            _Fire(128, 32, 128), _Fire(256, 32, 128), nn.MaxPool2d(3, 2, ceil_mode=True),
-            _Fire(256, 48, 192), _Fire(384, 48, 192), _Fire(384, 64, 256), _Fire(512, 64, 256)]
-    return _Trunk(layers, taps=(1, 4, 7, 9, 10, 11, 12))
-
-
-_TRUNKS = {'vgg': _vgg16, 'alex': _alexnet, 'squeeze': _squeezenet}
-
-
 @torch.no_grad()
-def _fill_randomly(trunk: nn.Module, seed: int):
+def _fill_randomly(trunk: nn.Module):
     """He-scaled weights and no biases: every layer's features keep their size."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     for parameter in trunk.parameters():
         if parameter.ndim == 1:
             parameter.zero_()

@@ -1,4 +1,4 @@
-"""The weight files of other people's networks: what they are called, where they come from, how they are found and read.
+"""The weight files of other people's networks: how they are found and read.  Each network's own module says what its file is.
 
 Nothing is looked for by bare file name in the working directory, nothing without a checksum is downloaded, and nothing
 is unpickled: only plain tensors are read.
@@ -55,63 +55,16 @@ class WeightFile:
     sha256: str | None = None  # None = not known; such a file is never downloaded by the program
     torch_cache: bool = False  # also looked for where torchvision and facenet-pytorch keep their downloads
 
-
-_TORCHVISION = 'https://download.pytorch.org/models/'
-_TORCHVISION_LICENCE = 'torchvision: BSD-3-Clause; trained on ImageNet (non-commercial research terms)'
-_FACE_DATA_LICENCE = 'trained on web photographs collected for research; no licence is stated for the weights'
-_GUIDE_DRIVE = 'https://drive.google.com/drive/folders/1tl7zLPZgwOpa6xWmRsjz7LMrysfSbh_8'
-
-REGISTRY: dict[str, WeightFile] = {
-    'vgg16': WeightFile(
-        'vgg16-397923af.pth', 'trunk of LPIPS (--lpips-net=vgg)', _TORCHVISION_LICENCE, '--lpips-weights',
-        url=_TORCHVISION + 'vgg16-397923af.pth', size=553_433_881, torch_cache=True,
-        sha256='397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0'),
-    'alexnet': WeightFile(
-        'alexnet-owt-7be5be79.pth', 'trunk of LPIPS (--lpips-net=alex)', _TORCHVISION_LICENCE, '--lpips-weights',
-        url=_TORCHVISION + 'alexnet-owt-7be5be79.pth', size=244_408_911, torch_cache=True,
-        sha256='7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02'),
-    'squeezenet': WeightFile(
-        'squeezenet1_1-b8a52dc0.pth', 'trunk of LPIPS (--lpips-net=squeeze)', _TORCHVISION_LICENCE, '--lpips-weights',
-        url=_TORCHVISION + 'squeezenet1_1-b8a52dc0.pth', size=4_958_839, torch_cache=True,
-        sha256='b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b'),
-    'facenet': WeightFile(
-        '20180402-114759-vggface2.pt', 'face recogniser FaceNet (--id-network=facenet)',
-        'facenet-pytorch: MIT; trained on VGGFace2 (research only)', '--id-weights',
-        url='https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt',
-        size=111_898_327, torch_cache=True, sha256='281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b'),
-    # facexlib re-publishes the very file of InsightFace_Pytorch under another name.
-    'arcface': WeightFile(
-        'model_ir_se50.pth', 'face recogniser ArcFace IR-SE50 (--id-network=arcface)',
-        _FACE_DATA_LICENCE, '--id-weights',
-        url='https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth',
-        page=_GUIDE_DRIVE, size=175_367_323,
-        sha256='a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28'),
-    'curricularface': WeightFile(
-        'CurricularFace_Backbone.pth', 'face recogniser CurricularFace IR-101 (--id-network=curricularface)',
-        _FACE_DATA_LICENCE, '--id-weights',
-        page='https://drive.google.com/file/d/1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj/view'),
-    # The Inception of the original FID, converted by mseitzer/pytorch-fid; torch-fidelity publishes the very same bytes.
-    'inception': WeightFile(
-        'weights-inception-2015-12-05-6726825d.pth', 'feature network of FID and KID (--features=inception)',
-        'TensorFlow models: Apache-2.0; trained on ImageNet (non-commercial research terms)', '--inception-weights',
-        url='https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth',
-        size=95_628_359, torch_cache=True, sha256='6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'),
-    'goae': WeightFile(
-        'encoder_FFHQ.pt', 'inversion encoder of EG3D FFHQ (GOAE)', 'no licence is stated for the weights',
-        '--encoder', page=_GUIDE_DRIVE),
-    'e4e': WeightFile(
-        'e4e_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (e4e)', 'encoder4editing: MIT',
-        '--encoder', page='https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view',
-        size=1_201_649_680, sha256='2ace1d9a8c05c10a399bcd500b8dda118f759ff1aac89dbdab7435f2136a0999'),
-}
+    def is_published(self, sha256: str) -> bool | None:
+        """Whether a file with this checksum is the one that the authors published; None = theirs is not known."""
+        return None if self.sha256 is None else sha256 == self.sha256
 
 
 def find(
-    name: str,                       # key of REGISTRY
+    entry: WeightFile,
     path: str | Path | None = None,  # the file itself, given by the user; None = look in the cache folders
-    download: bool = True,           # fetch it, announced on stderr, where a checked direct address is known
 ) -> Path:                           # an existing file; from the cache its size and checksum are as published
-    """Where the weights ``name`` lie on this machine, fetched first if need be.
+    """Where weights lie on this machine; fetched first, announced on stderr, if a checked direct address is known.
 
     A file that the user names is taken as it is (people retrain networks); its keys and shapes are checked when it is
     loaded.  A file from the cache must be the published one.
@@ -119,7 +72,6 @@ def find(
     Raises:
         InputError: no such file, a damaged one, or no way to fetch it; says what to fetch and where to put it.
     """
-    entry = REGISTRY[name]
     if path is not None:
         path = Path(os.path.expanduser(path))
         if not is_file(path):
@@ -131,7 +83,7 @@ def find(
             _check(candidate, entry)
             return candidate
     dest = default_cache() / entry.filename
-    if not (download and entry.url and entry.sha256):
+    if not (entry.url and entry.sha256):
         raise InputError(f'The weights of the {entry.purpose} are not on this machine. {_how_to_get(entry)}')
     if not _fetching:
         raise NotHere(f'{entry.filename}, the {entry.purpose}, is not on this machine: a run fetches it ({(entry.size or 0) / 1e6:.0f} MB) from '
@@ -158,15 +110,6 @@ def _check(path: Path, entry: WeightFile):
     if entry.sha256 is not None and (got := sha256_once(path)) != entry.sha256:
         raise InputError(f'{path} has SHA-256 {got}, expected {entry.sha256}: not the published file. '
                          f'Delete it, or give your own file with {entry.flag}=PATH. {_how_to_get(entry)}')
-
-
-def published(
-    name: str,    # key of REGISTRY
-    sha256: str,  # of the file in use
-) -> bool | None:  # None = the published file's checksum is not known
-    """Whether a file is the one that the authors published."""
-    known = REGISTRY[name].sha256
-    return None if known is None else sha256 == known
 
 
 def _how_to_get(entry: WeightFile) -> str:

@@ -65,7 +65,7 @@ def attacks() -> list[Attack]:
             lambda _: tensor(legacy(storage(4), 4), shape(*[1] * 1000), shape(*[1] * 1000)),
             'no valid shape',
         ),
-        Attack('object array', _object_array, 'numpy type that no network uses'),
+        Attack('object array', _object_array, 'numpy type that is no plain number'),
     ]
 
 

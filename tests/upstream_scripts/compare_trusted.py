@@ -9,12 +9,13 @@ from show import middle, quantiles
 
 from eg3d_unlearn.generators.build import build, wrap
 from eg3d_unlearn.generators.checkout import load_trusted
+from eg3d_unlearn.generators.families import family_of
 from torch_utils_ext.network_pickle import read_network_pickle
 
 checkout, network = sys.argv[1:]
 record = read_network_pickle(network).records['G_ema']
 trusted, family = load_trusted(Path(network), checkout)
-assert family == record.family, (family, record.family)
+assert family == family_of(record.upstream_class), (family, record.upstream_class)
 ours, theirs = wrap(build(record), family), wrap(trusted, family).twin()
 assert list(ours.network.state_dict()) == list(theirs.network.state_dict())
 results = []

@@ -18,30 +18,17 @@ from torch_utils_ext.ops.autocast import without_autocast
 
 
 def setup_filter(
-    f,  # None (identity), a number, [taps] (made square unless `separable`) or [height, width]
-    device: torch.device | str | None = None,  # None: torch's default device
-    normalize: bool = True,  # scale to sum 1
-    flip_filter: bool = False,
-    gain: float = 1,
-    separable: bool | None = None,  # None: keep one dimension from 8 taps on
+    f,  # None (identity), a number, [taps] or [height, width]
 ) -> Tensor:
-    """Filter for :func:`upfirdn2d`: [height, width] or, separable, [taps], float32."""
+    """Filter for :func:`upfirdn2d`, scaled to sum 1: [height, width] or, from 8 taps on, one row [taps] for both axes; float32."""
     # On the CPU: the few taps cost nothing there, while torch's meta device would import a compiler for them, a second of work.
     f = torch.as_tensor(1 if f is None else f, dtype=torch.float32, device='cpu')
     if f.ndim > 2 or f.numel() == 0:
         raise ValueError(f'a filter has 0 to 2 dimensions and at least one tap, got the shape {tuple(f.shape)}')
     f = f.reshape(1) if f.ndim == 0 else f
-    if separable is None:
-        separable = f.ndim == 1 and f.numel() >= 8
-    if separable and f.ndim == 2:
-        raise ValueError('a separable filter is given as one row of taps')
-    if f.ndim == 1 and not separable:
+    if f.ndim == 1 and f.numel() < 8:
         f = torch.outer(f, f)
-    if normalize:
-        f = f / f.sum()
-    if flip_filter:
-        f = f.flip(tuple(range(f.ndim)))
-    return (f * gain ** (f.ndim / 2)).to(torch.get_default_device() if device is None else device)
+    return (f / f.sum()).to(torch.get_default_device())
 
 
 def upfirdn2d(
@@ -67,23 +54,20 @@ def upfirdn2d(
     return _filter(x, f[:, None], (up_y, 1), (down_y, 1), (0, 0, y0, y1), flip_filter)
 
 
-def filter2d(x: Tensor, f: Tensor | None, padding=0, flip_filter: bool = False, gain: float = 1) -> Tensor:
-    """Filter at the same resolution; ``padding`` is added to what keeps the size."""
-    return upfirdn2d(x, f, padding=around(f, padding), flip_filter=flip_filter, gain=gain)
-
-
-def upsample2d(x: Tensor, f: Tensor | None, up=2, padding=0, flip_filter: bool = False, gain: float = 1) -> Tensor:
+def upsample2d(x: Tensor, f: Tensor, up: int = 2) -> Tensor:
     """[N, C, H, W] -> [N, C, H * up, W * up], brightness kept."""
-    up = pair(up)
-    gain = gain * up[0] * up[1]
-    return upfirdn2d(x, f, up=up, padding=around(f, padding, up=up), flip_filter=flip_filter, gain=gain)
+    return upfirdn2d(x, f, up=up, padding=around(f, up), gain=up * up)
 
 
-def downsample2d(x: Tensor, f: Tensor | None, down=2, padding=0, flip_filter: bool = False, gain: float = 1) -> Tensor:
-    """[N, C, H, W] -> [N, C, H / down, W / down]."""
-    down = pair(down)
-    padding = around(f, padding, down=down)
-    return upfirdn2d(x, f, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
+def around(
+    f: Tensor | None,  # from setup_filter
+    up: int,
+    padding: int = 0,
+) -> tuple[int, int, int, int]:  # (x0, x1, y0, y1)
+    """``padding`` plus what centres the filter on the picture when it is upsampled."""
+    sizes = (1, 1) if f is None else (f.shape[-1], f.shape[0])
+    x0, x1, y0, y1 = (padding + cut for size in sizes for cut in ((size + up - 1) // 2, (size - up) // 2))
+    return x0, x1, y0, y1
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
@@ -101,21 +85,6 @@ def sides(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
         return int(x), int(x), int(y), int(y)
     x0, x1, y0, y1 = padding
     return int(x0), int(x1), int(y0), int(y1)
-
-
-def around(f: Tensor | None, padding=0, up=(1, 1), down=(1, 1)) -> tuple[int, int, int, int]:
-    """``padding`` plus what centres the filter on the picture when it is resampled by ``up`` or by ``down``."""
-    width, height = (1, 1) if f is None else (f.shape[-1], f.shape[0])
-    x0, x1, y0, y1 = sides(padding)
-    for size, factor_up, factor_down, axis in ((width, up[0], down[0], 0), (height, up[1], down[1], 1)):
-        before, after = (size + factor_up - 1) // 2, (size - factor_up) // 2
-        if factor_up == 1:
-            before, after = (size - factor_down + 1) // 2, (size - factor_down) // 2
-        if axis == 0:
-            x0, x1 = x0 + before, x1 + after
-        else:
-            y0, y1 = y0 + before, y1 + after
-    return x0, x1, y0, y1
 
 
 def _filter(

@@ -1,19 +1,27 @@
-"""One file for each family of generators. A new one is a file of its name here, and its classes in
-`torch_utils_ext.network_pickle` (`FAMILIES`, `_upstream_class`)."""
+"""One file for each family of generators, which is found by being here.
+
+A family whose networks come in pickles of its own also has a line in `torch_utils_ext.network_pickle.CLASSES`, by which such a
+pickle is recognised.  Networks that come in other files are put into pickles by `save_network_pickle`, under a name in ``classes``.
+"""
 from __future__ import annotations
 
+import functools
 import importlib
+import pkgutil
 
 from eg3d_unlearn.generators.generator import Generator
-from torch_utils_ext.network_pickle import FAMILIES
 
 
-def adapter(family: str) -> type[Generator]:
-    """The adapter of a family: the class in its file that bears its name."""
-    module = importlib.import_module(f'eg3d_unlearn.generators.families.{family}')
-    return next(found for found in vars(module).values() if isinstance(found, type) and getattr(found, 'family', None) == family)
+@functools.cache
+def adapters() -> dict[str, type[Generator]]:
+    """By family: the class in its file that bears its name."""
+    found = {}
+    for file in pkgutil.iter_modules(__path__):
+        content = vars(importlib.import_module(f'{__name__}.{file.name}')).values()
+        found[file.name] = next(kind for kind in content if getattr(kind, 'family', None) == file.name)
+    return found
 
 
-def adapters() -> list[type[Generator]]:
-    """All of them."""
-    return [adapter(family) for family in dict.fromkeys(FAMILIES.values())]
+def family_of(upstream_class: str | None) -> str | None:
+    """The family that a class of networks belongs to; None where nobody here knows the class."""
+    return next((family for family, kind in adapters().items() if upstream_class in kind.classes), None)

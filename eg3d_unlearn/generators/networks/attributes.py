@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eg3d_unlearn.generators.networks.arguments import NONE, number, one_of
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import ModuleRecord, NetworkRecord
 from torch_utils_ext.pickle_tensors import TensorRecord
@@ -50,19 +51,11 @@ UNUSED = {
 }
 
 
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -1e30 < value < 1e30
-
-
 # Attributes that our forward passes read under upstream's name, with what they may be.
-HONOURED: dict[str, Callable[[Any], bool]] = {
-    'use_fp16': _is_flag, 'sr_antialias': _is_flag,
-    'weight_gain': _is_number, 'bias_gain': _is_number, 'act_gain': _is_number, 'output_scale': _is_number,
-    'conv_clamp': lambda value: value is None or _is_number(value) and value >= 0,
+HONOURED = {
+    **dict.fromkeys(('use_fp16', 'sr_antialias'), one_of(True, False)),
+    **dict.fromkeys(('weight_gain', 'bias_gain', 'act_gain', 'output_scale'), number(-1e30, 1e30)),
+    'conv_clamp': number(0, 1e30) | NONE,
 }
 # What upstream's modules have that ours keep under another name, or in the shapes of their weights.
 DERIVED: dict[str, Callable[[nn.Module], Any]] = {
@@ -164,7 +157,7 @@ def _take(module: nn.Module, name: str, value: Any, place: str, record: NetworkR
         return value is None             # a part that the network does without, such as StyleGAN3's embed
     if _equal(value, expected):
         return True
-    if name in HONOURED and name in vars(module) and HONOURED[name](value):
+    if name in HONOURED and name in vars(module) and HONOURED[name].holds(value):
         setattr(module, name, value)
         return True
     kind = shown(expected) if _is_plain(expected) else 'a part of the network'

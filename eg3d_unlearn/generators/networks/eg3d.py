@@ -46,7 +46,6 @@ class TriPlaneGenerator(nn.Module):
         self.decoder = TriplaneDecoder(COLOR_FEATURES, COLOR_FEATURES, self.rendering_kwargs.get('decoder_lr_mul', 1))
         self.neural_rendering_resolution = 64
         self.num_ws = self.backbone.num_ws
-        self._last_planes = None
 
     def _superresolution(self, img_resolution: int, sr_num_fp16_res: int, sr_kwargs: dict) -> nn.Module:
         name = self.rendering_kwargs.get('superresolution_module')
@@ -61,26 +60,20 @@ class TriPlaneGenerator(nn.Module):
         c: Tensor,  # [N, c_dim] camera that the generator is told of
         truncation_psi: float = 1,
         truncation_cutoff: int | None = None,
-        update_emas: bool = False,
     ) -> Tensor:  # [N, num_ws, w_dim] float32
         if self.rendering_kwargs.get('c_gen_conditioning_zero', False):
             c = torch.zeros_like(c)
         c = c * self.rendering_kwargs.get('c_scale', 0)
-        return self.backbone.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
+        return self.backbone.mapping(z, c, truncation_psi, truncation_cutoff)
 
     def planes(
         self,
         ws: Tensor,  # [N, num_ws, w_dim]
         noise_mode: str = 'random',  # 'random', 'const' or 'none'
         force_fp32: bool = False,
-        fused_modconv: bool | None = None,
         generator: torch.Generator | None = None,
-        update_emas: bool = False,
     ) -> Tensor:  # [N, 96, 256, 256] float32: the planes XY, XZ, ZX of 32 features each
-        return self.backbone.synthesis(
-            ws, update_emas=update_emas, noise_mode=noise_mode, force_fp32=force_fp32, fused_modconv=fused_modconv,
-            generator=generator,
-        )
+        return self.backbone.synthesis(ws, noise_mode=noise_mode, force_fp32=force_fp32, generator=generator)
 
     def render(
         self,
@@ -92,7 +85,6 @@ class TriPlaneGenerator(nn.Module):
         generator: torch.Generator | None = None,
         jitter: str = 'random',  # 'fixed': no random numbers in the renderer, see rendering.Draws
         force_fp32: bool = False,
-        fused_modconv: bool | None = None,
     ) -> dict[str, Tensor | None]:
         """Picture of the planes from one camera each.
 
@@ -109,10 +101,7 @@ class TriPlaneGenerator(nn.Module):
         image = None
         if superresolve:
             noise_mode = self.rendering_kwargs.get('superresolution_noise_mode', 'none')
-            image = self.superresolution(
-                features[:, :3], features, ws, noise_mode=noise_mode, force_fp32=force_fp32,
-                fused_modconv=fused_modconv, generator=generator,
-            )
+            image = self.superresolution(features[:, :3], features, ws, noise_mode=noise_mode, force_fp32=force_fp32, generator=generator)
         depth = rendering.depth.transpose(1, 2).unflatten(2, (side, side))
         return {'image': image, 'image_raw': features[:, :3], 'image_depth': depth}
 
@@ -121,65 +110,12 @@ class TriPlaneGenerator(nn.Module):
         ws: Tensor,  # [N, num_ws, w_dim]
         c: Tensor,  # [N, 25]
         neural_rendering_resolution: int | None = None,
-        update_emas: bool = False,
-        cache_backbone: bool = False,  # keep the planes of this call
-        use_cached_backbone: bool = False,  # take the planes that were kept
         noise_mode: str = 'random',
         force_fp32: bool = False,
-        fused_modconv: bool | None = None,
         generator: torch.Generator | None = None,
         jitter: str = 'random',
         superresolve: bool = True,
     ) -> dict[str, Tensor | None]:
         """`planes`, then `render`."""
-        planes = self._last_planes if use_cached_backbone else None
-        if planes is None:
-            planes = self.planes(ws, noise_mode, force_fp32, fused_modconv, generator, update_emas)
-        if cache_backbone:
-            self._last_planes = planes
-        return self.render(
-            planes, ws, c, neural_rendering_resolution, superresolve, generator, jitter, force_fp32, fused_modconv
-        )
-
-    def sample(
-        self,
-        coordinates: Tensor,  # [N, M, 3] points of the scene
-        directions: Tensor | None,  # upstream's argument; colours do not depend on the direction
-        z: Tensor,  # [N, z_dim]
-        c: Tensor,  # [N, c_dim]
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-        update_emas: bool = False,
-        **synthesis_kwargs,
-    ) -> dict[str, Tensor]:
-        """``sigma`` [N, M, 1], density before the softplus, and ``rgb`` [N, M, 32] colour features in 0 to 1."""
-        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
-        return self.sample_mixed(coordinates, directions, ws, update_emas=update_emas, **synthesis_kwargs)
-
-    def sample_mixed(
-        self,
-        coordinates: Tensor,  # [N, M, 3]
-        directions: Tensor | None,
-        ws: Tensor,  # [N, num_ws, w_dim]
-        truncation_psi: float = 1,  # upstream's arguments; ws are taken as they are
-        truncation_cutoff: int | None = None,
-        update_emas: bool = False,
-        **synthesis_kwargs,  # of `planes`
-    ) -> dict[str, Tensor]:
-        """As `sample`, from ws."""
-        draws = Draws(generator=synthesis_kwargs.get('generator'))
-        planes = self.planes(ws, update_emas=update_emas, **synthesis_kwargs)
-        return self.renderer.run_model(planes, self.decoder, coordinates, self.rendering_kwargs, draws)
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor,
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-        neural_rendering_resolution: int | None = None,
-        update_emas: bool = False,
-        **synthesis_kwargs,
-    ) -> dict[str, Tensor | None]:
-        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
-        return self.synthesis(ws, c, neural_rendering_resolution, update_emas, **synthesis_kwargs)
+        planes = self.planes(ws, noise_mode, force_fp32, generator)
+        return self.render(planes, ws, c, neural_rendering_resolution, superresolve, generator, jitter, force_fp32)

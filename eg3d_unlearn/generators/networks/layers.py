@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_utils_ext.ops import activation_funcs, bias_act, conv2d_resample, setup_filter
+from torch_utils_ext.ops import bias_act, conv2d_resample, setup_filter
 from torch_utils_ext.ops.autocast import without_autocast
 
 
@@ -49,9 +49,6 @@ class FullyConnectedLayer(nn.Module):
             x = torch.addmm(self.bias.to(x.dtype), x, weight, beta=self.bias_gain, alpha=self.weight_gain)
         return x if self.activation == 'linear' else bias_act(x, act=self.activation)
 
-    def extra_repr(self) -> str:
-        return f'{self.in_features}, {self.out_features}, activation={self.activation}'
-
 
 class MappingNetwork(nn.Module):
     """Latent z and label c to the intermediate latent w, one copy for each layer of the synthesis network."""
@@ -67,11 +64,11 @@ class MappingNetwork(nn.Module):
         layer_features: int | None = None,  # None: w_dim
         activation: str = 'lrelu',
         lr_multiplier: float = 0.01,
-        w_avg_beta: float | None = 0.998,  # decay of the running mean of w; None: no mean
+        w_avg_beta: float | None = 0.998,  # of the mean of w that training tracks; None: no mean
     ):
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
-        self.num_layers, self.w_avg_beta = num_layers, w_avg_beta
+        self.num_layers = num_layers
         embedded = 0 if c_dim == 0 else (w_dim if embed_features is None else embed_features)
         hidden = w_dim if layer_features is None else layer_features
         sizes = [z_dim + embedded] + [hidden] * (num_layers - 1) + [w_dim]
@@ -89,12 +86,9 @@ class MappingNetwork(nn.Module):
         c: Tensor | None,  # [N, c_dim]; not read when c_dim is 0
         truncation_psi: float = 1,  # 1: w as it is; 0: the mean
         truncation_cutoff: int | None = None,  # truncate only this many of the first ws; None: all
-        update_emas: bool = False,  # let this batch move the running mean
     ) -> Tensor:  # [N, num_ws, w_dim] float32
         with without_autocast(self.fc0.weight):
             x = self._map(z, c)
-        if update_emas and self.w_avg_beta is not None:
-            self.w_avg.copy_(x.detach().mean(0).lerp(self.w_avg, self.w_avg_beta))
         if self.num_ws is not None:
             x = x.unsqueeze(1).repeat(1, self.num_ws, 1)
         if truncation_psi == 1:
@@ -117,37 +111,19 @@ class MappingNetwork(nn.Module):
 
 
 class Conv2dLayer(nn.Module):
-    """Plain convolution with equalised learning rate, bias, activation and resampling."""
+    """The shortcut of residual blocks: a 1x1 convolution with equalised learning rate, and upsampling."""
+    # Of upstream's, which can do more.
+    activation, act_gain, conv_clamp, down, padding = 'linear', 1.0, None, 1, 0
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        bias: bool = True,
-        activation: str = 'linear',
-        up: int = 1,
-        down: int = 1,
-        resample_filter=(1, 3, 3, 1),
-        conv_clamp: float | None = None,
-        channels_last: bool = False,
-    ):
+    def __init__(self, in_channels: int, out_channels: int, up: int, resample_filter, channels_last: bool):
         super().__init__()
-        self.activation, self.up, self.down, self.conv_clamp = activation, up, down, conv_clamp
-        self.padding = kernel_size // 2
-        self.weight_gain, self.act_gain = 1 / math.sqrt(in_channels * kernel_size**2), activation_funcs[activation].gain
-        self.weight = random_kernel(out_channels, in_channels, kernel_size, channels_last)
-        self.bias = nn.Parameter(torch.zeros([out_channels])) if bias else None
+        self.up, self.weight_gain = up, 1 / math.sqrt(in_channels)
+        self.weight = random_kernel(out_channels, in_channels, 1, channels_last)
         self.register_buffer('resample_filter', setup_filter(resample_filter))
 
-    def forward(self, x: Tensor, gain: float = 1) -> Tensor:   # [N, in_channels, H, W] -> [N, out_channels, H', W']
+    def forward(self, x: Tensor, gain: float) -> Tensor:   # [N, in_channels, H, W] -> [N, out_channels, H * up, W * up]
         weight = (self.weight * self.weight_gain).to(x.dtype)
-        x = conv2d_resample(
-            x, weight, self.resample_filter, up=self.up, down=self.down, padding=self.padding, flip_weight=self.up == 1
-        )
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        return bias_act(conv2d_resample(x, weight, self.resample_filter, up=self.up, flip_weight=self.up == 1), gain=gain)
 
 
 def random_kernel(out_channels: int, in_channels: int, size: int, channels_last: bool) -> nn.Parameter:

@@ -64,15 +64,12 @@ class SynthesisLayer(nn.Module):
         x: Tensor,  # [N, in_channels, resolution / up, resolution / up] float32 or float16
         w: Tensor,  # [N, w_dim] float32
         noise_mode: str = 'random',  # 'random', 'const' (the stored noise) or 'none'
-        fused_modconv: bool | None = None,
         gain: float = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:  # [N, out_channels, resolution, resolution], dtype of x
         with without_autocast(w):
             styles = self.affine(w)
-        x = modulated_conv2d(
-            x, self.weight, styles, self.up, self.padding, self.resample_filter, fused=fused_modconv
-        )
+        x = modulated_conv2d(x, self.weight, styles, self.up, self.padding, self.resample_filter)
         noise = self._noise(len(w), noise_mode, generator, x.device)
         if noise is not None:
             x = x.add_(noise.to(x.dtype))  # x is new here, and no gradient needs it as it was
@@ -195,10 +192,7 @@ class SynthesisBlock(nn.Module):
         if self.num_torgb:
             self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, **common)
         if in_channels != 0 and architecture == 'resnet':
-            self.skip = Conv2dLayer(
-                in_channels, out_channels, kernel_size=1, bias=False, up=up, resample_filter=resample_filter,
-                channels_last=self.channels_last,
-            )
+            self.skip = Conv2dLayer(in_channels, out_channels, up, resample_filter, self.channels_last)
 
     def forward(
         self,
@@ -206,14 +200,12 @@ class SynthesisBlock(nn.Module):
         img: Tensor | None,  # [N, img_channels, resolution / up, resolution / up] float32
         ws: Tensor,  # [N, num_conv + num_torgb, w_dim] float32
         force_fp32: bool = False,
-        fused_modconv: bool | None = None,  # None: the faster way
         **layer_kwargs,  # noise_mode, generator
     ) -> tuple[Tensor, Tensor | None]:  # [N, out_channels, resolution, resolution], picture float32
         half = self.use_fp16 and not force_fp32 and ws.device.type == 'cuda'
         # Measured: a CPU convolves large maps a fifth faster with channels last, small ones of many channels slower.
         last = self.channels_last if half else ws.device.type == 'cpu' and self.resolution >= 32
         layout = torch.channels_last if last else torch.contiguous_format
-        layer_kwargs['fused_modconv'] = fused_modconv if isinstance(fused_modconv, bool) else None
         x = self.const.expand(len(ws), -1, -1, -1) if x is None else x
         x = x.to(dtype=torch.float16 if half else torch.float32, memory_format=layout)
         x = self._layers(x, iter(ws.unbind(1)), **layer_kwargs)
@@ -272,8 +264,7 @@ class SynthesisNetwork(nn.Module):
         self,
         ws: Tensor,  # [N, num_ws, w_dim]
         return_features: bool = False,
-        update_emas: bool = False,  # upstream's argument; nothing here follows a running mean
-        **block_kwargs,  # noise_mode, force_fp32, fused_modconv, generator
+        **block_kwargs,  # noise_mode, force_fp32, generator
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """[N, img_channels, img_resolution, img_resolution] float32, about -1 to 1.
 
@@ -297,6 +288,8 @@ class SynthesisNetwork(nn.Module):
 
 class Generator(nn.Module):
     """``training.networks_stylegan2.Generator``: options of the synthesis network among the arguments."""
+    synthesis_network: type[nn.Module] = SynthesisNetwork
+    mapping_layers = 8               # unless the arguments say otherwise
 
     def __init__(
         self,
@@ -311,21 +304,18 @@ class Generator(nn.Module):
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
+        self.synthesis = self.synthesis_network(w_dim, img_resolution, img_channels, **synthesis_kwargs)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **{'num_layers': self.mapping_layers, **(mapping_kwargs or {})})
 
     def forward(
         self,
         z: Tensor,  # [N, z_dim]
         c: Tensor | None,  # [N, c_dim]
         truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-        update_emas: bool = False,
         **synthesis_kwargs,
     ) -> Tensor:  # [N, img_channels, img_resolution, img_resolution]
-        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
-        return self.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)
+        return self.synthesis(self.mapping(z, c, truncation_psi), **synthesis_kwargs)
 
 
 class AdaGenerator(Generator):
@@ -341,8 +331,5 @@ class AdaGenerator(Generator):
         mapping_kwargs: dict | None = None,
         synthesis_kwargs: dict | None = None,
     ):
-        super().__init__(
-            z_dim, c_dim, w_dim, img_resolution, img_channels,
-            mapping_kwargs={'w_avg_beta': 0.995, **(mapping_kwargs or {})},
-            **{'num_fp16_res': 0, 'conv_clamp': None, **(synthesis_kwargs or {})},
-        )
+        super().__init__(z_dim, c_dim, w_dim, img_resolution, img_channels, mapping_kwargs,
+                         **{'num_fp16_res': 0, 'conv_clamp': None, **(synthesis_kwargs or {})})

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eg3d_unlearn.generators.networks.layers import FullyConnectedLayer, MappingNetwork, demodulation
-from eg3d_unlearn.generators.networks.lowpass import design_lowpass
+from eg3d_unlearn.generators.networks.layers import FullyConnectedLayer, demodulation
+from eg3d_unlearn.generators.networks.stylegan2 import Generator as StyleGAN2Generator
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.ops.autocast import without_autocast
 from torch_utils_ext.ops.filtered_lrelu import filtered_lrelu
@@ -135,6 +135,33 @@ def modulated_conv2d(
     return x if norms is None else x * norms.to(x.dtype)[:, :, None, None]
 
 
+def design_lowpass(
+    taps: int,                       # length of the filter; 1 = no filter
+    cutoff: float,                   # where the response falls to one half
+    width: float,                    # width of the transition band
+    sampling_rate: float,            # all three in cycles per picture width
+    radial: bool = False,            # True: a disc in the frequency plane, else a square, applied along each axis
+) -> Tensor | None:                  # [taps], radial [taps, taps], float32, sum 1; None for one tap
+    """A low-pass filter with linear phase and unit gain at frequency zero (appendix C.1).
+
+    The ideal response is a sinc in one dimension and a jinc (J1(r) / r) in two; a Kaiser window cuts it to length.
+    """
+    if taps == 1:
+        return None
+    if torch.empty(0).is_meta:       # of a network without numbers only the shape is asked
+        return torch.empty([taps, taps] if radial else [taps])
+    from scipy import signal, special
+
+    window = np.kaiser(taps, signal.kaiser_beta(signal.kaiser_atten(taps, 2 * width / sampling_rate)))
+    position = (np.arange(taps) - (taps - 1) / 2) / sampling_rate
+    if radial:
+        radius = np.maximum(2 * math.pi * cutoff * np.hypot(position[:, None], position[None, :]), 1e-9)   # 0 / 0 is 1 / 2
+        response = special.j1(radius) / radius * np.outer(window, window)
+    else:
+        response = np.sinc(2 * cutoff * position) * window
+    return torch.from_numpy(response / response.sum()).float()
+
+
 class SynthesisLayer(nn.Module):
     """Convolution, then a leaky ReLU at a raised sampling rate between two low-pass filters (figure 4b)."""
 
@@ -151,14 +178,13 @@ class SynthesisLayer(nn.Module):
         lrelu_upsampling: int = 2,   # m: the leaky ReLU's sampling rate over the higher of the two around it
         use_radial_filters: bool = False,
         conv_clamp: float | None = 256,
-        magnitude_ema_beta: float = 0.999,
+        magnitude_ema_beta: float = 0.999,  # read in training only
     ):
         super().__init__()
         self.source, self.result = source, result
         self.is_torgb = is_torgb
         self.use_fp16 = use_fp16
         self.conv_clamp = conv_clamp
-        self.magnitude_ema_beta = magnitude_ema_beta
         kernel = 1 if is_torgb else conv_kernel
         inner_rate = max(source.sampling_rate, result.sampling_rate) * (1 if is_torgb else lrelu_upsampling)
         self.up = inner_rate // source.sampling_rate
@@ -186,11 +212,7 @@ class SynthesisLayer(nn.Module):
         x: Tensor,                   # [N, source.channels, source.size, source.size] float32 or float16
         w: Tensor,                   # [N, w_dim] float32
         force_fp32: bool = False,
-        update_emas: bool = False,   # training: follow the input's mean square
     ) -> Tensor:                     # [N, result.channels, result.size, result.size]
-        if update_emas:
-            magnitude = x.detach().float().square().mean()
-            self.magnitude_ema.copy_(magnitude.lerp(self.magnitude_ema, self.magnitude_ema_beta))
         with without_autocast(w):
             styles = self.affine(w)
         if self.is_torgb:
@@ -245,7 +267,6 @@ class SynthesisNetwork(nn.Module):
     def forward(
         self,
         ws: Tensor,                  # [N, num_ws, w_dim] float32
-        update_emas: bool = False,
         noise_mode: str = 'random',  # StyleGAN3 has no noise; here so that all families are called alike
         force_fp32: bool = False,
         generator: torch.Generator | None = None,    # likewise unused
@@ -263,43 +284,12 @@ class SynthesisNetwork(nn.Module):
             x = self.input(w_input)
         features = []
         for name, w in zip(self.layer_names, w_layers, strict=True):
-            x = getattr(self, name)(x, w, force_fp32=force_fp32, update_emas=update_emas)
+            x = getattr(self, name)(x, w, force_fp32=force_fp32)
             features.append(x)
         image = x.float() * self.output_scale
         return (image, [feature.float() for feature in features[:-1]]) if return_features else image
 
 
-class Generator(nn.Module):
+class Generator(StyleGAN2Generator):
     """``training.networks_stylegan3.Generator``: latents [N, z_dim] and class labels [N, c_dim] to pictures."""
-
-    def __init__(
-        self,
-        z_dim: int,
-        c_dim: int,                  # 0 = no classes
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        mapping_kwargs: dict | None = None,      # num_layers (2), lr_multiplier (0.01), w_avg_beta (0.998)
-        **synthesis_kwargs,          # see SynthesisNetwork
-    ):
-        super().__init__()
-        self.z_dim = z_dim
-        self.c_dim = c_dim
-        self.w_dim = w_dim
-        self.img_resolution = img_resolution
-        self.img_channels = img_channels
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **{'num_layers': 2, **(mapping_kwargs or {})})
-
-    def forward(
-        self,
-        z: Tensor,                   # [N, z_dim] float32
-        c: Tensor | None,            # [N, c_dim] float32, one-hot; None without classes
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-        update_emas: bool = False,
-        **synthesis_kwargs,
-    ) -> Tensor:
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff, update_emas=update_emas)
-        return self.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)
+    synthesis_network, mapping_layers = SynthesisNetwork, 2

@@ -65,7 +65,7 @@ class Superresolution(nn.Module):
         rgb: Tensor,  # [N, 3, H, H] -1 to 1
         x: Tensor,  # [N, channels, H, H]
         ws: Tensor,  # [N, num_ws, 512]; the last one styles all layers
-        **block_kwargs,  # noise_mode, force_fp32, fused_modconv, generator
+        **block_kwargs,  # noise_mode, force_fp32, generator
     ) -> Tensor:  # [N, 3, output_resolution, output_resolution] float32
         ws = ws[:, -1:].expand(-1, 3, -1)
         if x.shape[-1] != self.input_resolution:

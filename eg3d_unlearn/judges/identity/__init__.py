@@ -1,10 +1,16 @@
-"""Face recognisers: pictures in, unit vectors out; frozen, so that gradients reach the pictures only."""
+"""Face recognisers: pictures in, unit vectors out; frozen, so that gradients reach the pictures only.
+
+A recogniser is a file here and its name in `NAMES`.  The file's ``NETWORK`` is a module class with ``input_size`` [pixels],
+``box`` (alignment -> the part of a picture that it looks at), ``weights``, its `WeightFile`, and ``load_published``.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,17 +47,8 @@ class Recogniser(nn.Module):
         super().__init__()
         self.name, self.input_size, self.source = name, input_size, source
         self.network = network
-        self._box = box
-        self.eval()
-        for parameter in self.parameters():
-            parameter.requires_grad_(False)
-
-    def crop_for(
-        self,
-        alignment: str,  # 'eg3d' | 'ffhq' | 'full'
-    ) -> Box:            # fractions of the picture's side
-        """The part of an aligned picture that this recogniser looks at."""
-        return self._box(alignment)
+        self.box = box
+        self.eval().requires_grad_(False)
 
     def forward(
         self,
@@ -66,7 +63,7 @@ class Recogniser(nn.Module):
         alignment: str,  # 'eg3d' | 'ffhq': how the pictures are aligned; 'full': the picture is the face crop
     ) -> Tensor:         # [N, D] float32, unit norm
         """Crop the face out, bring it to the network's size, embed it.  Wrap a constant side in ``torch.no_grad()``."""
-        return self(resample(images, self.input_size, self.crop_for(alignment)))
+        return self(resample(images, self.input_size, self.box(alignment)))
 
 
 def load_identity(
@@ -74,8 +71,6 @@ def load_identity(
     weights: str | Path | None = None,     # file of the weights; None = the cache, else a checked download
     device: torch.device | str = 'cpu',
     random_weights: bool = False,          # untrained: for tests and timings, the numbers mean nothing
-    seed: int = 0,                         # of the untrained weights
-    download: bool = True,                 # fetch missing weights where a checked address is known
     trust: bool = False,                   # load a TorchScript file, WHICH RUNS CODE OF ITS AUTHOR
     option: str = '--id-network',          # that named it, for errors
 ) -> Recogniser | None:                    # None for 'none'
@@ -93,14 +88,25 @@ def load_identity(
         return None
     if name not in NAMES:
         return _load_torchscript(name, device, trust, option)
-    source = None if random_weights else weight_files.find(name, weights, download)
-    network = _empty_network(name)
-    if random_weights:
-        _fill_randomly(network, _INPUT_SIZES[name], seed)
+    kind = network_class(name)
+    source = None if random_weights else weight_files.find(kind.weights, weights)
+    with torch.device('meta'):       # initial values would take a second and draw from the global generator
+        network = kind()
+    network = network.to_empty(device='cpu').eval()
+    if source is None:
+        _fill_randomly(network, kind.input_size)
     else:
         network.load_published(weight_files.load_state(source), source)
-    box = crop.facenet_box if name == 'facenet' else crop.arcface_box
-    return Recogniser(name, network.fold(), _INPUT_SIZES[name], box, source).to(device)
+    # On a CPU channels-last saves oneDNN a reordering before and after each convolution.
+    network = network.to(memory_format=torch.channels_last)
+    return Recogniser(name, network, kind.input_size, kind.box, source).to(device)
+
+
+def network_class(
+    name: str,                       # one of NAMES
+) -> Any:                            # a module class with the attributes that are named above
+    """What the recogniser's file offers."""
+    return importlib.import_module(f'{__name__}.{name}').NETWORK
 
 
 def identity_distance(
@@ -111,25 +117,10 @@ def identity_distance(
     return 1 - (embedding_u * embedding_t).sum(dim=1)
 
 
-_INPUT_SIZES = {'facenet': crop.FACENET_SIZE, 'arcface': crop.ARCFACE_SIZE, 'curricularface': crop.ARCFACE_SIZE}
-
-
-def _empty_network(name: str) -> nn.Module:
-    """The network without values: making initial ones would take a second and draw from the global generator."""
-    with torch.device('meta'):
-        if name == 'arcface':
-            from eg3d_unlearn.judges.identity.arcface import ArcFaceIRSE50 as Network
-        elif name == 'curricularface':
-            from eg3d_unlearn.judges.identity.curricularface import CurricularFaceIR101 as Network
-        else:
-            from eg3d_unlearn.judges.identity.facenet import FaceNet as Network
-        return Network().to_empty(device='cpu')
-
-
 @torch.no_grad()
-def _fill_randomly(network: nn.Module, input_size: int, seed: int):
+def _fill_randomly(network: nn.Module, input_size: int):
     """He-scaled weights, then the BatchNorms measured on noise pictures, so that embeddings differ between pictures."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for name, tensor in network.named_parameters():
         if tensor.ndim >= 2:

@@ -108,6 +108,10 @@ def enlarge(
 class E4E(PublishedEncoder):
     """One latent for all layers and an offset for each, one pass."""
     name = 'e4e'
+    weights = weight_files.WeightFile(
+        'e4e_ffhq_encode.pt', 'inversion encoder of StyleGAN2 FFHQ-1024 (e4e)', 'encoder4editing: MIT', '--encoder',
+        page='https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view', size=1_201_649_680,
+        sha256='2ace1d9a8c05c10a399bcd500b8dda118f759ff1aac89dbdab7435f2136a0999')
     takes = f'StyleGAN2 networks with latents of {CHANNELS} numbers (the published file: FFHQ, 1024 pixels)'
 
     def fits(self, generator: Generator) -> bool:

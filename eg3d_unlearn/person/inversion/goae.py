@@ -110,6 +110,9 @@ class GOAEEncoder(nn.Module):
 class GOAE(PublishedEncoder):
     """Base latent and refinements by cross-attention, one pass."""
     name = 'goae'
+    weights = weight_files.WeightFile(
+        'encoder_FFHQ.pt', 'inversion encoder of EG3D FFHQ (GOAE)', 'no licence is stated for the weights', '--encoder',
+        page='https://drive.google.com/drive/folders/1tl7zLPZgwOpa6xWmRsjz7LMrysfSbh_8')
     takes = f'the EG3D network of FFHQ ({RESOLUTION} pixels, {NUM_WS} latents of {W_DIM} numbers)'
 
     def fits(self, generator: Generator) -> bool:

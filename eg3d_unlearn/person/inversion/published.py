@@ -24,7 +24,8 @@ BATCH = 4                            # pictures that go through at once: these n
 
 class PublishedEncoder(Encoder):
     """The inverter around a published network; subclasses know one network and its file each."""
-    name = ''                        # of the inversion, and of the file in `weights.REGISTRY`
+    name = ''                        # of the inversion
+    weights: weight_files.WeightFile  # the published file
     takes = ''                       # the generators that it was trained for, for the error
 
     def __init__(
@@ -32,7 +33,7 @@ class PublishedEncoder(Encoder):
         weights: str | Path | None = None,  # the published file; None = the one in the cache folder
         mean: str | Path | None = None,     # file with another mean latent, W or W+; None = the weights file's, else the generator's
     ):
-        self.source = weight_files.find(self.name, weights)
+        self.source = weight_files.find(self.weights, weights)
         self.mean = None if mean is None else Path(os.path.expanduser(mean))
         if self.mean is not None and not is_file(self.mean):
             raise InputError(f'--encoder-mean={shown(mean, 300)} is not a file; expected an .npy, .npz or .pt file with a mean latent.')
@@ -74,7 +75,7 @@ class PublishedEncoder(Encoder):
         network = network.to_empty(device='cpu')
         weight_files.load_into(network, state, self.source)
         sha256 = sha256_of(self.source)
-        notes = {'weights': self.source.name, 'sha256': sha256, 'published': weight_files.published(self.name, sha256), **notes}
+        notes = {'weights': self.source.name, 'sha256': sha256, 'published': self.weights.is_published(sha256), **notes}
         if given is not None:
             mean, notes['mean_latent'] = given, f'{self.mean.name} (--encoder-mean)'
         elif mean is None:
