@@ -28,7 +28,8 @@ class Server(ThreadingHTTPServer):
     answer = NETWORK
     status = 200
     break_at: int | None = None
-    requests: list
+    ranges = True
+    requests: list[str | None]
 
     @property
     def url(self) -> str:
@@ -39,10 +40,15 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        body = self.server.answer
-        self.send_response(self.server.status)
+        wanted = self.headers.get('Range')
+        self.server.requests.append(wanted)
+        first = int(wanted.removeprefix('bytes=').rstrip('-')) if wanted and self.server.ranges else 0
+        body = self.server.answer[first:]
+        self.send_response(206 if first else self.server.status)
         self.send_header('Content-Length', str(len(body)))
+        self.send_header('ETag', '"one"')
+        if first:
+            self.send_header('Content-Range', f'bytes {first}-{len(self.server.answer) - 1}/{len(self.server.answer)}')
         self.end_headers()
         if self.server.break_at is not None:
             body, self.server.break_at = body[: self.server.break_at], None
@@ -92,10 +98,11 @@ def test_a_changed_cache_is_noticed(tmp_path, server):
     assert resolve_network(f'{server.url}/net.pkl', tmp_path, progress=False).read_bytes() == NETWORK
 
 
-def test_a_broken_download_is_begun_again(tmp_path, server):
-    server.break_at = 300_000
+@pytest.mark.parametrize('ranges', [True, False])
+def test_a_broken_download_goes_on(tmp_path, server, ranges):
+    server.break_at, server.ranges = 300_000, ranges
     assert resolve_network(f'{server.url}/net.pkl', tmp_path, progress=False).read_bytes() == NETWORK
-    assert len(server.requests) == 2
+    assert len(server.requests) == 2 and server.requests[1].startswith('bytes=')
 
 
 def test_a_download_that_keeps_breaking_leaves_nothing(tmp_path, server, monkeypatch):
@@ -216,6 +223,12 @@ class Hostile(BaseHTTPRequestHandler):
             self.answer(200, b'fffff\r\n' + part, Transfer_Encoding='chunked')
         elif path == 'chunk-bad':
             self.answer(200, b'zz\r\nabc', Transfer_Encoding='chunked')
+        elif path == 'spliced':
+            if self.headers.get('Range'):
+                self.answer(206, NETWORK[:-60_000], Content_Length=str(len(NETWORK) - 60_000), ETag='"x"',
+                            Content_Range=f'bytes 0-{len(NETWORK) - 60_001}/{len(NETWORK)}')
+            else:
+                self.answer(200, part, Content_Length=length, ETag='"x"')
         elif path == 'unasked':
             self.answer(206, part, Content_Length='60000', Content_Range=f'bytes 0-59999/{len(NETWORK)}')
         elif path == 'gzip':
@@ -261,7 +274,7 @@ def test_odd_answers_that_are_whole(tmp_path, hostile, path):
     ('redirect-file', 'not http'), ('redirect-ftp', 'not http'), ('redirect-data', 'not http'), ('redirect-loop', 'without end'),
     ('no-length', 'does not say how long'), ('two-lengths', 'no usable length'), ('negative', 'no usable length'), ('float', 'no usable length'),
     ('digits', 'no usable length'), ('huge', 'at most'), ('short', '60,000 of 1,024,002 bytes came'), ('chunk-cut', 'IncompleteRead'),
-    ('chunk-bad', 'Cannot download'), ('unasked', 'answers 206'), ('gzip', 'compressed'),
+    ('chunk-bad', 'Cannot download'), ('spliced', 'Cannot download'), ('unasked', 'another part'), ('gzip', 'compressed'),
     ('escapes', r'404 \(\\x1b\]0;owned\\x07\)'), ('endless', 'more than 3,000,000 bytes'), ('trickle', 'bytes came in 20 seconds'),
 ])
 def test_answers_that_are_refused(tmp_path, hostile, monkeypatch, path, message):

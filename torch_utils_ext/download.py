@@ -1,4 +1,4 @@
-"""One function that fetches a file over HTTP: begun again when the line breaks, checked, whole or not at all."""
+"""One function that fetches a file over HTTP: resumed when the line breaks, checked, whole or not at all."""
 from __future__ import annotations
 
 import base64
@@ -23,7 +23,7 @@ from torch_utils_ext.user_files import shown
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 20
-ATTEMPTS = 5                     # a download whose connection breaks is begun again, this often
+ATTEMPTS = 5                     # a broken connection is taken up where it broke, this often
 SLOWEST = 1024                   # bytes a second, over TIMEOUT_SECONDS: what is slower has stalled
 AT_MOST = 16 << 30               # bytes of any one file
 REDIRECTS = 10
@@ -165,6 +165,7 @@ class _Download:
         self.url, self.stream, self.dest, self.size, self.is_checked, self.progress = url, stream, dest, size, is_checked, progress
         self.name = without_secrets(url)
         self.total: int | None = None    # bytes, as the server says
+        self.tag: str | None = None      # by which the server knows the file again
         self.opener = urllib.request.build_opener(_NoRedirect)
 
     def run(self) -> None:
@@ -173,10 +174,7 @@ class _Download:
             for _ in range(ATTEMPTS):
                 try:
                     with contextlib.closing(self._open()) as answer:
-                        self.stream.seek(0)
-                        self.stream.truncate()
-                        bar.reset()
-                        self._check(answer)
+                        self._check(answer, bar)
                         self._copy(answer, bar)
                     return
                 except _Broken as error:
@@ -188,10 +186,11 @@ class _Download:
 
     def _open(self) -> http.client.HTTPResponse:
         """The server's answer, after redirects."""
-        url = self.url
+        url, have = self.url, self.stream.tell()
         for _ in range(REDIRECTS):
+            request = _request(url, have, self.tag)
             try:
-                return self.opener.open(_request(url), timeout=TIMEOUT_SECONDS)
+                return self.opener.open(request, timeout=TIMEOUT_SECONDS)
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code not in (301, 302, 303, 307, 308) or not error.headers.get('Location'):
@@ -204,8 +203,9 @@ class _Download:
                 raise _Broken(_said(error)) from None
         raise self._failed('the server redirects without end')
 
-    def _check(self, answer: http.client.HTTPResponse) -> None:
-        """Refuse an answer whose end could not be told, and one that is too long."""
+    def _check(self, answer: http.client.HTTPResponse, bar: tqdm) -> None:
+        """Refuse an answer whose end could not be told, and one that does not continue what is there."""
+        have = self.stream.tell()
         if answer.headers.get('Content-Encoding', 'identity').lower() != 'identity':
             raise self._failed('the server sends it compressed, which was not asked for')
         lengths = set(answer.headers.get_all('Content-Length', []))
@@ -213,21 +213,33 @@ class _Download:
         length = int(next(iter(lengths))) if len(lengths) == 1 and re.fullmatch(r'\d{1,18}', next(iter(lengths)), re.ASCII) else None
         if lengths and length is None and not chunked:
             raise self._failed('the server gives no usable length')
+        if answer.status == 206:
+            given = re.fullmatch(r'bytes (\d{1,18})-(\d{1,18})/(\d{1,18})', answer.headers.get('Content-Range', '').strip(), re.ASCII)
+            if given is None or self.total is None or not have or length not in (None, self.total - have) \
+                    or (int(given[1]), int(given[2]) + 1, int(given[3])) != (have, self.total, self.total):
+                self._begin_again(bar)
+                raise _Broken('the server sends another part of the file than was asked for')
+            return
         if answer.status != 200:
             raise self._failed(f'the server answers {answer.status}')
+        self._begin_again(bar)
         if length is None and not chunked and self.size is None and not self.is_checked:
             raise self._failed('the server does not say how long the file is, so that a part of it could not be told from the whole')
-        self.total = None if chunked else length
+        self.total, tag = None if chunked else length, answer.headers.get('ETag', '')
+        self.tag = tag if re.fullmatch(r'"[\x21\x23-\x7e]*"', tag) else None
         if self.total is not None and self.total > AT_MOST:
             raise self._failed(f'the server says that it has {self.total:,} bytes, and at most {AT_MOST:,} are taken')
-        free = shutil.disk_usage(self.dest.parent).free
-        if self.total is not None and self.total > free:
-            raise InputError(f'{self.name} is {self.total:,} bytes, and {self.dest.parent} has room for {free:,}; {CACHE_VARIABLE} names '
-                             'another folder.')
+        bar.total = self.total
+        _check_room(self.name, self.dest.parent, self.total)
+
+    def _begin_again(self, bar: tqdm) -> None:
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.tag = None
+        bar.reset()
 
     def _copy(self, answer: http.client.HTTPResponse, bar: tqdm) -> None:
         """The answer's body, until its end; it may neither stall nor go on for ever."""
-        bar.total = self.total
         limit = min(AT_MOST, shutil.disk_usage(self.dest.parent).free) if self.size is None else self.size
         began, count = time.monotonic(), 0
         while True:
@@ -252,9 +264,11 @@ class _Download:
             raise _Broken(f'{self.stream.tell():,} of {self.total:,} bytes came')
 
 
-def _request(url: str) -> urllib.request.Request:
-    """A request; user and password of the address go into a header."""
+def _request(url: str, have: int, tag: str | None) -> urllib.request.Request:
+    """A request, for the rest of a file where some of it is there; user and password of the address go into a header."""
     headers = {'User-Agent': 'eg3d_unlearn', 'Accept-Encoding': 'identity'}
+    if have and tag:
+        headers |= {'Range': f'bytes={have}-', 'If-Range': tag}
     try:
         parts = urllib.parse.urlsplit(url)
         user, _, host = parts.netloc.rpartition('@')
@@ -281,3 +295,9 @@ def _said(error: Exception) -> str:
     if isinstance(reason, OSError):
         return shown(reason.strerror or reason) or type(reason).__name__
     return 'the address is not valid' if isinstance(error, (http.client.InvalidURL, UnicodeError)) else shown(reason) or type(error).__name__
+
+
+def _check_room(name: str, folder: Path, total: int | None) -> None:
+    free = shutil.disk_usage(folder).free
+    if total is not None and total > free:
+        raise InputError(f'{name} is {total:,} bytes, and {folder} has room for {free:,}; {CACHE_VARIABLE} names another folder.')
