@@ -71,7 +71,7 @@ def test_recognisers_take_any_size_and_give_unit_vectors(name):
         embeddings = judge.embed(pictures(size=size), 'eg3d')
         assert embeddings.shape == (2, TINY[name]['embedding']) and embeddings.dtype == torch.float32
         assert torch.allclose(embeddings.norm(dim=1), torch.ones(2), atol=1e-5)
-    assert all(judge.crop_for(alignment) == FULL for alignment in ALIGNMENTS)
+    assert all(judge.box(alignment) == FULL for alignment in ALIGNMENTS)
 
 
 @pytest.mark.parametrize('name', RECOGNISERS)

@@ -1,6 +1,7 @@
 """`evaluate.py metrics`: a line beside the pickle, and a sentence for what is wrong before anything slow begins."""
 from __future__ import annotations
 
+import functools
 import json
 import re
 
@@ -12,6 +13,7 @@ from evidence_stand_in import changed
 from small import save_small, small_generator
 
 from eg3d_unlearn.evaluate_command import main
+from eg3d_unlearn.evaluation import metrics
 from eg3d_unlearn.evaluation.metrics import METRICS
 from eg3d_unlearn.evaluation.metrics.command import further_person
 from eg3d_unlearn.evaluation.options import NAMES, OPTIONS
@@ -33,6 +35,7 @@ def files(tmp_path_factory):
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('EG3D_UNLEARN_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setattr(metrics, 'Settings', functools.partial(metrics.Settings, impostors=50))   # 200 strangers take half a minute
 
 
 def run(files, *options):

@@ -313,9 +313,8 @@ def test_weights_that_do_not_fit(change, sentence):
      'ffhqrebalanced512-128.pkl'),
     (['metrics', '--before=x', '--after=x.pkl', '--outdir=o', '--metrics=idothers'], 'id_others'),
     (['tables', '--table=tabel1', '--outdir=o'], 'table1'),
-    (['metrics', '--before=demo-stylegan2', '--after=x.pkl', '--outdir=o', '--image=demo', '--inversion=encodr+w'], r'encoder\+w'),
 ])
 def test_did_you_mean(tmp_path, monkeypatch, words, meant):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, words)
-    assert done.exit_code == 1 and f'Did you mean {meant.replace(chr(92), "")}?' in ' '.join(done.output.split()), done.output
+    assert done.exit_code == 1 and f'Did you mean {meant}?' in ' '.join(done.output.split()), done.output

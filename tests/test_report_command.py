@@ -114,7 +114,7 @@ def test_a_film_needs_its_package_before_anything_slow(run, monkeypatch):
 
 def test_the_help_tells_what_the_run_knows():
     text = ' '.join(invoke('--help').output.split())
-    assert "[default: the run's]" in text and '[default: network-unlearned.pkl of --run]' in text and '--show-photo' in text
+    assert "[default: (the run's)]" in text and '[default: (network-unlearned.pkl of --run)]' in text and '--show-photo' in text
 
 
 def test_the_seed_of_the_person_stays_out_of_the_page(run, networks):

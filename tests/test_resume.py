@@ -122,13 +122,3 @@ def test_the_page_of_a_resumed_run_is_that_of_an_uninterrupted_one(command, tmp_
         shown.append(figures)
     assert any('The photo that was erased.' in picture for picture in shown[0])
     assert shown[0] == shown[2] and shown[1] == shown[3]
-
-
-def test_a_state_of_before_the_camera_was_kept_goes_on(command, uninterrupted, tmp_path):
-    assert command(tmp_path / 'out', 'step', 4).ended().returncode == -signal.SIGKILL
-    folder = RunFolder(tmp_path / 'out')
-    state = folder.load_state()
-    del state['camera']
-    folder.save_state(state)
-    assert (resumed := command(tmp_path / 'out').ended()).returncode == 0, resumed.output
-    assert (tmp_path / 'out' / 'network-unlearned.pkl').read_bytes() == (uninterrupted / 'network-unlearned.pkl').read_bytes()

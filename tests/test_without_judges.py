@@ -19,6 +19,7 @@ from eg3d_unlearn.evaluation import summary as report
 from eg3d_unlearn.judges import judges as judging
 from eg3d_unlearn.judges import weights
 from eg3d_unlearn.judges.judges import Judges, check_needed, needed, without_missing
+from eg3d_unlearn.judges.perceptual import NETS
 from eg3d_unlearn.preflight import check
 from eg3d_unlearn.unlearning.closed_form import affine_names
 from eg3d_unlearn.unlearning.presets import resolve
@@ -151,8 +152,8 @@ def test_metrics_and_audit_need_lpips(command, tmp_path):
 def test_weights_that_are_in_the_cache_are_used(monkeypatch):
     given = Config(network='n.pkl', outdir='o', method='closed-form', latent_seed=1)
 
-    def find(name):
-        if name == 'vgg16':
+    def find(entry):
+        if entry is NETS['vgg'].weights:
             raise weights.NotHere('no')
     monkeypatch.setattr(judging, 'find', find)
     config, told = without_missing(given, resolve(given, None))

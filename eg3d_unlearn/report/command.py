@@ -52,7 +52,7 @@ def main(ctx: click.Context, folder: str, audit: str | None, people: int, show_p
 for parameter in main.params:
     if parameter.name in ('before', 'after'):  # the run knows both
         parameter.required = False
-        parameter.default_is = {'before': "the run's", 'after': f'{NETWORK} of --run'}[parameter.name]
+        parameter.show_default = {'before': "the run's", 'after': f'{NETWORK} of --run'}[parameter.name]
 
 
 def write(folder: Path, audit: Path | None, people: int, show_photo: bool, video: bool, options: dict, defaults: set[str]) -> None:
