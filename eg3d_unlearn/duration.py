@@ -122,7 +122,7 @@ def shorter(config: Config, generator: Generator, seconds: float) -> str | None:
     if seconds < LONG_S:
         return None
     flags = [f'--iters (now {config.iters})'] if config.iters else []
-    if generator.is_3d and config.loss_resolution == 'full' and config.iters:
+    if generator.has_half and config.loss_resolution == 'full' and config.iters:
         flags.append('--loss-resolution=half (about half the work)')
     if config.lpips_resolution is None and generator.img_resolution > 256 and config.loss_resolution != 'raw':
         flags.append('--lpips-resolution=256')

@@ -1,10 +1,12 @@
 """What a page shows and what is measured on it: both networks, the same latents, the same cameras, constant noise."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Iterator
 
 import torch
 from torch import Tensor
@@ -66,13 +68,12 @@ def compare(
         latents = {'same_photo': (person.ws[:1], views), 'other_photos': (person.ws_others, cameras_of(person, 'mine')),
                    'neighbours': (near, front), 'strangers': (person.ws_strangers, cameras_of(person, 'strangers')),
                    'other_people': (people, front)}
-        # One after another: no picture depends on how many there are, and memory is that of one.
-        groups = {name: by_both(evidence, ws, cameras, f'pictures of {name.replace("_", " ")}', batch=1)
-                  for name, (ws, cameras) in latents.items() if ws is not None and len(ws)}
         photographed = None if person.images is None else by_both(evidence, person.ws[:1], person.camera)
         target = None if ws_target is None else rendered(g_s, ws_target, views).images[0].clamp(-1, 1).cpu()
-        figures = figures_of(evidence, groups, photographed, protocol,
-                             Settings(seed=plan.seed, impostors=plan.impostors))
+        groups = pairs_of_pictures(evidence, {'same_photo': latents.pop('same_photo')})
+        with many_pictures(evidence):
+            groups |= pairs_of_pictures(evidence, latents)
+            figures = figures_of(evidence, groups, photographed, protocol, Settings(seed=plan.seed, impostors=plan.impostors))
     pictures = Pictures(
         views=[BeforeAfter(photograph(pair.before[i]), photograph(pair.after[i]), None if target is None else photograph(target[i]),
                            yaw=None if yaw is None else round(math.degrees(yaw), 1), likeness=value_of(figures, 'same_photo', i))
@@ -88,6 +89,26 @@ def compare(
     if plan.show_photo or world_person(evidence.config) is not None:
         show_photos(evidence, pictures)
     return pictures, figures
+
+
+def pairs_of_pictures(evidence: Evidence, latents: dict[str, tuple[Tensor | None, Tensor | None]]) -> dict[str, Pair]:
+    """Pictures of latents by both networks, of those groups that there are."""
+    # One after another: no picture depends on how many there are, and memory is that of one.
+    return {name: by_both(evidence, ws, cameras, f'pictures of {name.replace("_", " ")}', batch=1)
+            for name, (ws, cameras) in latents.items() if ws is not None and len(ws)}
+
+
+@contextlib.contextmanager
+def many_pictures(evidence: Evidence) -> Iterator[None]:
+    """While entered, a CPU makes small pictures, where a family's show as much of a face."""
+    sides = [side for side in (evidence.g_s, evidence.g_u) if side.searches_by_half and evidence.device.type == 'cpu']
+    for side in sides:
+        side.is_light = True
+    try:
+        yield
+    finally:
+        for side in sides:
+            side.is_light = False
 
 
 def stream(generator: Generator, seed: int, number: int) -> torch.Generator:
