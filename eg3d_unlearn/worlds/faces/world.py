@@ -13,7 +13,8 @@ from eg3d_unlearn.worlds.registry import Bars, World
 # Losses look at the small picture, which costs a CPU a sixth of the whole one.
 TRAINING = dict(loss_resolution='half', lr=5e-4, inversion='w+', inversion_lambda_id=0.5)
 POLISH = dict(lr=1e-4)
-INVERSION_STEPS = 30
+# They find the astronaut of scikit-image in a minute of a core: a cosine of 0.78 to the photo by the recogniser that measures.
+INVERSION_STEPS = 60
 
 
 class Faces(World):
