@@ -64,6 +64,8 @@ def compare(
     people = g_s.sample(plan.people, stream(g_s, plan.seed, PEOPLE_STREAM))
     protocol = {'views_deg': [round(math.degrees(yaw), 1) for yaw in yaws if yaw is not None], 'people': plan.people, 'neighbours': len(near),
                 'seed': plan.seed, 'noise': 'constant; cameras and depths the same on both sides', 'arithmetic': evidence.config.precision}
+    if looks_at_small(evidence):
+        protocol['other_people_px'] = g_s.resolution(half=True)
     with arithmetic(evidence.config.precision, evidence.device):
         latents = {'same_photo': (person.ws[:1], views), 'other_photos': (person.ws_others, cameras_of(person, 'mine')),
                    'neighbours': (near, front), 'strangers': (person.ws_strangers, cameras_of(person, 'strangers')),
@@ -98,10 +100,15 @@ def pairs_of_pictures(evidence: Evidence, latents: dict[str, tuple[Tensor | None
             for name, (ws, cameras) in latents.items() if ws is not None and len(ws)}
 
 
+def looks_at_small(evidence: Evidence) -> bool:
+    """Whether many people are looked at by small pictures: on a CPU, where a family's show as much of a face."""
+    return evidence.g_s.searches_by_half and evidence.device.type == 'cpu'
+
+
 @contextlib.contextmanager
 def many_pictures(evidence: Evidence) -> Iterator[None]:
-    """While entered, a CPU makes small pictures, where a family's show as much of a face."""
-    sides = [side for side in (evidence.g_s, evidence.g_u) if side.searches_by_half and evidence.device.type == 'cpu']
+    """While entered, both networks make small pictures where `looks_at_small`."""
+    sides = [evidence.g_s, evidence.g_u] if looks_at_small(evidence) else []
     for side in sides:
         side.is_light = True
     try:
