@@ -347,7 +347,7 @@ def test_different_numbers_of_samples_are_not_mixed(tmp_path):
 @pytest.mark.parametrize('arguments, text', [
     (['--world=ffhq', '--outdir=o'], '--data=DIR names a folder'),
     (['--table=nine', '--outdir=o'], 'closed-form, figure9, methods'),
-    (['--world=dema', '--outdir=o'], '--world=dema is not known; expected demo or ffhq. Did you mean demo?'),
+    (['--world=dema', '--outdir=o'], '--world=dema is not known; expected demo, faces or ffhq. Did you mean demo?'),
 ])
 def test_errors(arguments, text, tmp_path):
     result = CliRunner().invoke(main, arguments)
