@@ -34,7 +34,7 @@ COUNT, ABOVE_0, WEIGHT, SHARE = IntRange(min=1), FloatRange(min=0, min_open=True
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """Network: which one, and how its file is read."""
-    network: str = option(PATH, MISSING, metavar='PATH|URL|NAME', common=True, help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package.')
+    network: str = option(PATH, MISSING, metavar='PATH|URL|NAME', common=True, help='Network pickle: a path, a URL, a published name (ffhqrebalanced512-128.pkl), or demo-eg3d or demo-stylegan2, which come with the package, or faces (python -m eg3d_unlearn.worlds.faces setup).')
     class_label: int | None = option(IntRange(min=0), flag='--class', evaluate=True, of_run=True, help='Class of the person, for class-conditional networks.')
     fov_deg: float | None = option(FloatRange(1, 120), unit='degrees', default_is='by the network: 18.837, ShapeNet 45', evaluate=True, of_run=True, needs=('cameras',), help='Field of view of the rendered cameras, along the diagonal.')
     upstream: str | None = option(PATH, metavar='DIR', help='NVIDIA checkout whose CUDA kernels are used (or the environment variable EG3D_DIR).', evaluate='NVIDIA checkout, for --trust-pickle.')
@@ -69,6 +69,7 @@ class InversionOptions:
     encoder_mean: str | None = option(PATH, metavar='FILE', evaluate=True, of_run=True, help='Mean latent that a published encoder adds to, if another than its own: .npy, .npz or .pt.')
     inversion_steps: int | None = option(COUNT, default_is='300; 100 after an encoder; fewer on the demo networks', evaluate=True, of_run=True, needs=('refining',), help='Steps of the inversion.')
     inversion_lr: float | None = option(ABOVE_0, unit='units of the latent spread', default_is="0.1; 0.05 from an encoder's start", evaluate=True, of_run=True, needs=('refining',), help='Learning rate of the inversion.')
+    inversion_lambda_id: float | None = option(WEIGHT, published=0.0, default_is='0; 0.5 for faces', evaluate=True, of_run=True, needs=('refining',), help='Weight of an identity term in the inversion.')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ class LossOptions:
     n_global: int | None = option(IntRange(0, 64), published=2, needs=('lambda_global',), help='N_g, random people in each step.')
     n_near: int | None = option(IntRange(0, 64), published=0, needs=('lambda_global',), help='Of the N_g, how many are the nearest to the person of 24 drawn: look-alikes are kept better.')
     alpha_max: float | None = option(WEIGHT, unit='units of W+', default_is='by the network; 15 for EG3D FFHQ-512', help='α_max, largest distance of a neighbour.')
-    loss_resolution: str | None = option(Choice(['full', 'half', 'raw', 'mixed']), published='full', help='What the losses see: the full picture; a picture from half the rays along each side (EG3D, half the work); the raw neural rendering (EG3D, a third); mixed (raw, every fourth step full).')
+    loss_resolution: str | None = option(Choice(['full', 'half', 'raw', 'mixed']), published='full', help='What the losses see: the full picture; a picture from half the rays along each side (EG3D, half the work), or the small one (faces, a fifth); the raw neural rendering (EG3D, a third); mixed (raw, every fourth step full).')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ class MethodOptions(TrainingOptions):
 @dataclass(frozen=True, kw_only=True)
 class JudgesOptions:
     """Judges: what pictures are compared by."""
-    lpips_net: str | None = option(Choice(['vgg', 'alex', 'squeeze', 'demo', 'none']), default_is='vgg; demo on the demo networks; closed-form: none where its weights are not here', of_run=True, help='Trunk of LPIPS; none: nothing is measured by it (closed-form only).', evaluate=('Trunk of LPIPS; none: not measured (report only).', 'vgg; demo on the demo networks'))
+    lpips_net: str | None = option(click.STRING, metavar='NAME', default_is='vgg; demo on the demo networks; closed-form: none where its weights are not here', of_run=True, help='Trunk of LPIPS: vgg, alex, squeeze, or the distance of a world (demo, faces); none: nothing is measured by it (closed-form only).', evaluate=('Trunk of LPIPS, or the distance of a world; none: not measured (report only).', 'vgg; demo on the demo networks'))
     lpips_weights: str | None = option(PATH, metavar='FILE', default_is='cache, else download', evaluate=True, of_run=True, needs=('lpips_net',), help="File with the trunk's weights.")
     lpips_resolution: int | None = option(IntRange(32, 2048), unit='pixels', default_is='as they are', evaluate=True, of_run=True, needs=('lpips_net',), help='Resolution at which LPIPS sees the pictures; 256 is 4 times cheaper than 512.')
     id_network: str | None = option(PATH, metavar='NAME|FILE', default_is='arcface; demo on the demo networks; closed-form: none where its weights are not here', of_run=True, help='Recogniser of the identity term: facenet, arcface, curricularface, demo, none, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]; a program: --trust-file).', evaluate=('The recogniser that the loss used, by name or as a TorchScript file (a program: --trust-file).', 'arcface; demo on the demo networks'))

@@ -33,6 +33,12 @@ class Costs:
     picture: float                   # of the network, as the report shows it
     seen: float                      # of the network, as the losses see it
     terms: dict[str, float]          # of what each term of the loss sees of it, by name; those that have a judge here
+    small: float | None = None       # of the network, where latents are looked for and many people looked at by cheaper pictures
+
+    @property
+    def many(self) -> float:
+        """Of the network, in an inversion and for the many people of a page."""
+        return self.picture if self.small is None else self.small
 
     @property
     def lpips(self) -> float:
@@ -87,7 +93,8 @@ def costs_of(config: Config, generator: Generator, judges: Judges) -> Costs:
         side = Output(image, [])
         terms = {term.name: seconds_of(lambda term=term: term.see(term.judge_in(judges), side), device)[0]
                  for term in TERMS if term.works_with(judges)}
-    return Costs(whole, seen, terms)
+        small = seconds_of(lambda: picture(half=True), device)[0] if generator.searches_by_half and device.type == 'cpu' else None
+    return Costs(whole, seen, terms, small)
 
 
 def seconds_of(call: Callable[[], object], device: torch.device) -> tuple[float, object]:
@@ -111,9 +118,9 @@ def from_costs(config: Config, costs: Costs, shown: int = SHOWN) -> Estimate:
     step = (pairs_of_person + others) * PAIR_NETWORK * costs.seen + PAIR_JUDGE * (pairs_of_person * terms + others * costs.lpips)
     images = sum(images_of(one) for one in each_person(config) if one.image)
     steps = config.inversion_steps if images and parts_of(config.inversion)[1] is not None else 0
-    inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.picture + INVERSION[1] * costs.lpips))
+    inversion = images * (2 * costs.picture + (steps or 0) * (INVERSION[0] * costs.many + INVERSION[1] * costs.lpips))
     full_page = FULL_PAGE + (IMPOSTORS if costs.recogniser else 0)
-    full = 0.0 if config.report == 'brief' else 2 * full_page * costs.picture
+    full = 0.0 if config.report == 'brief' else 2 * full_page * costs.many
     return Estimate(inversion, step, config.iters, 2 * (shown + images) * (costs.picture + costs.lpips) + full)
 
 
@@ -122,7 +129,7 @@ def shorter(config: Config, generator: Generator, seconds: float) -> str | None:
     if seconds < LONG_S:
         return None
     flags = [f'--iters (now {config.iters})'] if config.iters else []
-    if generator.is_3d and config.loss_resolution == 'full' and config.iters:
+    if generator.has_half and config.loss_resolution == 'full' and config.iters:
         flags.append('--loss-resolution=half (about half the work)')
     if config.lpips_resolution is None and generator.img_resolution > 256 and config.loss_resolution != 'raw':
         flags.append('--lpips-resolution=256')

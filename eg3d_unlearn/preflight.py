@@ -67,6 +67,7 @@ def check(
     for one in each_person(config):
         if one.image:
             check_world(one.image[0], world)
+    check_judges(config)
     config, missing = without_missing(given, config)
     generator.precision = choose_precision(config.precision, world, device)
     d, alpha_max, distances_are = distances(config, generator)
@@ -74,7 +75,6 @@ def check(
                                  report=report_of(config, device, world is not None))
     # How the page is written changes nothing of the run: one that was begun on a GPU may end on a CPU.
     options = {**{name: value for name, value in config.to_json().items() if name not in ('report', 'delta')}, 'network_sha256': pickle.sha256()}
-    check_judges(config)
     notes = check_against_network(config, generator, pickle)
     usual = resolve(Config(network=given.network, outdir=given.outdir, method=given.method), world, generator.family).to_json()
     folder.check(options, usual)
@@ -86,7 +86,7 @@ def check(
     about = [f'{operations[0].upper()}{operations[1:]}; arithmetic: {config.precision}.',
              f'Judges: LPIPS {judges.names["perceptual"]}, recogniser {judges.names["recogniser"]} in the loss, '
              f'{judges.names["measuring"]} in the summary.', f'Distances: {distances_are}.', *missing, *(f'WARNING: {note}' for note in notes)]
-    if world is not None and any(photos_of(one) for one in each_person(config)):
+    if world is not None and world.limits and any(photos_of(one) for one in each_person(config)):
         about.append(f'NOTE: {world.limits}')
     return Checked(config, pickle, generator, judges, folder, options, usual, about, notes)
 
@@ -105,9 +105,10 @@ def check_against_network(config: Config, generator: Generator, pickle: NetworkP
     """
     if not generator.is_3d:
         refuse_unused(config, needing('cameras'), f'was given, but a {generator.family} network has no cameras. Leave it out.')
-        if config.loss_resolution != 'full':
+        fits = ('full', 'half') if generator.has_half else ('full',)
+        if config.loss_resolution not in fits:
             raise InputError(f'--loss-resolution={config.loss_resolution} needs a neural rendering, which 2D networks have not. '
-                             'Use --loss-resolution=full.')
+                             f'Use --loss-resolution={" or ".join(fits)}.')
     for one in [*each_person(config), *filter(None, [kept_people(config)])]:
         check_person(one, generator)
     trained = generator.freeze_except(prefixes_of(config, generator))

@@ -10,6 +10,8 @@ NEEDS = {
     'gpu': (torch.cuda.is_available, 'needs a GPU: run it where torch.cuda.is_available(), pytest -m gpu for these tests alone'),
     'upstream': (lambda: any(map(os.environ.get, VARIABLES)), f'needs NVIDIA checkouts: set {", ".join(VARIABLES)} to their folders that '
                  'hold legacy.py'),
+    'faces': (lambda: bool(os.environ.get('EG3D_UNLEARN_FACES')), 'needs the world of real faces: python -m eg3d_unlearn.worlds.faces setup, '
+              'then EG3D_UNLEARN_FACES=1'),
 }
 
 

@@ -23,7 +23,7 @@ def other_recogniser(images):
 class Turning(StyleGAN2):
     """A 3D network in a thousandth of the time: its picture moves sideways with the camera, and its depth is its brightness."""
     family = 'turning'
-    is_3d = True
+    is_3d = has_half = True
 
     def camera(self, yaw, pitch=PITCH):
         return look_at(yaw, pitch, [0, 0, 0])

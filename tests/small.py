@@ -31,6 +31,9 @@ SMALL = {
     'stylegan3': ('training.networks_stylegan3.Generator', dict(
         z_dim=16, c_dim=0, w_dim=24, img_resolution=32, img_channels=3, mapping_kwargs={'num_layers': 2}, channel_base=256,
         channel_max=8, num_layers=6)),
+    'mobilestylegan': ('eg3d_unlearn.MobileStyleGAN', dict(
+        z_dim=16, c_dim=0, w_dim=64, img_resolution=64, img_channels=3, small_resolution=32, channels=[16, 16, 8, 8],
+        mapping_kwargs={'num_layers': 2, 'lr_multiplier': 1.0})),
 }
 
 
@@ -41,6 +44,9 @@ def small_generator(family: str, seed: int = 0, **options) -> Generator:
         network = build_network(*SMALL[family]).requires_grad_(False)
     if family == 'eg3d':
         network.neural_rendering_resolution = 16
+    if family == 'mobilestylegan':   # a small picture that depends on all styles, as after a fit
+        for buffer in network.preview.buffers():
+            buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)) / buffer.shape[-1] ** 0.5)
     return wrap(network, family, **options)
 
 

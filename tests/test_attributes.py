@@ -78,7 +78,7 @@ def picture(network):
     return network.synthesis(ws, camera, 16, noise_mode='const', jitter='fixed', superresolve=False)['image_raw']
 
 
-@pytest.mark.parametrize('family', SMALL)
+@pytest.mark.parametrize('family', [family for family in SMALL if family != 'mobilestylegan'])   # no code of NVIDIA's wrote one
 def test_an_unchanged_network_is_as_it_was(family, tmp_path, known):
     network = build(written(tmp_path, family))
     assert network.notes == []

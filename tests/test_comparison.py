@@ -46,7 +46,7 @@ def evidence_of(family: str, changed: float = 0.0, others: int = 2, recognisers:
                     None if labels is None else labels[1:], images, None if labels is None else labels[:1])
     found = {'used': poor_mans_recogniser, 'unused': second_recogniser} if recognisers else {}
     config = Config(network='x.pkl', outdir='', image=('face.png',), precision='fp32')
-    return Evidence(None, None, g_s, g_u, person, Judges(PoorMansLpips(), None, None, {}), found, 'used', False, config)
+    return Evidence(None, None, g_s, g_u, person, Judges(PoorMansLpips(), None, None, {}), found, 'used', None, config)
 
 
 @pytest.fixture(scope='module', params=['eg3d', 'stylegan2'])

@@ -21,7 +21,7 @@ from torch_utils_ext.errors import InputError
 COMMANDS = ['command', 'evaluate_command', 'evaluation.audit.command', 'evaluation.metrics.command', 'report.command', 'bench.tables.command',
             'person.photo.__main__', 'bench.benchmark', 'bench.make_network', 'bench.train_encoder', 'bench.compare_inversions',
             'worlds.demo.check', 'worlds.demo.dataset', 'worlds.demo.export', 'worlds.demo.sheet', 'worlds.demo.train', 'worlds.demo.reference',
-            'delta.__main__', 'bench.tables.readme', 'bench.structure']
+            'worlds.faces.__main__', 'delta.__main__', 'bench.tables.readme', 'bench.structure']
 ROOT = Path(__file__).parents[1]
 
 

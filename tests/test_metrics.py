@@ -538,7 +538,7 @@ class NotANumber(torch.nn.Module):
 
 
 @pytest.mark.parametrize('name, sentence', [
-    ('nowhere.pt', 'neither one of inception, demo, nor a file'), ('text.pt', 'not a TorchScript file'),
+    ('nowhere.pt', 'neither one of inception, demo, faces, nor a file'), ('text.pt', 'not a TorchScript file'),
     ('floats.pt', r'maps .* to torch.uint8 \[2, 12288\]'), ('nan.pt', 'NaN, infinite'),
     ('fails.pt', r'fails on pictures \[2, 3, 64, 64\]')])
 def test_feature_networks_that_are_none(tmp_path, name, sentence):
@@ -550,7 +550,7 @@ def test_feature_networks_that_are_none(tmp_path, name, sentence):
     ('id', dict(person=False), {}, 'id is about the erased person: say who'),
     ('id_others', dict(other_photos=0), {}, 'about other photos of the same person, and there is none'),
     ('targets_apart', {}, {}, 'one person is given; it needs two'),
-    ('id-half', {}, {}, 'a stylegan2 network has none. Ask for id'),
+    ('id-half', {}, {}, 'a stylegan2 network makes none. Ask for id'),
     ('fid_pre40', dict(of_world=False), {'features': 'demo'}, 'demo knows the demo world only'),
     ('fid_pre40', {}, {'inception_weights': 'x.pth'}, 'the features are those of demo'),
     ('fid_pre40', dict(of_world=False), {}, 'weights-inception-2015-12-05-6726825d.pth from https://github.com/toshas'),

@@ -288,7 +288,7 @@ def test_what_a_metric_needs_is_asked_for_before_the_first_erasure(tmp_path):
 def test_a_workbench_checks_metrics_before_anything_slow():
     workbench = Workbench('demo-stylegan2')
     workbench.check({'id', 'id_others', 'retain200', 'fid_pre500', 'dfid_real500'}, None)
-    with pytest.raises(InputError, match='asks for half the rays'):
+    with pytest.raises(InputError, match='asks for cheaper pictures'):
         workbench.check({'fid_pre500-half'}, None)
 
 
@@ -347,7 +347,7 @@ def test_different_numbers_of_samples_are_not_mixed(tmp_path):
 @pytest.mark.parametrize('arguments, text', [
     (['--world=ffhq', '--outdir=o'], '--data=DIR names a folder'),
     (['--table=nine', '--outdir=o'], 'closed-form, figure9, methods'),
-    (['--world=dema', '--outdir=o'], '--world=dema is not known; expected demo or ffhq. Did you mean demo?'),
+    (['--world=dema', '--outdir=o'], '--world=dema is not known; expected demo, faces or ffhq. Did you mean demo?'),
 ])
 def test_errors(arguments, text, tmp_path):
     result = CliRunner().invoke(main, arguments)

@@ -33,6 +33,7 @@ def save_network_pickle(
     state_dict: dict[str, torch.Tensor],
     attributes: dict[str, Any] | None = None,  # set on the network, e.g. neural_rendering_resolution; None: none
     training_set_kwargs: dict[str, Any] | None = None,
+    source: str | None = None,  # Python that runs on loading and builds the network; None: `upstream_bridge`, for upstream's classes
 ) -> None:
     """Write a network pickle of `G`, `D` (an empty module), `G_ema`, `training_set_kwargs` and `augment_pipe` (None).
 
@@ -51,7 +52,7 @@ def save_network_pickle(
     meta = {
         'type': 'class',
         'version': PERSISTENCE_VERSION,
-        'module_src': Path(__file__).with_name('upstream_bridge.py').read_text(encoding='utf-8'),
+        'module_src': source or Path(__file__).with_name('upstream_bridge.py').read_text(encoding='utf-8'),
         'class_name': upstream_class.rsplit('.', 1)[1],
         'state': state,
     }

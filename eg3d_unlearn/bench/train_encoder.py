@@ -266,7 +266,7 @@ def main(network: str, outdir: str, device: str, data: str | None, resume: str |
     Then: unlearn.py --inversion=encoder --encoder=DIR/encoder.pt.
     """
     world, family = world_by_network(network)
-    if ship and world is None:
+    if ship and (world is None or world.encoder_path(family) is None):
         raise InputError(f'--ship is for the demo networks, whose encoders come with the package; got --network={network}.')
     generator, judges, made_for = prepare(network, device, random_metric_weights, precision)
     if options['half'] and not generator.is_3d:

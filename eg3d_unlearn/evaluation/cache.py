@@ -85,5 +85,6 @@ def fingerprint(generator: Generator) -> str:
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     settings = [generator.family, generator.class_label, generator.precision, str(generator.device),
                 getattr(generator, 'fov_deg', None), getattr(generator.network, 'neural_rendering_resolution', None)]
+    settings += ['light'] if generator.is_light else []
     digest.update(repr(settings).encode())
     return digest.hexdigest()

@@ -1,10 +1,12 @@
 """What a page shows and what is measured on it: both networks, the same latents, the same cameras, constant noise."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Iterator
 
 import torch
 from torch import Tensor
@@ -62,17 +64,18 @@ def compare(
     people = g_s.sample(plan.people, stream(g_s, plan.seed, PEOPLE_STREAM))
     protocol = {'views_deg': [round(math.degrees(yaw), 1) for yaw in yaws if yaw is not None], 'people': plan.people, 'neighbours': len(near),
                 'seed': plan.seed, 'noise': 'constant; cameras and depths the same on both sides', 'arithmetic': evidence.config.precision}
+    if looks_at_small(evidence):
+        protocol['other_people_px'] = g_s.resolution(half=True)
     with arithmetic(evidence.config.precision, evidence.device):
         latents = {'same_photo': (person.ws[:1], views), 'other_photos': (person.ws_others, cameras_of(person, 'mine')),
                    'neighbours': (near, front), 'strangers': (person.ws_strangers, cameras_of(person, 'strangers')),
                    'other_people': (people, front)}
-        # One after another: no picture depends on how many there are, and memory is that of one.
-        groups = {name: by_both(evidence, ws, cameras, f'pictures of {name.replace("_", " ")}', batch=1)
-                  for name, (ws, cameras) in latents.items() if ws is not None and len(ws)}
         photographed = None if person.images is None else by_both(evidence, person.ws[:1], person.camera)
         target = None if ws_target is None else rendered(g_s, ws_target, views).images[0].clamp(-1, 1).cpu()
-        figures = figures_of(evidence, groups, photographed, protocol,
-                             Settings(seed=plan.seed, impostors=plan.impostors))
+        groups = pairs_of_pictures(evidence, {'same_photo': latents.pop('same_photo')})
+        with many_pictures(evidence):
+            groups |= pairs_of_pictures(evidence, latents)
+            figures = figures_of(evidence, groups, photographed, protocol, Settings(seed=plan.seed, impostors=plan.impostors))
     pictures = Pictures(
         views=[BeforeAfter(photograph(pair.before[i]), photograph(pair.after[i]), None if target is None else photograph(target[i]),
                            yaw=None if yaw is None else round(math.degrees(yaw), 1), likeness=value_of(figures, 'same_photo', i))
@@ -88,6 +91,31 @@ def compare(
     if plan.show_photo or world_person(evidence.config) is not None:
         show_photos(evidence, pictures)
     return pictures, figures
+
+
+def pairs_of_pictures(evidence: Evidence, latents: dict[str, tuple[Tensor | None, Tensor | None]]) -> dict[str, Pair]:
+    """Pictures of latents by both networks, of those groups that there are."""
+    # One after another: no picture depends on how many there are, and memory is that of one.
+    return {name: by_both(evidence, ws, cameras, f'pictures of {name.replace("_", " ")}', batch=1)
+            for name, (ws, cameras) in latents.items() if ws is not None and len(ws)}
+
+
+def looks_at_small(evidence: Evidence) -> bool:
+    """Whether many people are looked at by small pictures: on a CPU, where a family's show as much of a face."""
+    return evidence.g_s.searches_by_half and evidence.device.type == 'cpu'
+
+
+@contextlib.contextmanager
+def many_pictures(evidence: Evidence) -> Iterator[None]:
+    """While entered, both networks make small pictures where `looks_at_small`."""
+    sides = [evidence.g_s, evidence.g_u] if looks_at_small(evidence) else []
+    for side in sides:
+        side.is_light = True
+    try:
+        yield
+    finally:
+        for side in sides:
+            side.is_light = False
 
 
 def stream(generator: Generator, seed: int, number: int) -> torch.Generator:

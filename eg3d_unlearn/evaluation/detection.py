@@ -19,8 +19,8 @@ DETECTOR = 'MTCNN; a picture fails where a face is found before and none after'
 
 
 def faces_found(evidence: Evidence, pictures: Tensor, settings: Settings) -> Tensor | None:   # [..., 3, H, W] uint8 -> [...] bool
-    """Where a detector finds a face; None in a world of our own, whose faces none was made for."""
-    if evidence.world is not None:
+    """Where a detector finds a face; None in a world of drawn faces, for which none was made."""
+    if evidence.made_up_world is not None:
         return None
     return settings.cache.get({'what': 'faces', 'pictures': checksum(pictures)}, lambda: found_in(pictures))
 

@@ -49,6 +49,11 @@ class Evidence:
         return self.g_s.device
 
     @property
+    def made_up_world(self) -> World | None:
+        """The world, where nobody in it is real: it has photos of its people, and knows who they are."""
+        return self.world if self.world is not None and self.world.is_made_up else None
+
+    @property
     def measuring(self) -> tuple[str, Embed]:
         """The recogniser that decides: one that the loss did not use, where there is one."""
         unused = [name for name in self.recognisers if name != self.trained_with]
@@ -88,7 +93,8 @@ class Evidence:
         """Photos inverted into one of the networks, by the encoder and the judges of this evidence."""
         config = self.config
         inverter = make_inverter(name or config.inversion, config.encoder, config.encoder_mean, steps=config.inversion_steps or 100,
-                                 lr=config.inversion_lr or 0.05, seed=config.seed)
+                                 lr=config.inversion_lr or 0.05, seed=config.seed, lambda_id=config.inversion_lambda_id or 0.0,
+                                 recogniser=self.judges.recogniser)
         return inverter(generator, images.to(self.device), None if cameras is None else cameras.to(self.device),
                         self.judges.perceptual)
 

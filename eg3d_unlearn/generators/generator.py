@@ -54,8 +54,12 @@ class Generator:
     classes: dict[str, NetworkClass] = {}  # by upstream's name of the class
     trainable = ''                   # prefix of the parameters that GUIDE trains
     features_are = ''                # what stands for F in L_local, and why
+    about: str | None = None         # what whoever sees the network must know of this family
     alignment = 'ffhq'               # how FFHQ's faces lie in pictures of this family
     is_3d = False
+    has_half = False                 # whether `render` can make a cheaper picture
+    searches_by_half = False         # whether latents of photos are looked for by such pictures: they show as much of a face
+    is_light = False                 # every picture is such a one
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class Generator:
     ):
         self.network = network.eval()
         self.trained_on = by_options(getattr(network, 'rendering_kwargs', None)) if data is None else data
-        self.notes = [*getattr(network, 'notes', []), *filter(None, [self.trained_on.note])]
+        self.notes = [*getattr(network, 'notes', []), *filter(None, [self.about, self.trained_on.note])]
         if not self.trained_on.aligned:
             self.alignment = 'full'
         self.precision = precision
@@ -129,9 +133,14 @@ class Generator:
                raw: bool = False, half: bool = False) -> Output:
         """The picture from ``camera`` [1 or N, 25]; depth jitter from ``rng``, without one at fixed depths.
 
-        3D networks only: ``raw`` gives the neural rendering, ``half`` takes half as many rays along each side.
+        3D networks only: ``raw`` gives the neural rendering. Where `has_half`: ``half`` gives a cheaper picture, of half as many rays
+        along each side, or a small one.
         """
         return Output(backbone.image, backbone.features)
+
+    def resolution(self, half: bool = False) -> int:
+        """Pixels along each side of the pictures of `render`, with or without ``half``."""
+        return self.img_resolution
 
     def synthesize(
         self,

@@ -16,6 +16,7 @@ from eg3d_unlearn.judges.weights import NotHere, fetching_nothing, find
 from eg3d_unlearn.worlds.registry import REGISTERED, world_named
 from torch_utils_ext.download import default_cache
 from torch_utils_ext.errors import InputError
+from torch_utils_ext.user_files import did_you_mean, shown
 
 Embed = Callable[[Tensor], Tensor]   # [N, 3, H, W] in -1 to 1 -> [N, D] unit norm
 NONE = 'none'                        # name of a judge that there is not
@@ -52,9 +53,10 @@ def load_judges(options: JudgesOptions, generator: Generator, device: torch.devi
         perceptual = Lpips(options.lpips_net, weights=options.lpips_weights, random_weights=options.random_metric_weights,
                            resolution=options.lpips_resolution, device=device)
     if options.id_network in REGISTERED:
-        found = world_named(options.id_network).recognisers()
+        world = world_named(options.id_network)
+        found, alignment = world.recognisers(), 'full' if world.is_made_up else alignment_of(options, generator)
         names.update(zip(('recogniser', 'measuring'), found, strict=True))
-        return Judges(perceptual, *(partial(network.to(device).embed, alignment='full') for network in found.values()), names)
+        return Judges(perceptual, *(partial(network.to(device).embed, alignment=alignment) for network in found.values()), names)
     recogniser = load_identity(options.id_network, weights=options.id_weights, random_weights=options.random_metric_weights,
                                trust=options.trust_file)
     if recogniser is None:
@@ -67,11 +69,15 @@ def needed(config: Config) -> dict[str, bool]:
     """Whether a run needs a recogniser and LPIPS, by the option that names them: an optimisation does, a formula does not."""
     optimises = config.person_kind in ('image', 'people') and parts_of(config.inversion)[1] is not None
     trains = config.method != CLOSED_FORM
-    return {'id_network': trains, 'lpips_net': trains or optimises}
+    return {'id_network': trains or optimises and bool(config.inversion_lambda_id), 'lpips_net': trains or optimises}
 
 
 def check_needed(config: Config) -> None:
-    """Refuse a run without LPIPS that cannot do without."""
+    """Refuse a perceptual distance that is not known, and a run without one that cannot do without."""
+    known = (*NETS, *REGISTERED, NONE)
+    if config.lpips_net not in known:
+        raise InputError(f'--lpips-net={shown(config.lpips_net)} is not known; expected {", ".join(known)}.'
+                         f'{did_you_mean(config.lpips_net, known)}')
     if config.lpips_net == NONE and needed(config)['lpips_net']:
         raise InputError(f'--lpips-net={NONE} goes with --method={CLOSED_FORM} only, and with photos only where an encoder finds the latent '
                          '(--inversion=encoder): all else is optimised by LPIPS. Leave it out, or use --lpips-net=squeeze, which is small.')

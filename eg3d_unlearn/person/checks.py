@@ -22,14 +22,14 @@ def check_photos(config: Config) -> None:
     """Refuse photos that cannot be read, and options about photos where there are none."""
     people = [name for name in config.image if person_in(name) is not None]
     if people and len(config.image) > 1:
-        raise InputError(f'--image={people[0]} is a person of the demo world with photos of their own; it goes alone '
+        raise InputError(f'--image={people[0]} is a person of {person_in(people[0])[0].title} with photos of their own; it goes alone '
                          f'(got {len(config.image)} times --image).')
     for name in config.image:
         if not people and not pictures_at(Path(name)):
             raise no_photo(Path(name))
     check_each(photos_of(config), read_image)
     if config.camera is not None and people:
-        raise InputError('--camera was given, but the photos of demo people bring their own. Leave it out.')
+        raise InputError('--camera was given, but the photos of a world\'s people bring their own. Leave it out.')
     if config.camera is not None and len(photos_of(config)) != 1:
         raise InputError(f'--camera is the camera of one photo, and {len(photos_of(config))} were given. Put the cameras of several photos '
                          'into a dataset.json beside them.')

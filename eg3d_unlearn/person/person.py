@@ -172,7 +172,8 @@ def stacked(photos: list[Prepared], generator: Generator) -> tuple[Tensor, Tenso
 def encoder_of(options: InversionOptions, generator: Generator) -> str | None:
     """The file of ``--encoder``, else the one that a network of a world comes with."""
     world = generator.trained_on.world
-    return options.encoder if options.encoder is not None or world is None else str(world.encoder_path(generator.family))
+    path = None if world is None else world.encoder_path(generator.family)
+    return options.encoder if options.encoder is not None or path is None else str(path)
 
 
 def invert(config: Config, generator: Generator, judges: Judges, images: Tensor, camera: Tensor | None, log: Callable[[str], None],
@@ -180,7 +181,7 @@ def invert(config: Config, generator: Generator, judges: Judges, images: Tensor,
     """Latents [N, num_ws, w_dim] of ``images`` [N, 3, H, W] with a progress bar, and how good they are; the first is the erased person's."""
     log(f'Inverting {what} by {config.inversion}.')
     inverter = make_inverter(config.inversion, config.encoder, config.encoder_mean, steps=config.inversion_steps, lr=config.inversion_lr,
-                             seed=config.seed)
+                             seed=config.seed, lambda_id=config.inversion_lambda_id or 0.0, recogniser=judges.recogniser)
     images = images.to(generator.device)
     total, unit = (inverter.steps, 'step') if isinstance(inverter, Optimisation) else (len(images), 'photo')
     with tqdm(total=total, desc='inverting', unit=unit, dynamic_ncols=True) as bar:

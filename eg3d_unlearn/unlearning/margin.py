@@ -90,7 +90,7 @@ def faces(
     found = []
     for one in ws:
         backbone = generator.backbone(one[None])
-        found.append(torch.cat([recogniser(generator.render(backbone, camera, half=generator.is_3d).image) for camera in cameras]))
+        found.append(torch.cat([recogniser(generator.render(backbone, camera, half=generator.has_half).image) for camera in cameras]))
     return torch.stack(found, dim=1)
 
 

@@ -66,5 +66,5 @@ def resolve(
     if world is not None:
         settings['inversion_steps'] = world.inversion_steps(family, 'encoder' if encoder else 'mean') or settings['inversion_steps']
     if space is None:
-        settings.update(inversion_steps=None, inversion_lr=None)
+        settings.update(inversion_steps=None, inversion_lr=None, inversion_lambda_id=None)
     return dataclasses.replace(config, **{name: value for name, value in settings.items() if getattr(config, name) is None})

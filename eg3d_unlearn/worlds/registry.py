@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.network_pickle import NetworkPickle
 
-REGISTERED = {'demo': 'eg3d_unlearn.worlds.demo.world'}
+REGISTERED = {name: f'eg3d_unlearn.worlds.{name}.world' for name in ('demo', 'faces')}
 
 
 @dataclass
@@ -46,11 +46,13 @@ class World:
     mark: str                        # the data set that pickles of its networks name
     networks: dict[str, str]         # names for --network, and the family of each
     people: str                      # what its people are called: 'held-out people'
-    default_person: int              # whom --image=NAME means
-    other_photos: int                # of a person, that come with the erased one
-    strangers: int                   # photos of other people that come with a person
-    is_made_up: bool = False         # whether nobody in it is real
-    limits: str                      # what its networks cannot do, in a sentence that follows 'NOTE: '
+    # Nobody in it is real: its people are drawn, and known. There are photos of them and truth beyond what its networks show, and no
+    # detector was made for their faces. Else there are none.
+    is_made_up: bool = False
+    default_person: int = 0          # whom --image=NAME means
+    other_photos: int = 0            # of a person, that come with the erased one
+    strangers: int = 0               # photos of other people that come with a person
+    limits: str | None = None        # what its networks cannot do, in a sentence that follows 'NOTE: '
     bars: dict[str, Bars]            # by family: between its people's photos and what is none of them
     precision: str | None = None     # on a CPU that can; None: fp32
 
@@ -58,9 +60,9 @@ class World:
         """The pickle of one of its networks."""
         raise NotImplementedError
 
-    def encoder_path(self, family: str) -> Path:
-        """The encoder of its network of ``family``."""
-        raise NotImplementedError
+    def encoder_path(self, family: str) -> Path | None:
+        """The encoder of its network of ``family``; None where there is none."""
+        return None
 
     def reference_latents(self, family: str) -> Tensor | None:   # [N, num_ws or 1, w_dim] float32
         """Latents of photos of other people, who are to stay; None where there are none."""
@@ -79,7 +81,7 @@ class World:
         raise NotImplementedError
 
     def recognisers(self) -> dict[str, torch.nn.Module]:
-        """By name: the recogniser of the losses, then the one that measures; with ``embed(images, alignment='full')``."""
+        """By name: the recogniser of the losses, then the one that measures; with ``embed(images, alignment)``, 'full' where made up."""
         raise NotImplementedError
 
     def features(self) -> Any:
@@ -147,7 +149,12 @@ def person_in(image: str) -> tuple[World, int] | None:
     if found is None or found[1] not in REGISTERED:
         return None
     world = world_named(found[1])
-    return world, int(found[2] or world.default_person)
+    number = int(found[2] or world.default_person)
+    if world.is_made_up:
+        return world, number
+    if Path(image).exists():         # a folder of that name
+        return None
+    raise InputError(f'--image={image}: there are no photos of {world.title}. Its random people are named by --latent-seed={number}.')
 
 
 def people_in(people: str) -> list[str] | None:

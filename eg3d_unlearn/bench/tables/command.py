@@ -100,17 +100,20 @@ def networks_of(world: str) -> tuple[str, ...]:
 def protocols_of(experiments: list, networks: list[str], people: int, seeds: int, samples: int, world: str, real: bool = True) -> dict[Job, list[str]]:
     """Which metrics each run's result holds, by their whole names: those of all tables that ask for it."""
     from eg3d_unlearn.evaluation.metrics import METRICS
+    from eg3d_unlearn.generators.families import adapters
+    from eg3d_unlearn.worlds.registry import REGISTERED, world_named
     found: dict[Job, list[str]] = {}
+    known = world_named(world) if world in REGISTERED else None
     for experiment in experiments:
         for job in experiment.jobs(networks, people, seeds):
-            rays = '-half' if world != PUBLISHED[0] and 'eg3d' in job.network else ''
+            half = known is not None and job.network in known and adapters()[known.networks[job.network]].has_half
             for metric in experiment.metrics:
                 name = metric.partition(':')[0]
                 about = METRICS[name]
-                if about.needs_real and world == PUBLISHED[0] and not real:
-                    continue         # a world renders real pictures
+                if about.needs_real and not real and not (known is not None and known.is_made_up):
+                    continue         # a made-up world renders real pictures
                 if about.default_count is not None:
-                    name += f'{samples if about.counts == "pictures" else about.default_count}{rays}'
+                    name += f'{samples if about.counts == "pictures" else about.default_count}{"-half" if half else ""}'
                 if name not in found.setdefault(job, []):
                     found[job].append(name)
     return found

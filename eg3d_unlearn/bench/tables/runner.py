@@ -185,17 +185,22 @@ def changed_since(content: dict) -> dict[str, tuple]:
     names = (set(GUIDE) if job['method'] else set()) | {'inversion', 'inversion_steps', 'inversion_lr', 'lpips_net', 'id_network'}
     names -= {'n_global', 'n_near'} if not then.get('lambda_global') else set()
     names -= {'n_adj'} if not then.get('lambda_adj') else set()
+    names -= {'inversion_lambda_id'} if now['inversion_lambda_id'] is None else set()   # an encoder alone
     before = {name: then.get(name, GUIDE.get(name)) for name in names}   # what was no option then was as published
     before |= {name: content.get(name) for name in ('network_sha256', 'encoder_sha256')}
+    encoder = None if world is None else world.encoder_path(family)
     now |= {'network_sha256': checksum_of(job['network'], before['network_sha256']),
-            'encoder_sha256': before['encoder_sha256'] if world is None else sha256_once(world.encoder_path(family))}
+            'encoder_sha256': before['encoder_sha256'] if encoder is None else sha256_once(encoder)}
     return {name: (before[name], now[name]) for name in sorted(before) if before[name] != now[name]}
 
 
 def checksum_of(network: str, unknown: str) -> str:
     """The checksum of a network that lies on this machine; ``unknown`` for others."""
     world, _ = world_by_network(network)
-    path = Path(network) if world is None else world.network_path(network)
+    try:
+        path = Path(network) if world is None else world.network_path(network)
+    except InputError:               # of a world that was not set up here
+        return unknown
     return sha256_once(path) if path.is_file() else unknown
 
 

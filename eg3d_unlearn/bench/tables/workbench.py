@@ -72,7 +72,7 @@ class Workbench:
         config = resolve(dataclasses.replace(self.given, method=CLOSED_FORM, forget_from='first'), self.world, self.family)
         if scenario == 'random':
             return Person(self.g_s.map_seed(FIRST_SEED + number), {'given_as': 'seed'})
-        if self.world is not None:
+        if self.world is not None and self.world.is_made_up:
             mine = self.world.photos_of(FIRST_PERSON + number, PHOTOS, self.g_s.img_resolution, out_of_domain=scenario == 'out-of-domain')
             return finding.photographed(config, self.g_s, self.judges, mine, None, log)
         config = dataclasses.replace(config, image=(str(self._folder(scenario, number)),))

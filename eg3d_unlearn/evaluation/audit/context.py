@@ -34,7 +34,7 @@ class Side:
     """One of the two networks under attack."""
     name: str                        # BEFORE or AFTER
     generator: Generator
-    light: Generator                 # the same weights; EG3D with half the rays where the budget says so
+    light: Generator                 # the same weights, with cheaper pictures where the budget says so
 
 
 class Audit:
@@ -134,16 +134,15 @@ class Audit:
         return max(PTI_RATE, self.evidence.config.lr)
 
     def _light(self, generator: Generator) -> Generator:
-        if not (self.budget.half and generator.is_3d):
+        if not (self.budget.half and generator.has_half):
             return generator
         light = generator.twin()
-        light.network.neural_rendering_resolution //= 2
+        light.is_light = True
         return light
 
-    def with_all_rays(self, generator: Generator) -> Generator:
-        """A tuned copy of a ``light`` network, with all its rays again."""
-        if generator.is_3d:
-            generator.network.neural_rendering_resolution = self.evidence.g_s.network.neural_rendering_resolution
+    def whole(self, generator: Generator) -> Generator:
+        """A tuned copy of a ``light`` network, with whole pictures again."""
+        generator.is_light = False
         return generator
 
     def views(self, generator: Generator, ws: Tensor, yaws: Sequence[float] = YAWS) -> Tensor:  # [1, num_ws, w_dim] -> [A, 3, H, W]

@@ -30,7 +30,7 @@ def attack(audit: Audit, budget: SimpleNamespace) -> Findings:
         except InputError:           # the optimisation diverged: the attacker is left with the latent that G_s gives
             failed[0] += 1
             return [Shown(audit.views(side.generator, subject.ws[subject.attacked, None]), used=subject.attacked)]
-        return [Shown(audit.views(audit.with_all_rays(found.generator), found.ws), used=subject.attacked)]
+        return [Shown(audit.views(audit.whole(found.generator), found.ws), used=subject.attacked)]
 
     findings = audit.on_everybody(one, 'T3', budget.pivot_steps + budget.tuning_steps)
     findings.details = {'pivot': name, 'steps': {'pivot': budget.pivot_steps, 'tuning': budget.tuning_steps}, 'lr': audit.learning_rate,

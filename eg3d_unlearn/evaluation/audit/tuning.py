@@ -45,8 +45,8 @@ def tuned(
     for step in tqdm(range(steps), desc=desc, unit='step', dynamic_ncols=True, disable=desc is None):
         chosen = torch.randperm(len(ws), generator=rng)[:batch].to(ws.device)
         camera = None if cameras is None else cameras[chosen]
-        shown = copy.render(copy.backbone(ws[chosen]), camera, half=half and copy.is_3d).image
-        distance = Wanted(images[chosen], perceptual).distance(shown).mean()
+        shown = copy.render(copy.backbone(ws[chosen]), camera, half=half and copy.has_half).image
+        distance = Wanted(images[chosen], perceptual, shown.shape[-1]).distance(shown).mean()
         optimiser.zero_grad(set_to_none=True)
         if torch.isfinite(distance):  # a network that is broken is not taught anything, and its pictures say so
             distance.backward()

@@ -62,7 +62,7 @@ def between(people: Tensor) -> float:                  # [N, D]
 def detected(audit: Audit, shown: list[Tensor]) -> dict | None:
     """The share of pictures in which a face is found, before and after; None where pictures show no human faces."""
     config = audit.evidence.config
-    if audit.evidence.world is not None or config.aligned or alignment_of(config, audit.evidence.g_s) == 'full':
+    if audit.evidence.made_up_world is not None or config.aligned or alignment_of(config, audit.evidence.g_s) == 'full':
         return None
     found = (found_in(part.clamp(-1, 1)) for part in shown)
     return {name: estimate.fraction(part, audit.seed).to_json() for name, part in zip(('before', 'after'), found, strict=True)}

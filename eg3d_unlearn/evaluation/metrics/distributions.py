@@ -105,16 +105,16 @@ def real_pictures(
         key = {'path': str(data.path.absolute()), 'changed': status.st_mtime_ns, 'names': names, 'resolution': resolution}
         return [lambda part=names[i:i + size]: torch.stack([data.picture(name, resolution) for name in part])
                 for i in range(0, count, size)], key, about
-    if evidence.world is None:
+    if evidence.made_up_world is None:
         raise InputError('dfid_real holds generated pictures against real ones: give them with --data=DIR or --data=FILE.zip, cropped as '
                          "the network's training pictures were.")
 
     def batches(total: int, at_once: int, title: str) -> Iterator[slice]:
         return in_batches(total, at_once, settings.bar(title))
-    pictures, key = evidence.world.real_pictures(evidence.g_s.family, resolution, batches)
+    pictures, key = evidence.made_up_world.real_pictures(evidence.g_s.family, resolution, batches)
     key = {**key, 'family': evidence.g_s.family, 'resolution': resolution, 'count': count}
     return [lambda rows=range(i, min(i + size, count)): pictures(rows, count) for i in range(0, count, size)], key, (
-        f'{count} pictures of the {evidence.world.name} renderer, people and cameras as in training, at {resolution} px')
+        f'{count} pictures of the {evidence.made_up_world.name} renderer, people and cameras as in training, at {resolution} px')
 
 
 def check_features(evidence: Evidence, name: Name, settings: Settings) -> None:

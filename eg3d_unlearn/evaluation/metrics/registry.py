@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eg3d_unlearn.evaluation.evidence import Evidence
     from eg3d_unlearn.evaluation.settings import Settings
 
-HALF = '-half'                       # suffix: half as many rays along each side (EG3D)
+HALF = '-half'                       # suffix: half as many rays along each side (EG3D), or small pictures (MobileStyleGAN)
 NAME = re.compile(r'(?P<base>[a-z_]+?)(?P<count>\d{1,7}k?)?(?P<half>-half)?')
 
 
@@ -117,8 +117,9 @@ def check(name: Name, evidence: Evidence, settings: Settings) -> None:
         InputError: what this metric needs is not there; says what, and what to do.
     """
     entry = METRICS[name.base]
-    if name.half and not evidence.g_s.is_3d:
-        raise InputError(f'{name} asks for half the rays, but a {evidence.g_s.family} network has none. Ask for {str(name).removesuffix(HALF)}.')
+    if name.half and not evidence.g_s.has_half:
+        raise InputError(f'{name} asks for cheaper pictures, and a {evidence.g_s.family} network makes none. Ask for '
+                         f'{str(name).removesuffix(HALF)}.')
     if entry.needs_person and evidence.person is None:
         raise InputError(f'{name} is about the erased person: say who with --image, --latent or --latent-seed.')
     if entry.needs_other_photos and len(evidence.ws_mine) < 2:

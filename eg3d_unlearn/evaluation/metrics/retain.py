@@ -53,7 +53,7 @@ def photos_of_data(evidence: Evidence, settings: Settings) -> tuple[list[str], T
 
 
 def check_held_out(evidence: Evidence, name: Name, settings: Settings) -> None:
-    if settings.held_out and evidence.world is None:
+    if settings.held_out and evidence.made_up_world is None:
         photos_of_data(evidence, settings)
 
 
@@ -86,7 +86,7 @@ def retain(evidence: Evidence, name: Name, settings: Settings) -> dict:
 
 def held_out_people(evidence: Evidence, settings: Settings, name: Name) -> Pair | None:
     """Real people whom no network was trained on, by a photo each: inverted, then shown by both networks from its camera."""
-    count = (0 if evidence.world is None else HELD_OUT) if settings.held_out is None else settings.held_out
+    count = (0 if evidence.made_up_world is None else HELD_OUT) if settings.held_out is None else settings.held_out
     if not count:
         return None
     found = inverted(evidence, settings, count)
@@ -101,7 +101,7 @@ def inverted(evidence: Evidence, settings: Settings, count: int) -> dict[str, Te
     # Of a file that is not there the inversion itself complains.
     made_by = sha256_of(config.encoder) if config.encoder is not None and Path(config.encoder).is_file() else None
     key = {'what': 'inverted', 'network': fingerprint(evidence.g_s), 'encoder': made_by}
-    if evidence.world is None:
+    if evidence.made_up_world is None:
         key |= {'data': str(settings.data), 'seed': settings.seed, 'count': count,
                 'by': [config.inversion, config.encoder_mean, config.inversion_steps, config.inversion_lr, config.seed]}
         return settings.cache.get(key, lambda: from_data(evidence, settings))
@@ -113,7 +113,7 @@ def inverted(evidence: Evidence, settings: Settings, count: int) -> dict[str, Te
 
 def from_world(evidence: Evidence, numbers: list[int]) -> dict[str, Tensor]:
     """The same, by the encoder."""
-    taken = [evidence.world.photos_of(number, 1, evidence.g_s.img_resolution, first=1) for number in numbers]
+    taken = [evidence.made_up_world.photos_of(number, 1, evidence.g_s.img_resolution, first=1) for number in numbers]
     labels = torch.cat([one.cameras for one in taken]) if evidence.g_s.is_3d else None
     ws = evidence.invert(evidence.g_s, torch.cat([one.images for one in taken]), labels, 'encoder').ws
     return {'ws': ws.cpu(), **({} if labels is None else {'cameras': labels})}

@@ -30,7 +30,7 @@ class EG3D(Generator):
     trainable = 'backbone.synthesis'
     features_are = 'the tri-planes [96, 256, 256]: all that the renderer sees of a person passes through them'
     alignment = 'eg3d'
-    is_3d = True
+    is_3d = has_half = True
 
     def __init__(self, network: nn.Module, class_label: int | None = None, precision: str = 'fp32', data: TrainedOn | None = None,
                  fov_deg: float | None = None):
@@ -80,7 +80,7 @@ class EG3D(Generator):
                raw: bool = False, half: bool = False) -> Output:
         camera = self.camera(0.0) if camera is None else camera.to(self.device)
         camera = camera.expand(len(backbone.ws), -1)
-        with self._casts(), self._rays(half):
+        with self._casts(), self._rays(half or self.is_light):
             shown = self.network.render(backbone.features[0], backbone.ws, camera, superresolve=not raw, generator=rng,
                                         jitter='fixed' if rng is None else 'random', force_fp32=self._force_fp32)
         image = shown['image_raw'] if raw else shown['image']

@@ -21,7 +21,7 @@ def make_inverter(
     name: str,                       # of `config.INVERSIONS`
     encoder: str | Path | None = None,  # file of the encoder; None = the published one in the cache
     mean: str | Path | None = None,  # published encoders: file of the mean latent that belongs to it
-    **options,                       # of `Optimisation`: steps, lr, seed
+    **options,                       # of `Optimisation`: steps, lr, seed, lambda_id, recogniser
 ) -> Optimisation | Encoder:
     """The inverter called ``name``."""
     if name not in INVERSIONS:       # from Python, or from the options of an older run

@@ -62,12 +62,13 @@ def reconstruction(generator: Generator, ws: Tensor, images: Tensor, camera: Ten
                    perceptual: Perceptual | None) -> tuple[Tensor | None, Tensor]:
     """LPIPS [N] and PSNR [N] (dB) between the pictures of ``ws`` and ``images``."""
     shown = generator.synthesize(ws, camera).image.clamp(-1, 1)
+    images = shrink(images, shown.shape[-1])
     lpips = None if perceptual is None else perceptual.compare(*(perceptual.features(shrink(side)) for side in (shown, images)))
     mse = (shown - images).square().flatten(1).mean(dim=1)
     return lpips, 10 * torch.log10(4 / mse.clamp_min(1e-12))
 
 
-def shrink(images: Tensor) -> Tensor:                 # [N, 3, H, W] -> at most [N, 3, 256, 256]
-    if images.shape[-1] <= PIXEL_SIZE:
+def shrink(images: Tensor, size: int = PIXEL_SIZE) -> Tensor:   # [N, 3, H, W] -> at most [N, 3, size, size]
+    if images.shape[-1] <= size:
         return images
-    return F.interpolate(images, size=(PIXEL_SIZE, PIXEL_SIZE), mode='area')
+    return F.interpolate(images, size=(size, size), mode='area')

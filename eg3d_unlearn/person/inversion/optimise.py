@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from eg3d_unlearn.generators.generator import Generator
+from eg3d_unlearn.judges.identity import identity_distance
+from eg3d_unlearn.judges.judges import Embed
 from eg3d_unlearn.judges.perceptual import Perceptual
-from eg3d_unlearn.person.inversion.inverter import Encoder, Inversion, Progress, reconstruction, shrink
+from eg3d_unlearn.person.inversion.inverter import PIXEL_SIZE, Encoder, Inversion, Progress, reconstruction, shrink
 from torch_utils_ext.errors import InputError
 
 RAMP_UP, RAMP_DOWN = 0.05, 0.25      # shares of the steps in which the learning rate rises and falls
@@ -29,8 +31,11 @@ class Optimisation:
         steps: int = 300,            # optimisation steps
         lr: float = 0.1,             # peak learning rate in units of the latent spread
         seed: int = 0,               # of the exploration noise
+        lambda_id: float = 0.0,      # weight of the identity term
+        recogniser: Embed | None = None,  # that it is by
     ):
         self.space, self.encoder, self.steps, self.lr, self.seed = space, encoder, steps, lr, seed
+        self.lambda_id, self.recogniser = lambda_id, recogniser
 
     def __call__(
         self,
@@ -58,7 +63,8 @@ class Optimisation:
         if self.space == 'w':
             begin = begin.mean(dim=1, keepdim=True)
         # In one memory layout, wherever the photos come from: another one gives other last digits.
-        wanted, offset = Wanted(images.contiguous(), perceptual), torch.zeros_like(begin).requires_grad_(True)
+        wanted = Wanted(images.contiguous(), perceptual, generator.resolution(generator.searches_by_half), self.lambda_id, self.recogniser)
+        offset = torch.zeros_like(begin).requires_grad_(True)
         optimiser = torch.optim.Adam([offset], betas=(0.9, 0.999))
         for step in range(self.steps):
             optimiser.param_groups[0]['lr'] = self.lr * learning_rate(step, self.steps)
@@ -66,7 +72,7 @@ class Optimisation:
             fade = NOISE * max(0.0, 1 - step / self.steps / NOISE_SHARE) ** 2 * (start is None)
             noise = torch.randn(offset.shape, generator=rng).to(offset) * fade
             ws = (begin + spread * (offset + noise)).expand(-1, generator.num_ws, -1)
-            shown = generator.render(generator.backbone(ws), camera)
+            shown = generator.render(generator.backbone(ws), camera, half=generator.searches_by_half)
             loss = wanted.distance(shown.image)
             if not torch.isfinite(loss).all():
                 raise InputError(f'The inversion diverged at step {step}. Lower its learning rate with --inversion-lr (now {self.lr:g}).')
@@ -80,18 +86,28 @@ class Optimisation:
 class Wanted:
     """The photos, and how far pictures are from them; remembers the last terms for the progress bar."""
 
-    def __init__(self, images: Tensor, perceptual: Perceptual):   # [N, 3, H, W] in [-1, 1]
+    def __init__(
+        self,
+        images: Tensor,              # [N, 3, H, W] in [-1, 1]
+        perceptual: Perceptual,
+        resolution: int = PIXEL_SIZE,  # of the pictures that are compared with them
+        lambda_id: float = 0.0,      # weight of the identity term
+        recogniser: Embed | None = None,
+    ):
         with torch.no_grad():
-            self.small = shrink(images)
+            self.small = shrink(images, min(resolution, PIXEL_SIZE))
             self.features = perceptual.features(self.small)
+            self.faces = recogniser(images) if recogniser is not None and lambda_id else None
+        self.lambda_id, self.recogniser = lambda_id, recogniser
         self.perceptual, self.l2, self.lpips = perceptual, torch.zeros(()), torch.zeros(())
 
     def distance(self, shown: Tensor) -> Tensor:      # [N, 3, H, W] -> [N]
-        """The loss of every inversion that learns: mean squared error plus LPIPS."""
-        small = shrink(shown)
+        """The loss of every inversion that learns: mean squared error plus LPIPS, and an identity term where one is asked for."""
+        small = shrink(shown, self.small.shape[-1])
         self.l2 = (small - self.small).square().flatten(1).mean(dim=1)
         self.lpips = self.perceptual.compare(self.perceptual.features(small), self.features)
-        return self.l2 + self.lpips
+        loss = self.l2 + self.lpips
+        return loss if self.faces is None else loss + self.lambda_id * identity_distance(self.recogniser(shown), self.faces)
 
     def figures(self) -> dict[str, float]:
         """The last terms, in the mean over the photos."""

@@ -40,7 +40,7 @@ class PivotalTuning:
         # The twin has copies of what was trainable; the original goes back to how it was.
         for name, parameter in generator.network.named_parameters():
             parameter.requires_grad_(name in learns)
-        wanted = Wanted(images, perceptual)
+        wanted = Wanted(images, perceptual, tuned.resolution())
         optimiser = torch.optim.Adam([dict(tuned.network.named_parameters())[name] for name in parameters], lr=self.lr)
         for step in range(self.steps):
             loss = wanted.distance(tuned.synthesize(found.ws, camera).image)
