@@ -74,6 +74,24 @@ def read_tensors(
     raise InputError(f'{name} was not written by torch.save, numpy.save or numpy.savez.')
 
 
+def read_pickled_arrays(
+    content: bytes,
+    name: str,  # what it is, to begin the sentence of an error
+) -> Any:
+    """What ``pickle.dump`` wrote of numpy arrays in dicts, lists and tuples.  Raises InputError."""
+
+    def storage(dtype: torch.dtype | None, key: str, length: int) -> Storage:
+        raise PickleError('it holds tensors of torch, and arrays are expected')
+
+    try:
+        reader = _Reader(content, storage)
+        return reader.plain(reader.run())
+    except PickleError as error:
+        raise InputError(f'{name} cannot be used: {error}.') from None
+    except _BROKEN as error:
+        raise InputError(f'{name} is damaged ({type(error).__name__}).') from None
+
+
 # Files of torch.save
 
 

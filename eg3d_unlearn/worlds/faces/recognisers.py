@@ -1,0 +1,157 @@
+"""Two face recognisers that share neither data nor architecture, made from packages: dlib's for the losses, FaceNet's for measuring.
+
+Both see pictures that are aligned as FFHQ's are.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eg3d_unlearn.judges.identity import Recogniser
+from eg3d_unlearn.judges.identity.crop import Point, facenet_box, ffhq_points, fit_box
+from eg3d_unlearn.judges.identity.facenet import INPUT_SIZE, FaceNet
+from eg3d_unlearn.judges.resample import Box, resample
+from eg3d_unlearn.judges.weights import load_into, load_state
+from eg3d_unlearn.worlds.faces.formats import dlib_layers, tflite_layers
+from torch_utils_ext.errors import InputError
+
+STAGES = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))  # channels and residual blocks of dlib's network
+DLIB_SIZE = 150                      # pixels of its crop
+MEAN_RED, MEAN_GREEN, MEAN_BLUE = 122.782, 117.001, 104.298   # that it subtracts, of 255
+# The five points of dlib's mean face, in which its crop is defined: middles of the eyes and the point under the nose, pixels of the crop
+# with its margin of a quarter.
+DLIB_POINTS: tuple[Point, ...] = ((47.73, 47.14), (100.28, 47.12), (74.01, 87.78))
+UNDER_NOSE: Point = (0.5, 0.659)     # that point in FFHQ's alignment, mean over faces of the generator
+
+
+class DlibNetwork(nn.Module):
+    """dlib's residual network of 29 layers (``dlib_face_recognition_resnet_model_v1``), trained on 3 million pictures of 7485 people.
+
+    Its own vectors of two people have a cosine of 0.8, since all faces share a large part; that part is taken off, so that strangers are
+    near 0. Without it, dlib's rule is: one person if the vectors are nearer than 0.6.
+    """
+
+    def __init__(
+        self,
+        stages: tuple[tuple[int, int], ...] = STAGES,   # channels and residual blocks
+        embedding: int = 128,        # D
+    ):
+        super().__init__()
+        widths = [stages[0][0], *(width for width, _ in stages)]
+        convolutions = [nn.Conv2d(3, widths[0], 7, stride=2)]
+        self.halves = []             # by residual block: whether it halves the picture
+        for stage, (width, count) in enumerate(stages):
+            for block in range(count):
+                halves = stage > 0 and block == 0
+                convolutions += [nn.Conv2d(widths[stage] if halves else width, width, 3, 2, 0) if halves else nn.Conv2d(width, width, 3, 1, 1),
+                                 nn.Conv2d(width, width, 3, 1, 1)]
+                self.halves.append(halves)
+        self.convolutions = nn.ModuleList(convolutions)
+        self.head = nn.Linear(widths[-1], embedding, bias=False)
+        self.register_buffer('mean', torch.tensor([MEAN_RED, MEAN_GREEN, MEAN_BLUE]).view(1, 3, 1, 1))
+        self.register_buffer('centre', torch.zeros(embedding))   # of the vectors of many people
+
+    def forward(
+        self,
+        faces: Tensor,  # [N, 3, 150, 150] in -1 to 1, RGB
+    ) -> Tensor:        # [N, D], not of unit norm
+        first, *others = self.convolutions
+        x = F.max_pool2d(first(((faces + 1) * 127.5 - self.mean) / 256).relu(), 3, 2)
+        for number, halves in enumerate(self.halves):
+            one, two = others[2 * number:2 * number + 2]
+            side = F.avg_pool2d(x, 2) if halves else x
+            main = two(one(x).relu())
+            x = (padded(main, side) + padded(side, main)).relu()
+        return self.head(x.mean((2, 3))) - self.centre
+
+
+def padded(
+    x: Tensor,          # [N, C, H, W]
+    like: Tensor,       # [N, C', H', W']
+) -> Tensor:            # [N, max(C, C'), max(H, H'), max(W, W')]
+    """Zeros where the other map is larger, as dlib adds maps of two sizes."""
+    channels, rows, columns = (max(0, theirs - ours) for ours, theirs in zip(x.shape[1:], like.shape[1:], strict=True))
+    return F.pad(x, (0, columns, 0, rows, 0, channels))
+
+
+class FoldedFaceNet(FaceNet):
+    """FaceNet whose BatchNorms and residual scales are merged into its convolutions, as TensorFlow Lite's converter does."""
+
+    def __init__(self):
+        super().__init__()
+        for module in self.net.modules():
+            if hasattr(module, 'conv') and hasattr(module, 'bn'):
+                module.conv.bias, module.bn = nn.Parameter(torch.empty(module.conv.out_channels)), nn.Identity()
+            if hasattr(module, 'scale'):
+                module.scale = 1.0
+        self.net.last_linear.bias = nn.Parameter(torch.empty(self.net.last_linear.out_features))
+        self.net.last_bn = nn.Identity()
+        self.requires_grad_(False)
+
+
+def dlib_state(
+    content: bytes,     # dlib_face_recognition_resnet_model_v1.dat
+    name: str,          # what it is, for an error
+) -> dict[str, Tensor]:
+    """The tensors of `DlibNetwork`; the centre is 0, see `centred`."""
+    *convolutions, head = dlib_layers(content, name)
+    state = {}
+    for number, layer in enumerate(convolutions):
+        state |= {f'convolutions.{number}.weight': layer.weight, f'convolutions.{number}.bias': layer.bias}
+    mean = torch.tensor([MEAN_RED, MEAN_GREEN, MEAN_BLUE]).view(1, 3, 1, 1)
+    return {**state, 'head.weight': head.weight, 'mean': mean, 'centre': torch.zeros(len(head.weight))}
+
+
+def facenet_state(
+    content: bytes,     # facenet.tflite
+    name: str,          # what it is, for an error
+) -> dict[str, Tensor]:
+    """The tensors of `FoldedFaceNet`."""
+    layers = tflite_layers(content, name)
+    with torch.device('meta'):
+        modules = FoldedFaceNet().named_modules()
+        names = [place for place, module in modules if isinstance(module, (nn.Conv2d, nn.Linear))]
+    if len(names) != len(layers):
+        raise InputError(f'{name} has {len(layers)} layers, FaceNet has {len(names)}.')
+    return {f'{place}.{part}': getattr(layer, part) for place, layer in zip(names, layers, strict=True) for part in ('weight', 'bias')}
+
+
+def dlib_box(alignment: str) -> Box:
+    """The crop that dlib's recogniser was trained on, in a picture with FFHQ's alignment."""
+    left_eye, right_eye, *_ = ffhq_points()
+    return fit_box((left_eye, right_eye, UNDER_NOSE), DLIB_POINTS, DLIB_SIZE)
+
+
+def facenet_crop(alignment: str) -> Box:
+    """The crop that FaceNet was trained on, in a picture with FFHQ's alignment."""
+    return facenet_box('ffhq')
+
+
+# name -> network, pixels that it takes, its crop
+RECOGNISERS = {'dlib': (DlibNetwork, DLIB_SIZE, dlib_box), 'facenet-8-bit': (FoldedFaceNet, INPUT_SIZE, facenet_crop)}
+
+
+def load_recogniser(
+    name: str,          # of `RECOGNISERS`
+    path: Path,         # file of the tensors, as torch.save writes them
+) -> Recogniser:
+    """A recogniser of pictures with FFHQ's alignment.  Raises InputError: another file."""
+    network_class, size, box = RECOGNISERS[name]
+    with torch.device('meta'):
+        network = network_class()
+    network = network.to_empty(device='cpu')
+    load_into(network, load_state(path), path)
+    return Recogniser(name, network.to(memory_format=torch.channels_last), size, box, path)
+
+
+@torch.no_grad()
+def centre_of(
+    recogniser: Recogniser,  # dlib's, with the centre 0
+    images: Tensor,     # [N, 3, H, W] in -1 to 1: many different people
+) -> Tensor:            # [D]
+    """What the vectors of all people share: their mean."""
+    faces = resample(images, recogniser.input_size, recogniser.crop_for('full'))
+    return torch.cat([recogniser.network(part) for part in faces.split(8)]).mean(0)
