@@ -79,12 +79,8 @@ def read_pickled_arrays(
     name: str,  # what it is, to begin the sentence of an error
 ) -> Any:
     """What ``pickle.dump`` wrote of numpy arrays in dicts, lists and tuples.  Raises InputError."""
-
-    def storage(dtype: torch.dtype | None, key: str, length: int) -> Storage:
-        raise PickleError('it holds tensors of torch, and arrays are expected')
-
     try:
-        reader = _Reader(content, storage)
+        reader = _Reader(content, _no_storage)
         return reader.plain(reader.run())
     except PickleError as error:
         raise InputError(f'{name} cannot be used: {error}.') from None

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eg3d_unlearn.judges.identity import Recogniser
-from eg3d_unlearn.judges.identity.crop import Point, facenet_box, ffhq_points, fit_box
-from eg3d_unlearn.judges.identity.facenet import INPUT_SIZE, FaceNet
+from eg3d_unlearn.judges.identity.crop import FACENET_SIZE, Point, facenet_box, ffhq_points, fit_box
+from eg3d_unlearn.judges.identity.facenet import FaceNet
 from eg3d_unlearn.judges.resample import Box, resample
 from eg3d_unlearn.judges.weights import load_into, load_state
 from eg3d_unlearn.worlds.faces.formats import dlib_layers, tflite_layers
@@ -131,7 +131,7 @@ def facenet_crop(alignment: str) -> Box:
 
 
 # name -> network, pixels that it takes, its crop
-RECOGNISERS = {'dlib': (DlibNetwork, DLIB_SIZE, dlib_box), 'facenet-8-bit': (FoldedFaceNet, INPUT_SIZE, facenet_crop)}
+RECOGNISERS = {'dlib': (DlibNetwork, DLIB_SIZE, dlib_box), 'facenet-8-bit': (FoldedFaceNet, FACENET_SIZE, facenet_crop)}
 
 
 def load_recogniser(
@@ -153,5 +153,5 @@ def centre_of(
     images: Tensor,     # [N, 3, H, W] in -1 to 1: many different people
 ) -> Tensor:            # [D]
     """What the vectors of all people share: their mean."""
-    faces = resample(images, recogniser.input_size, recogniser.crop_for('full'))
+    faces = resample(images, recogniser.input_size, dlib_box('full'))
     return torch.cat([recogniser.network(part) for part in faces.split(8)]).mean(0)
