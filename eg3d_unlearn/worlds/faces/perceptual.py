@@ -22,8 +22,8 @@ FEATURE_SIZE = 128                   # pixels of the pictures whose features are
 
 
 def trunk_state(
-    content: bytes,     # alexnet.ckpt or vgg16.ckpt
     net: str,           # 'alex' | 'vgg'
+    content: bytes,     # alexnet.ckpt or vgg16.ckpt
     name: str,          # what it is, for an error
 ) -> dict[str, Tensor]:
     """A trunk's tensors under torchvision's names, for `Lpips`; the package's heads are those of the package lpips."""

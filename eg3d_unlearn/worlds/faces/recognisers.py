@@ -1,7 +1,4 @@
-"""Two face recognisers that share neither data nor architecture, made from packages: dlib's for the losses, FaceNet's for measuring.
-
-Both see pictures that are aligned as FFHQ's are.
-"""
+"""Two face recognisers that share neither data nor architecture, made from packages: dlib's for the losses, FaceNet's for measuring."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eg3d_unlearn.judges.identity import Recogniser
-from eg3d_unlearn.judges.identity.crop import FACENET_SIZE, Point, facenet_box, ffhq_points, fit_box
+from eg3d_unlearn.judges.identity.crop import FACENET_SIZE, Point, face_points, facenet_box, fit_box
 from eg3d_unlearn.judges.identity.facenet import FaceNet
-from eg3d_unlearn.judges.resample import Box, resample
-from eg3d_unlearn.judges.weights import load_into, load_state
+from eg3d_unlearn.judges.resample import FULL, Box, resample
+from eg3d_unlearn.judges.weights import load_into
 from eg3d_unlearn.worlds.faces.formats import dlib_layers, tflite_layers
 from torch_utils_ext.errors import InputError
 
@@ -24,7 +21,7 @@ MEAN_RED, MEAN_GREEN, MEAN_BLUE = 122.782, 117.001, 104.298   # that it subtract
 # The five points of dlib's mean face, in which its crop is defined: middles of the eyes and the point under the nose, pixels of the crop
 # with its margin of a quarter.
 DLIB_POINTS: tuple[Point, ...] = ((47.73, 47.14), (100.28, 47.12), (74.01, 87.78))
-UNDER_NOSE: Point = (0.5, 0.659)     # that point in FFHQ's alignment, mean over faces of the generator
+BELOW_TIP = 0.4                      # where that point lies between the tip of the nose and the mouth; mean over faces of the generator
 
 
 class DlibNetwork(nn.Module):
@@ -119,39 +116,39 @@ def facenet_state(
     return {f'{place}.{part}': getattr(layer, part) for place, layer in zip(names, layers, strict=True) for part in ('weight', 'bias')}
 
 
-def dlib_box(alignment: str) -> Box:
-    """The crop that dlib's recogniser was trained on, in a picture with FFHQ's alignment."""
-    left_eye, right_eye, *_ = ffhq_points()
-    return fit_box((left_eye, right_eye, UNDER_NOSE), DLIB_POINTS, DLIB_SIZE)
+def dlib_box(alignment: str) -> Box:  # 'eg3d' | 'ffhq' | 'full'
+    """The crop that dlib's recogniser was trained on."""
+    if alignment == 'full':
+        return FULL
+    left_eye, right_eye, tip, *mouth = face_points(alignment)
+    under_nose = tuple((1 - BELOW_TIP) * a + BELOW_TIP * (b + c) / 2 for a, b, c in zip(tip, *mouth, strict=True))
+    return fit_box((left_eye, right_eye, under_nose), DLIB_POINTS, DLIB_SIZE)
 
 
-def facenet_crop(alignment: str) -> Box:
-    """The crop that FaceNet was trained on, in a picture with FFHQ's alignment."""
-    return facenet_box('ffhq')
+# name -> network, pixels that it takes, its crop: the recogniser of the losses, then the one that measures
+RECOGNISERS = {'dlib': (DlibNetwork, DLIB_SIZE, dlib_box), 'facenet-8-bit': (FoldedFaceNet, FACENET_SIZE, facenet_box)}
 
 
-# name -> network, pixels that it takes, its crop
-RECOGNISERS = {'dlib': (DlibNetwork, DLIB_SIZE, dlib_box), 'facenet-8-bit': (FoldedFaceNet, FACENET_SIZE, facenet_crop)}
-
-
-def load_recogniser(
+def recogniser_of(
     name: str,          # of `RECOGNISERS`
-    path: Path,         # file of the tensors, as torch.save writes them
+    state: dict[str, Tensor],
+    source: Path | None = None,  # file that it came from
 ) -> Recogniser:
-    """A recogniser of pictures with FFHQ's alignment.  Raises InputError: another file."""
-    network_class, size, box = RECOGNISERS[name]
-    with torch.device('meta'):
-        network = network_class()
+    """A recogniser with these tensors.  Raises InputError: they are another network's."""
+    make, size, box = RECOGNISERS[name]
+    with torch.device('meta'):       # initial values would take seconds
+        network = make()
     network = network.to_empty(device='cpu')
-    load_into(network, load_state(path), path)
-    return Recogniser(name, network.to(memory_format=torch.channels_last), size, box, path)
+    load_into(network, state, source or name)
+    return Recogniser(name, network.to(memory_format=torch.channels_last), size, box, source)
 
 
 @torch.no_grad()
 def centre_of(
-    recogniser: Recogniser,  # dlib's, with the centre 0
-    images: Tensor,     # [N, 3, H, W] in -1 to 1: many different people
+    state: dict[str, Tensor],        # of `dlib_state`
+    images: Tensor,     # [N, 3, H, W] in -1 to 1: many different people, aligned as FFHQ's pictures
 ) -> Tensor:            # [D]
-    """What the vectors of all people share: their mean."""
-    faces = resample(images, recogniser.input_size, dlib_box('full'))
-    return torch.cat([recogniser.network(part) for part in faces.split(8)]).mean(0)
+    """What dlib's vectors of all people share: their mean."""
+    recogniser = recogniser_of('dlib', state)
+    faces = (resample(part, DLIB_SIZE, dlib_box('ffhq')) for part in images.split(8))
+    return torch.cat([recogniser.network(part) for part in faces]).mean(0)

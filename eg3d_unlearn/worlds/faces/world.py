@@ -33,16 +33,16 @@ class Faces(World):
         return INVERSION_STEPS
 
     def perceptual(self) -> nn.Module:
-        from eg3d_unlearn.worlds.faces import recognisers
-        return recognisers.perceptual()
+        from eg3d_unlearn.worlds.faces import judges
+        return judges.perceptual()
 
     def recognisers(self) -> dict[str, nn.Module]:
-        from eg3d_unlearn.worlds.faces import recognisers
-        return recognisers.recognisers()
+        from eg3d_unlearn.worlds.faces import judges
+        return judges.recognisers()
 
     def features(self) -> nn.Module:
-        from eg3d_unlearn.worlds.faces import recognisers
-        return recognisers.features()
+        from eg3d_unlearn.worlds.faces import judges
+        return judges.features()
 
 
 WORLD = Faces()
