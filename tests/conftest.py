@@ -8,8 +8,6 @@ from checkouts import VARIABLES
 # Marker: whether what it needs is here, and how to get it.
 NEEDS = {
     'gpu': (torch.cuda.is_available, 'needs a GPU: run it where torch.cuda.is_available(), pytest -m gpu for these tests alone'),
-    'faces': (lambda: os.environ.get('EG3D_UNLEARN_FACES') == '1', 'needs the world of real faces: python -m eg3d_unlearn.worlds.faces setup, '
-              'then EG3D_UNLEARN_FACES=1 (and pip install openvino dlib-bin)'),
     'upstream': (lambda: any(map(os.environ.get, VARIABLES)), f'needs NVIDIA checkouts: set {", ".join(VARIABLES)} to their folders that '
                  'hold legacy.py'),
     'faces': (lambda: bool(os.environ.get('EG3D_UNLEARN_FACES')), 'needs the world of real faces: python -m eg3d_unlearn.worlds.faces setup, '

@@ -1,4 +1,4 @@
-"""Judges of the world of real faces: foreign files become the same networks, each sees the crop it knows; with the packages, dlib's own answers."""
+"""Judges of the world of real faces: foreign files become the same networks, each sees the crop it knows; with the packages, dlib's answers."""
 import pickle
 import struct
 

