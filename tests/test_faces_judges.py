@@ -83,6 +83,23 @@ def test_the_first_convolution_of_dlib_sees_what_dlib_shows_it():
     assert seen[0][0, 0].unique().tolist() == pytest.approx([(255 - 122.782) / 256])
 
 
+@torch.no_grad()
+def test_a_block_of_dlib_adds_what_it_makes_to_what_it_was_given():
+    """Convolutions that make nothing: the first map, pooled, goes through; the second half of the channels is new."""
+    network = DlibNetwork(((2, 1), (4, 2)), 4).requires_grad_(False)
+    for convolution in network.convolutions[1:]:
+        convolution.weight.zero_()
+        convolution.bias.zero_()
+    network.head.weight.copy_(torch.eye(4))
+    network.convolutions[4].bias[2:] = 1.5                       # the second convolution of the block that halves
+    network.convolutions[6].bias.copy_(torch.tensor([-100.0, 0, 0, 0.5]))   # of the last block
+    faces = numbers(1, 3, 150, 150).clamp(-1, 1)
+    first = F.max_pool2d(network.convolutions[0](((faces + 1) * 127.5 - network.mean) / 256).relu(), 3, 2)
+    assert first.shape[2:] == (35, 35)
+    wanted = F.avg_pool2d(first, 2).mean((2, 3))
+    torch.testing.assert_close(network(faces), torch.stack([torch.tensor([0, wanted[0, 1], 1.5, 2.0])]))
+
+
 def test_maps_of_two_sizes_are_added_as_dlib_does():
     large, small = torch.ones(1, 2, 3, 3), torch.ones(1, 4, 2, 2)
     both = padded(large, small) + padded(small, large)
