@@ -1,8 +1,10 @@
 """Judges of the world of real faces: foreign files become the same networks, each sees the crop it knows; with the packages, dlib's answers."""
+import math
 import pickle
 import struct
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,10 +16,11 @@ from eg3d_unlearn.judges.identity.facenet import FaceNet
 from eg3d_unlearn.judges.perceptual import NETS, Lpips
 from eg3d_unlearn.judges.resample import FULL, resample
 from eg3d_unlearn.judges.verification import pairs_of, threshold_at
-from eg3d_unlearn.worlds.faces import judges, recognisers
+from eg3d_unlearn.worlds.faces import judges, recognisers, verify
 from eg3d_unlearn.worlds.faces.formats import Layer, dlib_layers, tflite_layers
 from eg3d_unlearn.worlds.faces.perceptual import VggFeatures, trunk_state
 from eg3d_unlearn.worlds.faces.recognisers import DLIB_POINTS, DlibNetwork, dlib_box, dlib_state, facenet_state, padded, recogniser_of
+from eg3d_unlearn.worlds.faces.verify import Verification
 from torch_utils_ext.errors import InputError
 
 STAGES = ((4, 1), (6, 2))
@@ -351,6 +354,60 @@ def test_every_package_has_its_checksum_and_its_licence():
     assert {source.package for source in judges.SOURCES.values()} == set(judges.PACKAGES)
 
 
+# Photos of real people
+
+
+def test_errors_of_verification_by_hand():
+    """One of four pairs of a person below 0.5, one of five pairs of strangers above; a cut at 0.45 makes 1/4 and 1/5."""
+    found = Verification(np.array([0.9, 0.8, 0.7, 0.4]), np.array([0.6, 0.3, 0.2, 0.1, 0.0]), 0.5)
+    assert (found.false_rejects(), found.false_accepts()) == (0.25, 0.2)
+    assert found.equal_error_rate() == pytest.approx(0.225)
+    assert Verification(np.array([0.9]), np.array([0.1]), 0.5).equal_error_rate() == 0
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Photos are flat pictures, and a recogniser that sees their grey as an angle; no face in white ones."""
+    class Prepared:
+        def __init__(self, path):
+            grey = PIL.Image.open(path).getpixel((0, 0))
+            if grey == 255:
+                raise InputError(f'{path.name}: No face was found.')
+            self.tensor = lambda resolution: torch.full((1, 3, resolution, resolution), grey / 127.5 - 1)
+
+    class Angle:
+        def embed(self, images, alignment):
+            angle = (images[:, 0, 0, 0] + 1) * 127.5 / 100
+            return torch.stack([angle.cos(), angle.sin()], 1)
+
+    monkeypatch.setattr(verify, 'prepare_file', lambda path, kind: Prepared(path))
+    monkeypatch.setattr(judges, 'recognisers', lambda: {'angle': Angle()})
+
+
+def photos_of(folder, **greys):
+    for name, values in greys.items():
+        (folder / name).mkdir(parents=True)
+        for number, grey in enumerate(values):
+            PIL.Image.new('L', (4, 4), grey).save(folder / name / f'{number}.png')
+    return folder
+
+
+def test_photos_of_people_are_compared(tmp_path, stand_ins, capsys):
+    people = torch.arange(0, 160, 40).view(-1, 1, 1, 1).expand(-1, 3, 8, 8) / 127.5 - 1
+    found = verify.verify(photos_of(tmp_path, ann=[10, 20, 255], ben=[110]), lambda: people)['angle']
+    np.testing.assert_allclose(found.same, [math.cos(0.1)], atol=1e-5)
+    np.testing.assert_allclose(sorted(found.different), [math.cos(1), math.cos(0.9)], atol=1e-5)
+    assert found.threshold == pytest.approx(math.cos(0.4), abs=1e-5)
+    assert capsys.readouterr().out.count('Left out: ') == 1
+    assert '1 pairs of one person, cosine 1.00 (1.00 at least), 0.0% rejected; 2 pairs of two people' in str(found)
+
+
+@pytest.mark.parametrize('greys', [dict(ann=[10, 20]), dict(ann=[10], ben=[20]), dict()])
+def test_photos_that_make_no_two_kinds_of_pairs_are_refused(tmp_path, stand_ins, greys):
+    with pytest.raises(InputError, match='Expected a folder for each person, at least two of them, and two photos of one'):
+        verify.verify(photos_of(tmp_path, **greys), lambda: pytest.fail('too early'))
+
+
 # The packages themselves
 
 
@@ -387,7 +444,6 @@ def test_the_package_holds_the_published_lpips(net, name):
 @pytest.mark.faces
 def test_strangers_are_far_apart_and_the_astronaut_is_herself():
     """Random people of the network at the product's rate of false accepts; the photo, mirrored and darkened, lies above."""
-    import PIL.Image
     import skimage.data
 
     from eg3d_unlearn.person.photo.prepare import prepare
