@@ -101,8 +101,8 @@ def markdown(experiment: Experiment, outdir: Path, network: str, people: int, se
     several = len({scenario for scenario, _ in columns}) > 1
     heads = [f'{scenario}: {heading(metric)}' if several else heading(metric) for scenario, metric in columns]
     where = '' if several else f'{columns[0][0]}, '
-    worst = ' The worst person in brackets.' if experiment.worst else ''
-    return f'{where}{of_what([cell for _, cells in rows for cell in cells if cell])}{worst}\n\n{grid(heads, rows, experiment.worst)}\n'
+    of = of_what([cell for _, cells in rows for cell in cells if cell], experiment.worst)
+    return f'{where}{of}\n\n{grid(heads, rows, experiment.worst)}\n'
 
 
 def grid(
@@ -115,13 +115,14 @@ def grid(
     return '\n'.join(f'| {" | ".join(line)} |' for line in [['', *heads], ['---'] * (len(heads) + 1), *told])
 
 
-def of_what(cells: list[Cell]) -> str:
-    """What the cells of a table stand for, in words."""
+def of_what(cells: list[Cell], worst: bool = False) -> str:
+    """What the cells of a table stand for, in words; ``worst``: they name the worst person, too."""
     runs = {cell.runs for cell in cells}
     if runs == {1}:
         return 'one person:'
     several = all(cell.runs == cell.people for cell in cells)
-    return f'mean ± standard deviation over {whom(cells) if several else f"{counts(runs)} runs of {whom(cells)}"}:'
+    over = whom(cells) if several else f'{counts(runs)} runs of {whom(cells)}'
+    return f'mean ± standard deviation over {over}{", the worst person in brackets" if worst else ""}:'
 
 
 def whom(cells: list[Cell]) -> str:
