@@ -126,10 +126,11 @@ def checked(parameter: click.Parameter, value: object) -> object:
     try:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or not math.isfinite(0 if kind in (bool, str) else value):
             raise ValueError
-        if parameter.name == 'id_network':
+        if parameter.name in ('id_network', 'lpips_net'):
             from eg3d_unlearn.judges.identity import NAMES
+            from eg3d_unlearn.judges.perceptual import NETS
             from eg3d_unlearn.worlds.registry import REGISTERED
-            if value not in (*NAMES, *REGISTERED, 'none'):
+            if value not in (*(NAMES if parameter.name == 'id_network' else NETS), *REGISTERED, 'none'):
                 raise ValueError
         return parameter.type.convert(value, parameter, None)
     except (ValueError, OverflowError, click.BadParameter):
