@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # What Config has not: the other network, and judges that the loss did not use.
 OWN = (
-    click.option('--before', help='The network before: a path, a URL, a published name, demo-eg3d or demo-stylegan2.', type=PATH, metavar='PATH|URL|NAME', required=True, cls=Option, group='Network'),
+    click.option('--before', help='The network before: a path, a URL, a published name, demo-eg3d, demo-stylegan2 or faces.', type=PATH, metavar='PATH|URL|NAME', required=True, cls=Option, group='Network'),
     click.option('--after', help='The network after: network-unlearned.pkl of the run.', type=PATH, metavar='FILE', required=True, cls=Option, group='Network'),
     click.option('--recogniser', 'recognisers', help="A further recogniser that measures, which the loss did not use: facenet, arcface, curricularface, or a TorchScript file ([N, 3, 112, 112] in [-1, 1] -> [N, D]; a program: --trust-file). May be given more than once.", type=PATH, metavar='NAME|FILE', multiple=True, cls=Option, group='Judges'),
 )

@@ -153,7 +153,7 @@ class Synthesis(nn.Module):
 class Preview(nn.Module):
     """The small picture, pixel by pixel: features of the trunk, weighted by what the rest of the network reads, to wavelet coefficients.
 
-    All are buffers: the fit (`fitted`) stands for the frozen rest of the network, and never learns with it.
+    All are buffers: what was fitted stands for the frozen rest of the network, and never learns with it.
     """
 
     def __init__(self, channels: int, later: int, rank: int = 16, hidden: int = 64):
